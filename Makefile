@@ -1,0 +1,28 @@
+# `make test` and `make demo` set up what they need; on a machine other than Debian or Ubuntu they say what that is.
+
+binary = $(or $(CARGO_TARGET_DIR),target)/release/docker-register
+
+# Where rustup puts cargo, for a shell that has not been told yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## compile the optimised program
+	bash tests/setup.sh
+	cargo build --release
+
+test: ## run every test, against a real Docker and a real etcd
+	bash tests/setup.sh cargo test
+
+demo: ## show two hosts' containers come and go in etcd
+	bash tests/setup.sh bash examples/demo.sh
+
+lint: ## check format and lints
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+image: build ## build the image docker-register:latest, without pulling
+	bash tests/image.sh register $(binary)
+
+.PHONY: help build test demo lint image

@@ -1,0 +1,144 @@
+-- The policy of docker-register, for a container with two exposed ports:
+--
+--   /backends/<service>/1/<container>   1.2.3.4:32768      one for each container: owned
+--   /backends/<service>/1/port          8005               one for all of them: shared
+--   /backends/<service>/2/<container>   1.2.3.4:32769
+--   /backends/<service>/2/port          8006
+--
+-- Each function below is a decision. A site overrides those that it wants otherwise:
+--
+--   local register = require "register"
+--   function register.service(container, port) return container.labels["com.acme.service"] end
+--   return register
+
+local docker, etcd, options = require "docker", require "etcd", require "options"
+
+local register = {
+  prefix = options.prefix, -- what every key begins with
+  ttl = options.ttl,       -- how long keys outlive their registrar, in seconds
+}
+
+-- What the container says of itself: SERVICE_<port>_<NAME> beats SERVICE_<NAME>, a label beats the environment.
+local function setting(container, port, name)
+  local specific = port and "SERVICE_" .. port.port .. "_" .. name
+  local general = "SERVICE_" .. name
+  return specific and (container.labels[specific] or container.env[specific])
+    or container.labels[general]
+    or container.env[general]
+end
+
+local function switched_on(value)
+  return value ~= nil and value ~= "" and value ~= "0" and value:lower() ~= "false"
+end
+
+local function is_loopback(ip)
+  return ip:find("^127%.") ~= nil or ip == "::1"
+end
+
+-- The binding that is registered: the best, and on a host that is known by IPv6 the best of that family.
+local function binding(port)
+  local ipv6 = options.host_ip:find(":", 1, true) ~= nil
+  for _, candidate in ipairs(port.bindings) do
+    if candidate.ip == (ipv6 and "::" or "0.0.0.0") then return candidate end
+  end
+  return port.bindings[1]
+end
+
+-- Whether a container is registered, and if not, why.
+function register.accept(container)
+  if container.status ~= "running" then return false, "it is " .. container.status end
+  if container.stopping then return false, "it is stopping" end
+  if container.health ~= "none" and container.health ~= "healthy" then
+    return false, "its health is " .. container.health
+  end
+  if switched_on(setting(container, nil, "IGNORE")) then return false, "SERVICE_IGNORE is set" end
+  return true
+end
+
+-- Whether a port of an accepted container is registered, and if not, why.
+function register.accept_port(container, port)
+  local protocols = "," .. (options.protocols or "tcp") .. ","
+  if not protocols:find("," .. port.protocol .. ",", 1, true) then
+    return false, port.protocol .. " is not asked for (--set protocols=tcp,udp)"
+  end
+  if not port.host_port then return false, "it is not published" end
+  if is_loopback(port.host_ip) then return false, "it is published on " .. port.host_ip .. " alone" end
+  if switched_on(setting(container, port, "IGNORE")) then
+    return false, "SERVICE_" .. port.port .. "_IGNORE is set"
+  end
+  return true
+end
+
+-- The service that a port belongs to.
+function register.service(container, port)
+  return setting(container, port, "NAME")
+    or container.image.name
+    or error("its image was given by id, which has no name: set SERVICE_NAME")
+end
+
+-- What tells the containers of a service apart.
+function register.member(container)
+  return container.short_id
+end
+
+-- Where a port is reached.
+function register.address(container, port)
+  local bound = binding(port)
+  local unspecified = bound.ip == "0.0.0.0" or bound.ip == "::"
+  local ip = unspecified and options.host_ip or bound.ip
+  if ip:find(":", 1, true) then ip = "[" .. ip .. "]" end
+  return ip .. ":" .. bound.port
+end
+
+-- The value of the `port` key.
+function register.port_value(container, port)
+  return port.protocol == "tcp" and tostring(port.port) or port.port .. "/" .. port.protocol
+end
+
+-- The keys of a container; and as a second result, for --explain, why something is left out.
+function register.entries(container)
+  local accepted, why = register.accept(container)
+  if not accepted then return {}, why end
+  local entries, left_out = {}, {}
+  for _, port in ipairs(container.ports) do
+    accepted, why = register.accept_port(container, port)
+    if accepted then
+      local directory = register.prefix .. "/" .. etcd.key(register.service(container, port), port.index)
+      entries[#entries + 1] = {
+        key = directory .. "/" .. etcd.key(register.member(container)),
+        value = register.address(container, port),
+        ttl = register.ttl,
+      }
+      entries[#entries + 1] = {
+        key = directory .. "/port",
+        value = register.port_value(container, port),
+        ttl = register.ttl,
+        shared = true,
+      }
+    else
+      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": " .. (why or "not accepted")
+    end
+  end
+  if #container.ports == 0 then left_out[1] = "it exposes no port" end
+  return entries, left_out
+end
+
+-- Keeps etcd in step for ever.
+function register.run()
+  for containers in docker.watch() do
+    etcd.sync(containers, register.entries)
+  end
+end
+
+-- A misspelt override, or one of another type, is an error where it is made and not at the first container.
+return setmetatable({}, {
+  __index = register,
+  __newindex = function(_, field, value)
+    if register[field] == nil then
+      error("register has no decision `" .. tostring(field) .. "`", 2)
+    elseif type(value) ~= type(register[field]) then
+      error("register." .. field .. " is a " .. type(register[field]) .. ", not a " .. type(value), 2)
+    end
+    register[field] = value
+  end,
+})

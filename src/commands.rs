@@ -1,0 +1,3 @@
+//! The commands that do one thing and exit.
+
+pub mod keys;

@@ -1,0 +1,434 @@
+//! What a policy gets to know of a container: one type, from an inspect reply of the daemon or from saved
+//! `docker inspect` output. It reads only what the Docker API 1.52 still has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bollard::models::{
+    ContainerConfig, ContainerInspectResponse, EndpointSettings, HealthStatusEnum, PortBinding,
+    PortMap,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// What Docker waits between the stop signal and KILL, where neither the container nor the caller says otherwise.
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+/// How long a container that was killed may still be seen running.
+const STOP_SLACK: Duration = Duration::from_secs(2);
+
+/// A container, as it was at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// The whole id: 64 hex digits.
+    pub id: String,
+    /// Without the slash that Docker puts in front.
+    pub name: String,
+    /// The host name that its processes see.
+    pub hostname: String,
+    /// What it runs.
+    pub image: Image,
+    /// Its labels and those of its image.
+    pub labels: BTreeMap<String, String>,
+    /// Its environment and that of its image.
+    pub env: BTreeMap<String, String>,
+    /// `running`, `paused`, `restarting`, …: Docker's word.
+    pub status: String,
+    /// Whether Docker counts it as running, as it does with paused and restarting ones.
+    pub running: bool,
+    /// `none`, `starting`, `healthy` or `unhealthy`.
+    pub health: String,
+    /// Whether a signal that should end it was sent and it has not survived it.
+    pub stopping: bool,
+    /// All exposed ports, in order of port number, then protocol.
+    pub ports: Vec<Port>,
+    /// The networks that it is attached to, by name.
+    pub networks: BTreeMap<String, Network>,
+    /// `bridge`, `host`, `container:ID`, the name of a network, …
+    pub network_mode: String,
+    /// When it was made, as Docker writes it.
+    pub created: String,
+    /// When it was last started, as Docker writes it.
+    pub started: String,
+    /// The whole inspect object.
+    pub inspect: Arc<ContainerInspectResponse>,
+}
+
+/// The parts of an image reference.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// As the container was made with it.
+    pub reference: String,
+    /// `registry.example.org:5000`, if one is named.
+    pub registry: Option<String>,
+    /// `team/app`; none if the image was given by its id.
+    pub repository: Option<String>,
+    /// The last part of the repository: `app`.
+    pub name: Option<String>,
+    /// The tag; `latest` if neither a tag nor a digest is named.
+    pub tag: Option<String>,
+    /// `sha256:…`, if one is named.
+    pub digest: Option<String>,
+    /// The image's id: `sha256:…`.
+    pub id: String,
+}
+
+/// An exposed port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The number inside the container.
+    pub port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Its place among all exposed ports, from 1.
+    pub index: usize,
+    /// Where it is published, the best first: what others can reach before loopback, IPv4 before IPv6.
+    pub bindings: Vec<Binding>,
+}
+
+/// Where a port is published on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The host's address; `0.0.0.0` or `::` for all of them.
+    pub ip: String,
+    /// The port on the host.
+    pub port: u16,
+}
+
+/// A network that a container is attached to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The container's IPv4 address in it, if it has one.
+    pub ip: Option<String>,
+    /// The container's IPv6 address in it, if it has one.
+    pub ip6: Option<String>,
+    /// The names that it has there.
+    pub aliases: Vec<String>,
+}
+
+impl Container {
+    /// Reads an inspect reply. Only an object without an id or a name is refused.
+    pub fn new(inspect: ContainerInspectResponse) -> anyhow::Result<Self> {
+        let id = inspect
+            .id
+            .clone()
+            .filter(|id| !id.is_empty())
+            .context("it has no `Id`")?;
+        let name = inspect
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .trim_start_matches('/')
+            .to_owned();
+        if name.is_empty() {
+            bail!("it has no `Name`");
+        }
+        let config = inspect.config.clone().unwrap_or_default();
+        let state = inspect.state.clone().unwrap_or_default();
+        let settings = inspect.network_settings.clone().unwrap_or_default();
+        let host_config = inspect.host_config.as_ref();
+        let network_mode = host_config
+            .and_then(|host| host.network_mode.clone())
+            .unwrap_or_default();
+        let health = match state.health.and_then(|health| health.status) {
+            None | Some(HealthStatusEnum::EMPTY) => HealthStatusEnum::NONE,
+            Some(status) => status,
+        };
+        let env = config
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|pair| pair.split_once('='));
+        let networks = settings.networks.into_iter().flatten();
+        Ok(Self {
+            name,
+            hostname: config.hostname.clone().unwrap_or_default(),
+            image: Image::new(
+                config.image.as_deref().unwrap_or_default(),
+                inspect.image.as_deref().unwrap_or_default(),
+            ),
+            labels: config.labels.clone().into_iter().flatten().collect(),
+            env: env
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            status: state
+                .status
+                .map(|status| status.to_string())
+                .unwrap_or_default(),
+            running: state.running.unwrap_or(false),
+            health: health.to_string(),
+            stopping: false,
+            ports: ports(
+                &config,
+                settings.ports.unwrap_or_default(),
+                network_mode == "host",
+            ),
+            networks: networks
+                .map(|(name, endpoint)| (name, Network::new(endpoint)))
+                .collect(),
+            network_mode,
+            created: inspect.created.clone().unwrap_or_default(),
+            started: state.started_at.unwrap_or_default(),
+            inspect: Arc::new(inspect),
+            id,
+        })
+    }
+
+    /// The first 12 digits of the id.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Sorts older containers before younger ones, whatever number of digits Docker gives their seconds.
+    pub fn age(&self) -> String {
+        match self.created.parse::<Timestamp>() {
+            Ok(time) => format!("{time:.9}"),
+            Err(_) => self.created.clone(),
+        }
+    }
+
+    /// The container, by its id or name, whose network this one uses instead of one of its own.
+    pub fn network_owner(&self) -> Option<&str> {
+        self.network_mode.strip_prefix("container:")
+    }
+
+    /// Whether a reference is this container's name, its id, or the beginning of its id.
+    pub fn is_called(&self, reference: &str) -> bool {
+        self.name == reference || reference.len() >= 12 && self.id.starts_with(reference)
+    }
+
+    /// This container with the ports and networks of the one whose network it uses.
+    pub fn in_network_of(&self, owner: &Self) -> Self {
+        Self {
+            ports: owner.ports.clone(),
+            networks: owner.networks.clone(),
+            hostname: owner.hostname.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether a signal, by number, is meant to end this container: its own stop signal, TERM or KILL. Any other,
+    /// such as HUP for a reload, says nothing of its end.
+    pub fn ends_by(&self, signal: &str) -> bool {
+        let stop_signal = self
+            .inspect
+            .config
+            .as_ref()
+            .and_then(|config| config.stop_signal.as_deref());
+        let number = signal_number(signal);
+        number.is_some()
+            && (number == Some(TERM)
+                || number == Some(KILL)
+                || number == stop_signal.and_then(signal_number))
+    }
+
+    /// How long after such a signal it may still be about to end. `docker stop --time` is not known to anybody but
+    /// its caller, so this is the container's own `--stop-timeout`.
+    pub fn stop_grace(&self) -> Duration {
+        let config = self.inspect.config.as_ref();
+        let seconds = config
+            .and_then(|config| config.stop_timeout)
+            .unwrap_or(DEFAULT_STOP_TIMEOUT);
+        // A negative one means to wait for ever; nobody waits longer than a day.
+        let seconds = u64::try_from(seconds).unwrap_or(86_400).min(86_400);
+        Duration::from_secs(seconds) + STOP_SLACK
+    }
+}
+
+/// Reads saved `docker inspect` output: a list of objects, or one.
+pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
+    let value: Value = serde_json::from_str(json)
+        .context("not JSON; save the output of `docker inspect $(docker ps -q)`")?;
+    let objects = match value {
+        Value::Array(objects) => objects,
+        object @ Value::Object(_) => vec![object],
+        _ => bail!(
+            "neither a list nor an object; save the output of `docker inspect $(docker ps -q)`"
+        ),
+    };
+    let mut containers = Vec::with_capacity(objects.len());
+    for (index, object) in objects.into_iter().enumerate() {
+        let container = serde_json::from_value(object)
+            .map_err(|error| anyhow!("not what `docker inspect` prints of a container: {error}"))
+            .and_then(Container::new)
+            .with_context(|| format!("container {}", index + 1))?;
+        containers.push(Arc::new(container));
+    }
+    let owners = containers.clone();
+    for container in &mut containers {
+        if let Some(owner) = container
+            .network_owner()
+            .and_then(|owner| find(&owners, owner))
+        {
+            *container = Arc::new(container.in_network_of(owner));
+        }
+    }
+    Ok(containers)
+}
+
+/// The container with that id, beginning of an id, or name.
+pub fn find<'a>(
+    containers: impl IntoIterator<Item = &'a Arc<Container>>,
+    reference: &str,
+) -> Option<&'a Arc<Container>> {
+    containers
+        .into_iter()
+        .find(|container| container.is_called(reference))
+}
+
+impl Image {
+    /// Takes a reference such as `registry.example.org:5000/team/app:1.2@sha256:…` to parts.
+    fn new(reference: &str, id: &str) -> Self {
+        let whole = Self {
+            reference: reference.to_owned(),
+            id: id.to_owned(),
+            ..Self::default()
+        };
+        let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
+        if reference.starts_with("sha256:")
+            || digits.len() >= 12
+                && id
+                    .strip_prefix("sha256:")
+                    .is_some_and(|id| id.starts_with(digits))
+        {
+            return whole;
+        }
+        let (named, digest) = match reference.split_once('@') {
+            Some((named, digest)) => (named, Some(digest.to_owned())),
+            None => (reference, None),
+        };
+        // A colon before the last slash is that of the registry's port.
+        let slash = named.rfind('/').map_or(0, |slash| slash + 1);
+        let (path, tag) = match named[slash..].find(':') {
+            Some(colon) => (
+                &named[..slash + colon],
+                Some(named[slash + colon + 1..].to_owned()),
+            ),
+            None => (named, None),
+        };
+        let (registry, repository) = match path.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (Some(first.to_owned()), rest)
+            }
+            _ => (None, path),
+        };
+        let present = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            registry,
+            repository: present(repository),
+            name: repository.rsplit('/').next().and_then(present),
+            tag: tag.or_else(|| digest.is_none().then(|| "latest".to_owned())),
+            digest,
+            ..whole
+        }
+    }
+}
+
+impl Network {
+    fn new(endpoint: EndpointSettings) -> Self {
+        let present = |ip: Option<String>| ip.filter(|ip| !ip.is_empty());
+        Self {
+            ip: present(endpoint.ip_address),
+            ip6: present(endpoint.global_ipv6_address),
+            aliases: endpoint.aliases.unwrap_or_default(),
+        }
+    }
+}
+
+impl Binding {
+    fn new(binding: PortBinding) -> Option<Self> {
+        let port = binding.host_port?.parse().ok()?;
+        let ip = binding
+            .host_ip
+            .filter(|ip| !ip.is_empty())
+            .unwrap_or_else(|| "0.0.0.0".to_owned());
+        Some(Self { ip, port })
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// All exposed ports: those of the image and of `--expose` and `--publish`, which Docker merges in the configuration,
+/// and whatever is published besides.
+fn ports(config: &ContainerConfig, mut published: PortMap, host_network: bool) -> Vec<Port> {
+    let names: Vec<String> = config
+        .exposed_ports
+        .iter()
+        .flatten()
+        .chain(published.keys())
+        .cloned()
+        .collect();
+    let exposed: BTreeSet<(u16, String)> = names.iter().flat_map(|name| expand(name)).collect();
+    let bindings: HashMap<(u16, String), Vec<PortBinding>> = published
+        .drain()
+        .filter_map(|(name, bindings)| Some((expand(&name).into_iter().next()?, bindings?)))
+        .collect();
+    let port = |(index, (port, protocol)): (usize, (u16, String))| {
+        let mut bindings: Vec<Binding> = if host_network {
+            vec![Binding {
+                ip: "0.0.0.0".to_owned(),
+                port,
+            }]
+        } else {
+            let bound = bindings
+                .get(&(port, protocol.clone()))
+                .cloned()
+                .unwrap_or_default();
+            bound.into_iter().filter_map(Binding::new).collect()
+        };
+        bindings.sort_by_key(|binding| (binding.is_loopback(), binding.ip.contains(':')));
+        Port {
+            port,
+            protocol,
+            index: index + 1,
+            bindings,
+        }
+    };
+    exposed.into_iter().enumerate().map(port).collect()
+}
+
+/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in what is no port.
+fn expand(name: &str) -> Vec<(u16, String)> {
+    let (numbers, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) => (first..=last)
+            .map(|port| (port, protocol.to_ascii_lowercase()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+const KILL: u8 = 9;
+const TERM: u8 = 15;
+
+/// The number of `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3` on Linux.
+fn signal_number(signal: &str) -> Option<u8> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    const RTMIN: u8 = 34;
+    const RTMAX: u8 = 64;
+    if let Ok(number) = signal.parse() {
+        return Some(number);
+    }
+    let name = signal.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    if let Some(above) = name.strip_prefix("RTMIN") {
+        return RTMIN.checked_add(above.trim_start_matches('+').parse().unwrap_or(0));
+    }
+    if let Some(below) = name.strip_prefix("RTMAX") {
+        return RTMAX.checked_sub(below.trim_start_matches('-').parse().unwrap_or(0));
+    }
+    let place = NAMES.iter().position(|known| *known == name)?;
+    u8::try_from(place + 1).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! `run`: joins the feed, the script and the store, and answers signals.
+
+use std::cell::RefCell;
+use std::io::stdout;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::address;
+use crate::docker::{self, Feed, Filters, Snapshot};
+use crate::keeper::{OnExit, keep};
+use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
+use crate::plan::Wanted;
+use crate::store::Identity;
+use crate::store::etcd::EtcdStore;
+use crate::store::print::PrintStore;
+use crate::trouble::Trouble;
+
+/// How long a script whose `run` has failed is left alone before it is started again.
+const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What `run` is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The policy's file; the bundled one if none.
+    pub script: Option<PathBuf>,
+    /// What the policy reads, but for the host's address.
+    pub options: Options,
+    /// Whether the host's address was given, or has to be found.
+    pub host_ip_given: bool,
+    /// The endpoints of etcd.
+    pub endpoints: Vec<String>,
+    /// Which containers Docker shows.
+    pub filters: Filters,
+    /// How often all of them are listed again.
+    pub resync: Duration,
+    /// What becomes of the keys at exit.
+    pub on_exit: OnExit,
+    /// Whether to print changes instead of writing them.
+    pub dry_run: bool,
+    /// Whether to log what the policy leaves out.
+    pub explain: bool,
+}
+
+/// Runs until a signal ends it, or the script is broken from the start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    work(config, &mut signals, &mut hangup).await
+}
+
+/// How long one call to etcd may take: a sixth of the TTL, so that a dead connection is noticed well within it.
+pub fn call_timeout(ttl: u32) -> Duration {
+    (Duration::from_secs(u64::from(ttl)) / 6)
+        .clamp(Duration::from_millis(500), Duration::from_secs(5))
+}
+
+/// The host's address for a run that writes nothing, where a guess does no harm.
+pub async fn host_ip_or_loopback(options: &mut Options, endpoints: &[String]) {
+    match address::toward(endpoints).await {
+        Ok(Some(address)) => options.host_ip = address.to_string(),
+        Ok(None) | Err(_) => {
+            "127.0.0.1".clone_into(&mut options.host_ip);
+            tracing::warn!(
+                "this host's address is not known, because etcd is on it or cannot be found: the keys have \
+                 127.0.0.1 in its place; say --host-ip ADDRESS"
+            );
+        }
+    }
+}
+
+async fn work(
+    mut config: Config,
+    signals: &mut Signals,
+    hangup: &mut Signal,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        found = find_host_ip(&mut config) => found?,
+        () = signals.end() => return Ok(()),
+    }
+    let (snapshot_sender, snapshots) = watch::channel(None);
+    let (wanted_sender, wanted) = watch::channel(None);
+    let world = World {
+        path: config.script.clone(),
+        options: config.options.clone(),
+        source: Source::Live(snapshots),
+        reader: EtcdStore::new(config.endpoints.clone(), call_timeout(config.options.ttl)),
+        wanted: wanted_sender,
+        report: if config.explain {
+            Report::All
+        } else {
+            Report::Failures
+        },
+        memory: Rc::new(RefCell::new(Memory::default())),
+    };
+    // A broken script ends the program before anything is touched.
+    let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
+    let identity = tokio::select! {
+        identity = identity(&config) => identity,
+        () = signals.end() => return Ok(()),
+    };
+    let feed = Feed::new(config.filters.clone(), config.resync);
+    let feed = tokio::spawn(feed.run(snapshot_sender));
+    let (shutdown, ended) = oneshot::channel();
+    let mut keeper = start_keeper(&config, identity, wanted, ended);
+    let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
+    // The keeper says goodbye to the store, unless somebody is in a hurry.
+    drop(shutdown);
+    tokio::select! {
+        _ = keeper => {}
+        () = signals.end() => info!("ending at once"),
+    }
+    result
+}
+
+/// Drives the script through reloads and failures until a signal ends it.
+async fn supervise(
+    world: World,
+    mut script: Script,
+    mut feed: JoinHandle<()>,
+    keeper: &mut JoinHandle<()>,
+    signals: &mut Signals,
+    hangup: &mut Signal,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            failure = drive(&world, &script) => bail!("{failure}"),
+            ended = &mut feed => return ended.context("the watch of Docker broke down"),
+            ended = &mut *keeper => return ended.context("the work on etcd broke down"),
+            () = signals.end() => return Ok(()),
+            _ = hangup.recv() => match Script::load(world.clone()) {
+                Ok(new) => {
+                    info!("the policy is loaded anew");
+                    script = new;
+                }
+                Err(failure) => error!("the policy cannot be loaded anew: {failure}\n  the one before stays in force"),
+            },
+        }
+    }
+}
+
+/// Runs the script, again and again if it fails, for as long as it has ever said what it wants; its keys are kept
+/// meanwhile. Returns why it never did.
+async fn drive(world: &World, script: &Script) -> Failure {
+    loop {
+        let failure = match script.run().await {
+            Ok(()) => Failure::new(
+                "the policy's `run` returned; it loops over `docker.watch()`, which never ends",
+            ),
+            Err(failure) => failure,
+        };
+        if world.wanted.borrow().is_none() {
+            return failure;
+        }
+        error!("{failure}\n  all keys stay as they were; `run` is started again");
+        tokio::time::sleep(SCRIPT_PAUSE).await;
+    }
+}
+
+fn start_keeper(
+    config: &Config,
+    identity: Identity,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    ended: oneshot::Receiver<()>,
+) -> JoinHandle<()> {
+    let shutdown = async {
+        // It is over when the sender is dropped, which is an error here.
+        let _ = ended.await;
+    };
+    if config.dry_run {
+        tokio::spawn(keep(
+            PrintStore::new(stdout()),
+            identity,
+            wanted,
+            OnExit::Leave,
+            shutdown,
+        ))
+    } else {
+        let store = EtcdStore::new(config.endpoints.clone(), call_timeout(config.options.ttl));
+        tokio::spawn(keep(store, identity, wanted, config.on_exit, shutdown))
+    }
+}
+
+async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
+    if config.host_ip_given {
+        return Ok(());
+    }
+    if config.dry_run {
+        host_ip_or_loopback(&mut config.options, &config.endpoints).await;
+        return Ok(());
+    }
+    let mut trouble = Trouble::new("this host's route to etcd", "nothing is registered yet");
+    loop {
+        match address::toward(&config.endpoints).await {
+            Ok(Some(address)) => {
+                trouble.over();
+                info!("this host's address is {address}, from which it reaches etcd");
+                config.options.host_ip = address.to_string();
+                return Ok(());
+            }
+            Ok(None) => bail!(
+                "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
+                 say --host-ip ADDRESS (or HOST_IP)",
+                config.endpoints.join(",")
+            ),
+            Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
+        }
+    }
+}
+
+/// Whose keys these are: derived from the Docker daemon, so Docker is waited for.
+async fn identity(config: &Config) -> Identity {
+    if config.dry_run {
+        return Identity::new("", &config.options.instance);
+    }
+    let mut trouble = Trouble::new("Docker", "nothing is registered yet");
+    loop {
+        match docker::daemon_id().await {
+            Ok(id) => {
+                trouble.over();
+                return Identity::new(&id, &config.options.instance);
+            }
+            Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
+        }
+    }
+}
+
+/// One snapshot, for `keys`.
+pub async fn snapshot(filters: Filters) -> anyhow::Result<Snapshot> {
+    Feed::new(filters, Duration::MAX).once().await
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Until a signal comes that ends the program.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("ending: SIGTERM"),
+            _ = self.interrupt.recv() => info!("ending: SIGINT"),
+        }
+    }
+}

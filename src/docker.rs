@@ -1,0 +1,515 @@
+//! The feed: Docker's containers as whole snapshots, for as long as the daemon lives and after it has come back.
+//!
+//! An event only means "look again": what changed is inspected, and the snapshot tells what is. While Docker does
+//! not answer, no snapshot is made, so an error is never taken for an empty host.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::{FutureExt as _, future};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::container::{Container, find};
+use crate::entry::quote;
+use crate::trouble::Trouble;
+
+/// How many containers are inspected at a time.
+const INSPECTS_AT_ONCE: usize = 16;
+/// How long Docker may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
+/// `health_status: healthy` and the like.
+const EVENTS: [&str; 12] = [
+    "start",
+    "die",
+    "kill",
+    "stop",
+    "destroy",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "health_status",
+    "connect",
+    "disconnect",
+];
+
+/// Docker's own container filters, as `docker ps --filter` has them.
+pub type Filters = HashMap<String, Vec<String>>;
+
+/// All containers at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The containers, oldest first. One that has not changed is the same allocation as in the snapshot before.
+    pub containers: Vec<Arc<Container>>,
+    /// False if Docker listed a container that it could not show.
+    pub complete: bool,
+}
+
+/// Where the newest snapshot is found; none before the first.
+pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
+
+/// A Docker daemon and what is known of its containers.
+pub struct Feed {
+    filters: Filters,
+    resync: Duration,
+    known: HashMap<String, Known>,
+    /// The containers that were sent a signal that should end them, and when that has to be over.
+    stopping: HashMap<String, Instant>,
+    /// The containers that need a look.
+    dirty: BTreeSet<String>,
+    /// The containers that Docker lists but could not show.
+    unreadable: BTreeSet<String>,
+    /// Containers in another one's network, as they were last put together: themselves, the other, and both.
+    joined: HashMap<String, [Arc<Container>; 3]>,
+    changed: bool,
+}
+
+struct Known {
+    container: Arc<Container>,
+    /// False for one that is only inspected because another uses its network.
+    listed: bool,
+}
+
+impl Feed {
+    /// A feed of the containers that pass `filters`, which are all listed again every `resync`.
+    pub fn new(filters: Filters, resync: Duration) -> Self {
+        Self {
+            filters,
+            resync,
+            known: HashMap::new(),
+            stopping: HashMap::new(),
+            dirty: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            joined: HashMap::new(),
+            changed: false,
+        }
+    }
+
+    /// One snapshot of what runs now.
+    pub async fn once(mut self) -> anyhow::Result<Snapshot> {
+        let docker = connect().await?;
+        self.list(&docker, &mut stream::pending()).await?;
+        Ok(self.snapshot())
+    }
+
+    /// Keeps `snapshots` up to date for ever.
+    pub async fn run(mut self, snapshots: watch::Sender<Option<Arc<Snapshot>>>) {
+        let mut trouble = Trouble::new("Docker", "keys stay as they are");
+        loop {
+            let Err(error) = self.watch(&snapshots, &mut trouble).await;
+            tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
+        }
+    }
+
+    /// Feeds snapshots for as long as one connection lasts.
+    async fn watch(
+        &mut self,
+        snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
+        trouble: &mut Trouble,
+    ) -> anyhow::Result<std::convert::Infallible> {
+        let docker = connect().await?;
+        let mut events = subscribe(&docker).await?;
+        loop {
+            self.list(&docker, &mut events).await?;
+            self.publish(snapshots);
+            trouble.over();
+            let resync_at = Instant::now() + self.resync;
+            while Instant::now() < resync_at {
+                let stopped_by = self.stopping.values().min().copied();
+                tokio::select! {
+                    event = events.next() => self.note(event)?,
+                    () = tokio::time::sleep_until(stopped_by.unwrap_or(resync_at)) => self.end_grace(),
+                    () = tokio::time::sleep_until(resync_at) => break,
+                }
+                self.look(&docker, &mut events).await?;
+                if self.changed {
+                    self.publish(snapshots);
+                }
+            }
+        }
+    }
+
+    /// Lists all containers and inspects each.
+    async fn list(
+        &mut self,
+        docker: &Docker,
+        events: &mut (impl Events + Unpin),
+    ) -> anyhow::Result<()> {
+        let listed = within(TIMEOUT, list_ids(docker, &self.filters))
+            .await
+            .context("cannot list containers")?;
+        self.changed = true;
+        self.known.retain(|id, _| listed.contains(id));
+        self.unreadable.retain(|id| listed.contains(id));
+        self.dirty.extend(listed);
+        self.look(docker, events).await
+    }
+
+    /// Inspects what is dirty, and meanwhile takes events in, so that Docker need not drop any.
+    async fn look(
+        &mut self,
+        docker: &Docker,
+        events: &mut (impl Events + Unpin),
+    ) -> anyhow::Result<()> {
+        while let Some(event) = events.next().now_or_never() {
+            self.note(event)?;
+        }
+        let mut owners_asked = BTreeSet::new();
+        while !self.dirty.is_empty() {
+            let ids = std::mem::take(&mut self.dirty);
+            let filters = self.filters.clone();
+            let mut inspections = stream::iter(ids)
+                .map(|id| inspect(docker, &filters, id))
+                .buffer_unordered(INSPECTS_AT_ONCE);
+            loop {
+                tokio::select! {
+                    event = events.next() => self.note(event)?,
+                    inspected = inspections.next() => match inspected {
+                        Some((id, inspected)) => self.learn(id, inspected)?,
+                        None => break,
+                    },
+                }
+            }
+            // One that does not exist any more is asked for once and not for ever.
+            let owners = self.network_owners();
+            self.dirty.extend(
+                owners
+                    .into_iter()
+                    .filter(|owner| owners_asked.insert(owner.clone())),
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes over one inspection.
+    fn learn(&mut self, id: String, inspected: Inspected) -> anyhow::Result<()> {
+        match inspected {
+            Inspected::Gone => {
+                self.unreadable.remove(&id);
+                self.stopping.remove(&id);
+                self.changed |= self.known.remove(&id).is_some();
+            }
+            Inspected::Unreadable(why) => {
+                if self.unreadable.insert(id.clone()) {
+                    warn!(
+                        "cannot read container {}, whose keys stay as they are: {why:#}",
+                        quote(&id)
+                    );
+                    self.changed = true;
+                }
+            }
+            Inspected::Lost(error) => {
+                self.dirty.insert(id);
+                return Err(error);
+            }
+            Inspected::There { container, listed }
+                if !listed && !self.lends_network(&container) =>
+            {
+                self.learn(container.id, Inspected::Gone)?;
+            }
+            Inspected::There {
+                mut container,
+                listed,
+            } => {
+                // What was asked for by name is known by its id.
+                let id = container.id.clone();
+                container.stopping = self.stopping.contains_key(&id);
+                self.changed |= self.unreadable.remove(&id);
+                match self.known.get_mut(&id) {
+                    Some(known) if *known.container == *container && known.listed == listed => {}
+                    _ => {
+                        self.changed = true;
+                        self.known.insert(
+                            id,
+                            Known {
+                                container: Arc::new(*container),
+                                listed,
+                            },
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of one event.
+    fn note(&mut self, event: Option<Result<EventMessage, Error>>) -> anyhow::Result<()> {
+        let event = event
+            .context("Docker ended the event stream")?
+            .context("lost Docker's events")?;
+        let actor = event.actor.unwrap_or_default();
+        let attributes = actor.attributes.unwrap_or_default();
+        let action = event.action.unwrap_or_default();
+        let id = match event.typ {
+            Some(EventMessageTypeEnum::CONTAINER) => actor.id,
+            // The actor is the network here.
+            Some(EventMessageTypeEnum::NETWORK) => attributes.get("container").cloned(),
+            _ => None,
+        };
+        let Some(id) = id else { return Ok(()) };
+        debug!("event {action} of {id}");
+        match action.as_str() {
+            "kill" => {
+                let signal = attributes.get("signal").map_or("", String::as_str);
+                match self.known.get_mut(&id) {
+                    // Nothing else of it has changed, so it need not be inspected.
+                    Some(known) if known.container.ends_by(signal) => {
+                        let over = Instant::now() + known.container.stop_grace();
+                        self.stopping.insert(id, over);
+                        if !known.container.stopping {
+                            let stopping = Container {
+                                stopping: true,
+                                ..(*known.container).clone()
+                            };
+                            known.container = Arc::new(stopping);
+                            self.changed = true;
+                        }
+                    }
+                    Some(_) => {}
+                    None => drop(self.dirty.insert(id)),
+                }
+            }
+            "start" | "die" => {
+                self.stopping.remove(&id);
+                self.dirty.insert(id);
+            }
+            _ => drop(self.dirty.insert(id)),
+        }
+        Ok(())
+    }
+
+    /// Looks again at the containers that should have ended by now.
+    fn end_grace(&mut self) {
+        let now = Instant::now();
+        let (over, stopping) = self.stopping.drain().partition(|(_, over)| *over <= now);
+        self.stopping = stopping;
+        let over: HashMap<String, Instant> = over;
+        self.dirty.extend(over.into_keys());
+    }
+
+    /// The containers, by id or name, that lend their network to a known one and are not known themselves.
+    fn network_owners(&self) -> Vec<String> {
+        let containers = || self.known.values().map(|known| &known.container);
+        let owners = containers().filter_map(|container| container.network_owner());
+        owners
+            .filter(|owner| find(containers(), owner).is_none())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn lends_network(&self, container: &Container) -> bool {
+        let users = self
+            .known
+            .values()
+            .filter_map(|known| known.container.network_owner());
+        users.into_iter().any(|owner| container.is_called(owner))
+    }
+
+    fn publish(&mut self, snapshots: &watch::Sender<Option<Arc<Snapshot>>>) {
+        self.changed = false;
+        snapshots.send_replace(Some(Arc::new(self.snapshot())));
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let mut containers: Vec<Arc<Container>> = Vec::with_capacity(self.known.len());
+        let mut joined = HashMap::new();
+        for known in self.known.values().filter(|known| known.listed) {
+            let container = &known.container;
+            let all = self.known.values().map(|known| &known.container);
+            let Some(owner) = container.network_owner().and_then(|owner| find(all, owner)) else {
+                containers.push(Arc::clone(container));
+                continue;
+            };
+            let whole = match self.joined.remove(&container.id) {
+                Some([own, other, whole])
+                    if Arc::ptr_eq(&own, container) && Arc::ptr_eq(&other, owner) =>
+                {
+                    whole
+                }
+                _ => Arc::new(container.in_network_of(owner)),
+            };
+            containers.push(Arc::clone(&whole));
+            joined.insert(
+                container.id.clone(),
+                [Arc::clone(container), Arc::clone(owner), whole],
+            );
+        }
+        self.joined = joined;
+        containers.sort_by_cached_key(|container| (container.age(), container.id.clone()));
+        let known = |id: &String| self.known.contains_key(id);
+        Snapshot {
+            containers,
+            complete: self.unreadable.iter().all(known),
+        }
+    }
+}
+
+/// The id that the daemon keeps through restarts, as `docker info` shows it.
+pub async fn daemon_id() -> anyhow::Result<String> {
+    let docker = connect().await?;
+    let info = within(TIMEOUT, docker.info())
+        .await
+        .context("cannot ask Docker for its id")?;
+    info.id
+        .filter(|id| !id.is_empty())
+        .context("Docker does not say its id (`docker info`)")
+}
+
+/// What an inspection came to.
+enum Inspected {
+    There {
+        container: Box<Container>,
+        listed: bool,
+    },
+    /// It does not run, does not exist, or does not pass the filters any more.
+    Gone,
+    /// Docker answered with an error, or with something that is no container.
+    Unreadable(anyhow::Error),
+    /// Docker did not answer.
+    Lost(anyhow::Error),
+}
+
+trait Events: Stream<Item = Result<EventMessage, Error>> {}
+impl<S: Stream<Item = Result<EventMessage, Error>>> Events for S {}
+
+/// Connects as Docker's own client would: by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, in the newest
+/// version of the API that both sides know.
+async fn connect() -> anyhow::Result<Docker> {
+    let host =
+        std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    let docker = Docker::connect_with_defaults()
+        .map(|docker| docker.with_timeout(TIMEOUT))
+        .map_err(explain)
+        .with_context(|| format!("cannot use Docker at {}", quote(&host)))?;
+    within(TIMEOUT, docker.negotiate_version())
+        .await
+        .with_context(|| format!("cannot reach Docker at {}", quote(&host)))
+}
+
+/// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
+/// repeated in it, so that a list which is asked for from now on misses nothing.
+async fn subscribe(docker: &Docker) -> anyhow::Result<impl Events + Unpin + use<>> {
+    let info = within(TIMEOUT, docker.info())
+        .await
+        .context("cannot ask Docker for its time")?;
+    let since = info
+        .system_time
+        .and_then(|time| time.parse::<Timestamp>().ok());
+    let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let options = EventsOptions {
+        since: since.map(|time| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond())),
+        until: None,
+        filters: Some(HashMap::from([
+            ("type".to_owned(), list(&["container", "network"])),
+            ("event".to_owned(), list(&EVENTS)),
+        ])),
+    };
+    Ok(docker.events(Some(options)))
+}
+
+async fn list_ids(docker: &Docker, filters: &Filters) -> Result<BTreeSet<String>, Error> {
+    let options = ListContainersOptions {
+        filters: Some(filters.clone()),
+        ..Default::default()
+    };
+    let summaries = docker.list_containers(Some(options)).await?;
+    Ok(summaries
+        .into_iter()
+        .filter_map(|summary| summary.id)
+        .collect())
+}
+
+/// Looks at one container, and whether it belongs to the list: Docker alone can tell that of its filters.
+async fn inspect(docker: &Docker, filters: &Filters, id: String) -> (String, Inspected) {
+    let inspection = async {
+        let inspect = docker.inspect_container(&id, None::<InspectContainerOptions>);
+        if filters.is_empty() {
+            return Ok((inspect.await?, None));
+        }
+        let mut filters = filters.clone();
+        // Docker shows what has any of several ids, so an id of the user's must stay the only one.
+        filters
+            .entry("id".to_owned())
+            .or_insert_with(|| vec![id.clone()]);
+        let (inspect, listed) = future::try_join(inspect, list_ids(docker, &filters)).await?;
+        Ok((inspect, Some(listed)))
+    };
+    let inspected = match tokio::time::timeout(TIMEOUT, inspection).await {
+        Ok(Ok((inspect, listed))) => match Container::new(inspect) {
+            Ok(container) => {
+                let listed =
+                    listed.map_or(container.running, |listed| listed.contains(&container.id));
+                Inspected::There {
+                    container: Box::new(container),
+                    listed,
+                }
+            }
+            Err(error) => Inspected::Unreadable(error),
+        },
+        Ok(Err(Error::DockerResponseServerError {
+            status_code: 404, ..
+        })) => Inspected::Gone,
+        Ok(Err(
+            error @ (Error::DockerResponseServerError { .. } | Error::JsonDataError { .. }),
+        )) => Inspected::Unreadable(explain(error)),
+        Ok(Err(error)) => Inspected::Lost(explain(error).context("cannot inspect a container")),
+        Err(_) => Inspected::Lost(anyhow!(
+            "Docker did not answer within {} s",
+            TIMEOUT.as_secs()
+        )),
+    };
+    (id, inspected)
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(explain(error)),
+        Err(_) => bail!("no answer within {} s", limit.as_secs()),
+    }
+}
+
+/// The innermost cause, which is what an operator can do something about.
+fn explain(error: Error) -> anyhow::Error {
+    match error {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } => {
+            anyhow!("Docker answered with {status_code}: {}", message.trim())
+        }
+        Error::SocketNotFoundError(path) => {
+            anyhow!(
+                "there is no socket {}; is the daemon running, and is DOCKER_HOST right?",
+                quote(&path)
+            )
+        }
+        Error::UnsupportedURISchemeError { .. } => {
+            anyhow!("DOCKER_HOST begins with unix://, tcp:// or http://")
+        }
+        error => {
+            let error = anyhow::Error::new(error);
+            let root = error.root_cause().to_string();
+            if root.contains("Permission denied") {
+                anyhow!("permission denied; run as root or as a member of the group `docker`")
+            } else {
+                anyhow!(root)
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a policy asks for: one key, its value, its time to live, and what a legal key is.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+/// A key in the store. Keys are shared between the wanted state, the held state and the changes, so they are
+/// counted references.
+pub type Key = Arc<str>;
+
+/// The longest segment of a key, in bytes.
+pub const MAX_SEGMENT: usize = 255;
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 2048;
+/// The longest value, in bytes. etcd refuses a request of more than 1.5 MiB; one value may not fill a whole one.
+pub const MAX_VALUE: usize = 128 * 1024;
+/// The times to live that an entry may ask for, in seconds: up to a day.
+pub const TTL: RangeInclusive<u32> = 1..=86_400;
+
+/// One key that should exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole key.
+    pub key: Key,
+    /// The value.
+    pub value: Arc<str>,
+    /// How long the key outlives its registrar, in seconds.
+    pub ttl: u32,
+    /// Whether registrars of other hosts want the same key, so that no single host's death may take it.
+    pub shared: bool,
+}
+
+/// Why a key, a segment of one, or another part of an entry is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Illegal(String);
+
+impl fmt::Display for Illegal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Illegal {}
+
+impl Entry {
+    /// Checks a finished entry, whoever built it.
+    pub fn check(&self) -> Result<(), Illegal> {
+        check_key(&self.key)?;
+        if self.value.len() > MAX_VALUE {
+            return Err(Illegal(format!(
+                "the value of {} has {} bytes; at most {MAX_VALUE} are allowed",
+                quote(&self.key),
+                self.value.len()
+            )));
+        }
+        if !TTL.contains(&self.ttl) {
+            return Err(Illegal(format!(
+                "`ttl` of {} is {}; it is from {} to {} seconds",
+                quote(&self.key),
+                self.ttl,
+                TTL.start(),
+                TTL.end()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Joins segments to a key with `/`, and refuses a segment that could reach outside its place.
+pub fn join<S: AsRef<str>>(segments: &[S]) -> Result<String, Illegal> {
+    if segments.is_empty() {
+        return Err(Illegal("a key needs at least one segment".to_owned()));
+    }
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    for segment in &segments {
+        check_segment(segment).map_err(|Illegal(why)| {
+            let whole: Vec<String> = segments.iter().map(|s| quote(s)).collect();
+            Illegal(format!("{why} in the key of {}", whole.join(", ")))
+        })?;
+    }
+    Ok(segments.join("/"))
+}
+
+/// Checks a whole key: legal segments between single slashes, with or without a slash in front (Traefik reads
+/// keys without one), and none at the end.
+pub fn check_key(key: &str) -> Result<(), Illegal> {
+    if key.len() > MAX_KEY {
+        return Err(Illegal(format!(
+            "the key {} has {} bytes; at most {MAX_KEY} are allowed",
+            quote(key),
+            key.len()
+        )));
+    }
+    key.strip_prefix('/')
+        .unwrap_or(key)
+        .split('/')
+        .try_for_each(check_segment)
+        .map_err(|Illegal(why)| Illegal(format!("{why} in the key {}", quote(key))))
+}
+
+/// The part of a key that its siblings share: all up to and with the last slash.
+pub fn directory(key: &str) -> &str {
+    key.rfind('/').map_or("", |slash| &key[..=slash])
+}
+
+/// The literal for messages: in backticks, control characters escaped, cut where it is too long to read.
+pub fn quote(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(|c| {
+            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
+                Box::new(c.escape_default())
+            } else {
+                Box::new(std::iter::once(c))
+            };
+            escaped
+        })
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+fn check_segment(segment: &str) -> Result<(), Illegal> {
+    if segment.is_empty() {
+        return Err(Illegal("an empty segment".to_owned()));
+    }
+    if segment == "." || segment == ".." {
+        return Err(Illegal(format!("the segment `{segment}`")));
+    }
+    if segment.contains('/') {
+        return Err(Illegal(format!(
+            "a slash in the segment {}",
+            quote(segment)
+        )));
+    }
+    if segment.chars().any(char::is_control) {
+        return Err(Illegal(format!(
+            "a control character in the segment {}",
+            quote(segment)
+        )));
+    }
+    if segment.len() > MAX_SEGMENT {
+        return Err(Illegal(format!(
+            "a segment of {} bytes (at most {MAX_SEGMENT} are allowed)",
+            segment.len()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(result: Result<String, Illegal>) -> String {
+        result.expect_err("should be refused").to_string()
+    }
+
+    #[test]
+    fn segments_are_joined_with_slashes() {
+        assert_eq!(join(&["web", "1", "0123"]).unwrap(), "web/1/0123");
+        assert_eq!(join(&["größe", "a b"]).unwrap(), "größe/a b");
+    }
+
+    #[test]
+    fn a_segment_cannot_reach_outside_its_place() {
+        assert_eq!(
+            why(join(&["../../x", "1"])),
+            "a slash in the segment `../../x` in the key of `../../x`, `1`"
+        );
+        assert_eq!(
+            why(join(&["web", ".."])),
+            "the segment `..` in the key of `web`, `..`"
+        );
+        assert_eq!(
+            why(join(&["", "1"])),
+            "an empty segment in the key of ``, `1`"
+        );
+        assert_eq!(
+            why(join(&["a\nb"])),
+            "a control character in the segment `a\\nb` in the key of `a\\nb`"
+        );
+        assert_eq!(
+            why(join(&["x".repeat(10_240)])),
+            format!(
+                "a segment of 10240 bytes (at most 255 are allowed) in the key of `{}…`",
+                "x".repeat(60)
+            )
+        );
+        assert_eq!(why(join::<&str>(&[])), "a key needs at least one segment");
+    }
+
+    #[test]
+    fn a_whole_key_is_checked_segment_by_segment() {
+        for key in ["/backends/web/1/port", "traefik/http/x", "a"] {
+            assert!(check_key(key).is_ok(), "{key}");
+        }
+        for key in [
+            "",
+            "/",
+            "//a",
+            "/a/",
+            "/a//b",
+            "/a/../b",
+            "/a/./b",
+            "/a/\u{7f}",
+        ] {
+            assert!(check_key(key).is_err(), "{key}");
+        }
+        assert!(check_key(&"a/".repeat(MAX_KEY)).is_err());
+    }
+
+    #[test]
+    fn a_directory_ends_with_its_slash() {
+        assert_eq!(directory("/backends/web/1/port"), "/backends/web/1/");
+        assert_eq!(directory("port"), "");
+    }
+}

@@ -1,0 +1,245 @@
+//! The policy: one Lua state, what it may call, and the protected, bounded calls into it.
+
+mod container;
+mod docker;
+mod entries;
+mod etcd;
+mod failure;
+mod frozen;
+mod json;
+mod log;
+mod memory;
+mod options;
+mod sandbox;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Function, Lua, MultiValue, Table, Value};
+use tokio::sync::watch;
+
+use crate::container::Container;
+use crate::docker::{Snapshot, Snapshots};
+use crate::plan::Wanted;
+use crate::store::etcd::EtcdStore;
+
+pub use failure::Failure;
+pub use memory::Memory;
+
+/// How long one call of a policy function, or the loading of a script, may take.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// What a call is told that took longer.
+const TOO_LONG: &str = "it took longer than a second, and was stopped";
+
+/// Where containers come from.
+#[derive(Clone)]
+pub enum Source {
+    /// From a running daemon, for ever.
+    Live(Snapshots),
+    /// This snapshot and no other.
+    Once(Arc<Snapshot>),
+}
+
+/// What a policy reads in `options`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What every key begins with, without a slash at its end.
+    pub prefix: String,
+    /// The TTL of entries that name none, in seconds.
+    pub ttl: u32,
+    /// The address under which others reach this host.
+    pub host_ip: String,
+    /// What tells several registrars of one Docker daemon apart.
+    pub instance: String,
+    /// What the user set besides.
+    pub set: Vec<(String, String)>,
+}
+
+/// What is logged of the policy's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Failures, and what is left out.
+    All,
+    /// Failures; what is left out at level debug.
+    Failures,
+    /// Nothing: the caller looks into the memory afterwards.
+    Nothing,
+}
+
+/// What a script works with.
+#[derive(Clone)]
+pub struct World {
+    /// The file with the policy; the bundled one if none.
+    pub path: Option<PathBuf>,
+    /// What it reads in `options`.
+    pub options: Options,
+    /// Where containers come from.
+    pub source: Source,
+    /// What it reads etcd with.
+    pub reader: EtcdStore,
+    /// Where the wanted state goes.
+    pub wanted: watch::Sender<Option<Arc<Wanted>>>,
+    /// What is logged of the policy's calls.
+    pub report: Report,
+    /// What is known of each container from earlier calls; it outlives a script.
+    pub memory: Rc<RefCell<Memory>>,
+}
+
+/// A loaded policy.
+pub struct Script {
+    lua: Lua,
+    host: Rc<Host>,
+    run: Function,
+}
+
+/// What the bindings of one script share.
+struct Host {
+    world: World,
+    phase: Cell<Phase>,
+    deadline: Cell<Option<Instant>>,
+    /// The snapshot that the script holds and has not handed to `etcd.sync` yet.
+    current: RefCell<Option<Arc<Snapshot>>>,
+    /// The table of each container of the newest snapshot.
+    tables: RefCell<HashMap<String, (Arc<Container>, Table)>>,
+    /// Runs a function so that its error comes back as a [`Failure`].
+    protected: RefCell<Option<Function>>,
+    /// The bundled policy's functions, which have names of ours in messages.
+    decisions: RefCell<Option<Table>>,
+}
+
+/// What the script is doing, for calls that are not allowed at all times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Loading,
+    Running,
+    Policy,
+}
+
+impl Script {
+    /// Loads a policy. It is given a second, and may not wait for anything yet.
+    pub fn load(world: World) -> Result<Self, Failure> {
+        let path = world.path.clone();
+        let host = Rc::new(Host {
+            world,
+            phase: Cell::new(Phase::Loading),
+            deadline: Cell::new(None),
+            current: RefCell::new(None),
+            tables: RefCell::new(HashMap::new()),
+            protected: RefCell::new(None),
+            decisions: RefCell::new(None),
+        });
+        let lua = sandbox::state(&host).map_err(|error| Failure::from_error(&error))?;
+        let chunk = match &path {
+            Some(path) => {
+                let text = std::fs::read(path).map_err(|error| {
+                    Failure::new(format!("cannot read `{}`: {error}", path.display()))
+                })?;
+                sandbox::compile(&lua, &text, &path.to_string_lossy())
+            }
+            None => sandbox::compile(&lua, b"return require \"register\"", "bundled policy"),
+        }
+        .map_err(|error| Failure::from_error(&error))?;
+        let name = path
+            .as_deref()
+            .unwrap_or(Path::new("bundled policy"))
+            .display()
+            .to_string();
+        let policy = host.call(&chunk, (), Phase::Loading)?;
+        let Some(Value::Table(policy)) = policy.front() else {
+            let got = policy.front().map_or("nothing", Value::type_name);
+            return Err(Failure::new(format!(
+                "`{name}` returned {got} and not a policy; end it with `return register`"
+            )));
+        };
+        let run = match policy.get::<Value>("run") {
+            Ok(Value::Function(run)) => run,
+            Ok(other) => {
+                return Err(Failure::new(format!(
+                    "`{name}` returned a table whose `run` is {} and not a function; \
+                     begin with `local register = require \"register\"`",
+                    other.type_name()
+                )));
+            }
+            Err(error) => return Err(Failure::from_error(&error)),
+        };
+        Ok(Self { lua, host, run })
+    }
+
+    /// Runs the policy's `run`, which for a live source is meant never to end.
+    pub async fn run(&self) -> Result<(), Failure> {
+        self.host.phase.set(Phase::Running);
+        let protected = self
+            .host
+            .protected()
+            .map_err(|error| Failure::from_error(&error))?;
+        let result: mlua::Result<MultiValue> = protected.call_async(&self.run).await;
+        // The state must outlive its coroutines, which the borrow of it here says.
+        let _ = &self.lua;
+        outcome(result).map(drop)
+    }
+}
+
+impl Host {
+    /// Calls a function of the script, protected and bounded in time.
+    fn call(
+        &self,
+        function: &Function,
+        argument: impl mlua::IntoLuaMulti,
+        phase: Phase,
+    ) -> Result<MultiValue, Failure> {
+        let protected = self
+            .protected()
+            .map_err(|error| Failure::from_error(&error))?;
+        let before = self.phase.replace(phase);
+        self.deadline.set(Some(Instant::now() + TIME_LIMIT));
+        let bound = protected.bind(function.clone());
+        let result = bound.and_then(|bound| bound.call(argument));
+        self.deadline.set(None);
+        self.phase.set(before);
+        outcome(result)
+    }
+
+    fn protected(&self) -> mlua::Result<Function> {
+        self.protected
+            .borrow()
+            .clone()
+            .ok_or_else(|| Failure::raise("the script is not loaded yet"))
+    }
+
+    /// Raises an error once the time of a call is up.
+    fn check_time(&self) -> mlua::Result<()> {
+        match self.deadline.get() {
+            Some(deadline) if Instant::now() > deadline => Err(Failure::raise(TOO_LONG)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what waits for somebody else, except in `run`.
+    fn may_wait(&self, what: &str) -> mlua::Result<()> {
+        match self.phase.get() {
+            Phase::Running => Ok(()),
+            Phase::Loading => Err(Failure::raise(format!(
+                "`{what}` waits, so it cannot be called while the script loads; call it in `run`"
+            ))),
+            Phase::Policy => Err(Failure::raise(format!(
+                "`{what}` waits, so it cannot be called in a policy function, which only says what should be; \
+                 call it in `run`"
+            ))),
+        }
+    }
+}
+
+/// What a protected call came to: whether it went well, and then its results or its failure.
+fn outcome(result: mlua::Result<MultiValue>) -> Result<MultiValue, Failure> {
+    let mut values = result.map_err(|error| Failure::from_error(&error))?;
+    match values.pop_front() {
+        Some(Value::Boolean(true)) => Ok(values),
+        _ => Err(Failure::from_value(values.front().unwrap_or(&Value::Nil))),
+    }
+}

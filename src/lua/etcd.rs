@@ -1,0 +1,207 @@
+//! `etcd`: keys, the wanted state, and reading.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Function, Lua, LuaString, MultiValue, Result, Table, Value, Variadic};
+use tracing::{debug, error, info};
+
+use super::entries::{read, read_left_out};
+use super::failure::{Failure, name_of};
+use super::frozen::Frozen;
+use super::memory::Mapper;
+use super::{Host, Phase, Report};
+use crate::container::Container;
+use crate::docker::Snapshot;
+use crate::entry::{join, quote};
+use crate::store::StoreError;
+
+/// After how long a call others get their turn before the next.
+const LONG_CALL: Duration = Duration::from_millis(10);
+
+/// The module's table.
+pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
+    let module = lua.create_table()?;
+    module.set("key", lua.create_function(key)?)?;
+    let (for_sync, frozen) = (Rc::clone(host), frozen.clone());
+    module.set(
+        "sync",
+        lua.create_async_function(move |_, arguments: MultiValue| {
+            sync(Rc::clone(&for_sync), frozen.clone(), arguments)
+        })?,
+    )?;
+    let for_get = Rc::clone(host);
+    module.set(
+        "get",
+        lua.create_async_function(move |_, key: String| {
+            let host = Rc::clone(&for_get);
+            async move {
+                host.may_wait("etcd.get")?;
+                host.world
+                    .reader
+                    .clone()
+                    .get(&key)
+                    .await
+                    .map_err(|error| unread(&error))
+            }
+        })?,
+    )?;
+    let for_list = Rc::clone(host);
+    module.set(
+        "list",
+        lua.create_async_function(move |lua, prefix: String| {
+            let host = Rc::clone(&for_list);
+            async move {
+                host.may_wait("etcd.list")?;
+                let pairs = host.world.reader.clone().get_prefix(&prefix).await;
+                lua.create_table_from(pairs.map_err(|error| unread(&error))?)
+            }
+        })?,
+    )?;
+    Ok(module)
+}
+
+fn unread(error: &StoreError) -> mlua::Error {
+    Failure::raise(error.to_string())
+}
+
+fn key(_: &Lua, segments: Variadic<Value>) -> Result<String> {
+    let mut texts = Vec::with_capacity(segments.len());
+    for (index, segment) in segments.iter().enumerate() {
+        texts.push(match segment {
+            Value::String(text) => match text.to_str() {
+                Ok(text) => text.to_owned(),
+                Err(_) => {
+                    return Err(Failure::raise(format!(
+                        "etcd.key: segment {} is not UTF-8: {}",
+                        index + 1,
+                        quote(&text.to_string_lossy())
+                    )));
+                }
+            },
+            Value::Integer(number) => number.to_string(),
+            other => {
+                return Err(Failure::raise(format!(
+                    "etcd.key: segment {} is a {}; it is a string or a whole number",
+                    index + 1,
+                    other.type_name()
+                )));
+            }
+        });
+    }
+    join(&texts).map_err(|why| Failure::raise(why.to_string()))
+}
+
+/// Calls `map` once for each container that has changed, and hands over what should exist.
+async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<()> {
+    host.may_wait("etcd.sync")?;
+    let (containers, map) = match (arguments.front(), arguments.get(1)) {
+        (Some(Value::Table(containers)), Some(Value::Function(map))) => (containers, map),
+        _ => {
+            return Err(Failure::raise(
+                "etcd.sync takes the list of containers and the function that makes the entries of one",
+            ));
+        }
+    };
+    let Some(snapshot) = host.current.take() else {
+        return Err(Failure::raise(
+            "etcd.sync was called twice for one snapshot, and the second would undo the first; \
+             join the two lists of entries in one function",
+        ));
+    };
+    let containers = known(&host, containers, &snapshot)?;
+    let mapper = Mapper {
+        address: (Rc::as_ptr(&host) as usize, map.to_pointer() as usize),
+    };
+    host.world.memory.borrow_mut().begin();
+    for (container, table) in containers {
+        if host
+            .world
+            .memory
+            .borrow_mut()
+            .is_settled(&container, mapper)
+        {
+            continue;
+        }
+        let start = Instant::now();
+        call(&host, &frozen, map, mapper, &container, table);
+        if start.elapsed() > LONG_CALL {
+            tokio::task::yield_now().await;
+        }
+    }
+    let wanted = host.world.memory.borrow_mut().end(snapshot.complete);
+    host.world.wanted.send_replace(Some(Arc::new(wanted)));
+    Ok(())
+}
+
+/// The containers of a script's list, which may leave some of the snapshot out.
+fn known(host: &Host, list: &Table, snapshot: &Snapshot) -> Result<Vec<(Arc<Container>, Table)>> {
+    let tables = host.tables.borrow();
+    let mut known = Vec::with_capacity(snapshot.containers.len());
+    for (index, item) in list.sequence_values::<Value>().enumerate() {
+        let item = item?;
+        let container = match &item {
+            Value::Table(table) => table
+                .get::<Option<LuaString>>("id")
+                .ok()
+                .flatten()
+                .and_then(|id| {
+                    let (container, own) = tables.get(&id.to_string_lossy())?;
+                    (own.to_pointer() == table.to_pointer())
+                        .then(|| (Arc::clone(container), table.clone()))
+                }),
+            _ => None,
+        };
+        known.push(container.ok_or_else(|| {
+            Failure::raise(format!(
+                "etcd.sync: item {} of the list is no container of the newest snapshot",
+                index + 1
+            ))
+        })?);
+    }
+    Ok(known)
+}
+
+fn call(
+    host: &Host,
+    frozen: &Frozen,
+    map: &Function,
+    mapper: Mapper,
+    container: &Arc<Container>,
+    table: Table,
+) {
+    let result = host.call(map, table, Phase::Policy).and_then(|values| {
+        let entries = values.front().unwrap_or(&Value::Nil);
+        let entries = read(frozen, entries, host.world.options.ttl)
+            .map_err(|why| Failure::of(map, name_of(map, host.decisions.borrow().as_ref()), why))?;
+        Ok((entries, read_left_out(frozen, values.get(1))))
+    });
+    let mut memory = host.world.memory.borrow_mut();
+    let name = quote(&container.name);
+    match result {
+        Ok((entries, left_out)) => {
+            if let Some(left_out) = memory.succeed(container, mapper, entries, left_out) {
+                for why in left_out {
+                    match host.world.report {
+                        Report::All => info!("{name}: left out: {why}"),
+                        Report::Failures => debug!("{name}: left out: {why}"),
+                        Report::Nothing => {}
+                    }
+                }
+            }
+        }
+        Err(failure) => {
+            if let Some(keys) = memory.fail(container, mapper, &failure)
+                && host.world.report != Report::Nothing
+            {
+                let consequence = match keys {
+                    Some(1) => "its key stays as it was".to_owned(),
+                    Some(keys) => format!("its {keys} keys stay as they were"),
+                    None => "it gets no keys; those that it may have in etcd stay".to_owned(),
+                };
+                error!("{name}: {failure}\n  {consequence}");
+            }
+        }
+    }
+}

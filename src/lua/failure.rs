@@ -1,0 +1,206 @@
+//! What went wrong in a script, in its author's words: what, where, and nothing of our own frames.
+
+use std::fmt;
+
+use mlua::debug::Debug;
+use mlua::{Error, Function, Lua, Table, Value};
+
+/// How many frames of the stack are looked at for the line to blame.
+const MAX_FRAMES: usize = 30;
+
+/// An error of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong.
+    pub message: String,
+    /// Where, if a line of a script is to blame.
+    pub place: Option<Place>,
+}
+
+/// A line of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The script, as it was named.
+    pub script: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The function that the line is in, if it has a name.
+    pub function: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a place; the handler that catches it adds one.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            place: None,
+        }
+    }
+
+    /// A failure that is a function's as a whole, such as what it returned.
+    pub fn of(function: &Function, name: Option<String>, message: impl Into<String>) -> Self {
+        let info = function.info();
+        let place = match (info.source, info.line_defined) {
+            (Some(source), Some(line)) if source.starts_with('@') => Some(Place {
+                script: source[1..].to_owned(),
+                line,
+                function: name,
+            }),
+            _ => None,
+        };
+        Self {
+            message: message.into(),
+            place,
+        }
+    }
+
+    /// The error that a binding raises.
+    pub fn raise(message: impl Into<String>) -> Error {
+        Error::external(Self::new(message))
+    }
+
+    /// What mlua reports of an error that no handler of ours has seen, such as one of syntax.
+    pub fn from_error(error: &Error) -> Self {
+        match error {
+            Error::CallbackError { cause, .. }
+            | Error::WithContext { cause, .. }
+            | Error::BadArgument { cause, .. } => Self::from_error(cause),
+            Error::ExternalError(cause) => match cause.downcast_ref::<Self>() {
+                Some(failure) => failure.clone(),
+                None => Self::new(cause.to_string()),
+            },
+            Error::SyntaxError { message, .. } => Self::from_text(message),
+            Error::RuntimeError(message) => Self::from_text(
+                message
+                    .split("\nstack traceback:")
+                    .next()
+                    .unwrap_or(message),
+            ),
+            Error::MemoryError(_) => {
+                Self::new("it needs more memory than a script may have (64 MiB)")
+            }
+            other => Self::new(other.to_string()),
+        }
+    }
+
+    /// What a protected call returned instead of a result.
+    pub fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Error(error) => Self::from_error(error),
+            Value::String(text) if text.as_bytes() == b"not enough memory" => {
+                Self::from_error(&Error::MemoryError(String::new()))
+            }
+            Value::String(text) => Self::from_text(&text.to_string_lossy()),
+            Value::Nil => Self::new("`error` was called without a message"),
+            other => Self::new(format!(
+                "`error` was called with a {} instead of a message",
+                other.type_name()
+            )),
+        }
+    }
+
+    /// Splits `script.lua:3: message` to its parts.
+    fn from_text(text: &str) -> Self {
+        let parts = text.find(": ").and_then(|end| {
+            let (script, line) = text[..end].rsplit_once(':')?;
+            Some((script, line.parse().ok()?, &text[end + 2..]))
+        });
+        let (message, place) = match parts {
+            Some((script, line, message)) => (
+                message,
+                Some(Place {
+                    script: script.to_owned(),
+                    line,
+                    function: None,
+                }),
+            ),
+            None => (text, None),
+        };
+        let message = if message.contains("stack overflow") {
+            "it calls itself without end (stack overflow)".to_owned()
+        } else {
+            message.to_owned()
+        };
+        Self { message, place }
+    }
+}
+
+/// The message handler of protected calls: it sees the stack as it was at the error. `decisions` are the functions
+/// that have a name of ours, for instance `register.service`.
+pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
+    let mut failure = Failure::from_value(error);
+    for level in 1..MAX_FRAMES {
+        let frame = lua.inspect_stack(level, |frame| place(frame, decisions));
+        match (frame, &mut failure.place) {
+            (None, _) => break,
+            (Some(None), _) => {}
+            (Some(Some(frame)), none @ None) => {
+                *none = Some(frame);
+                break;
+            }
+            // The message names a line, and this is the frame that it is in.
+            (Some(Some(frame)), Some(place)) => {
+                if frame.script == place.script && frame.line == place.line {
+                    place.function = frame.function;
+                    break;
+                }
+            }
+        }
+    }
+    Value::Error(Box::new(Error::external(failure)))
+}
+
+/// The name of a function among `decisions`.
+pub fn name_of(function: &Function, decisions: Option<&Table>) -> Option<String> {
+    let wanted = function.to_pointer();
+    decisions?
+        .pairs::<String, Value>()
+        .filter_map(Result::ok)
+        .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
+        .map(|(name, _)| format!("register.{name}"))
+}
+
+fn place(frame: &Debug, decisions: Option<&Table>) -> Option<Place> {
+    let source = frame.source();
+    // Our own Lua is named with `=`: its lines mean nothing to an author.
+    let script = source.source.as_deref()?.strip_prefix('@')?.to_owned();
+    let line = frame.current_line()?;
+    let named = || {
+        let names = frame.names();
+        names
+            .name
+            .filter(|name| name != "?")
+            .map(std::borrow::Cow::into_owned)
+    };
+    let function = if source.what == "main" {
+        None
+    } else {
+        name_of(&frame.function(), decisions).or_else(named)
+    };
+    Some(Place {
+        script,
+        line,
+        function,
+    })
+}
+
+impl fmt::Display for Failure {
+    /// The message and, on a line of its own, the place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(Place {
+            script,
+            line,
+            function,
+        }) = &self.place
+        {
+            write!(f, "\n  at {script}:{line}")?;
+            if let Some(function) = function {
+                write!(f, " in {function}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}

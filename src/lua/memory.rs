@@ -1,0 +1,145 @@
+//! What each container's policy call last came to. It outlives a script, so that neither an error nor a reload takes
+//! keys away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Failure;
+use crate::container::Container;
+use crate::entry::Entry;
+use crate::plan::{Claim, Wanted, Who};
+
+/// Which function of which script made the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapper {
+    /// The script's state and the function, by address.
+    pub address: (usize, usize),
+}
+
+/// The last good entries of each container, and the last failure.
+#[derive(Debug, Default)]
+pub struct Memory {
+    containers: HashMap<String, Remembered>,
+    round: u64,
+}
+
+/// What is known of one container.
+#[derive(Debug)]
+pub struct Remembered {
+    /// The container and the function of the last call that need not be made again.
+    settled: Option<(Arc<Container>, Mapper)>,
+    /// What it asks for, from the last good call.
+    claim: Option<Claim>,
+    /// Why the last call failed, if it did.
+    pub failure: Option<Failure>,
+    /// What the policy left out, and why.
+    pub left_out: Vec<String>,
+    /// The container's name.
+    pub name: String,
+    round: u64,
+}
+
+impl Memory {
+    /// Begins a round of calls, one for each container of a snapshot.
+    pub fn begin(&mut self) {
+        self.round += 1;
+    }
+
+    /// Whether this function need not be called for this container again. In any case the container counts as seen
+    /// in this round.
+    pub fn is_settled(&mut self, container: &Arc<Container>, mapper: Mapper) -> bool {
+        let round = self.round;
+        let Some(remembered) = self.containers.get_mut(&container.id) else {
+            return false;
+        };
+        remembered.round = round;
+        matches!(&remembered.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
+    }
+
+    /// Takes over a good call. Returns what is left out if that is news.
+    pub fn succeed(
+        &mut self,
+        container: &Arc<Container>,
+        mapper: Mapper,
+        entries: Vec<Entry>,
+        left_out: Vec<String>,
+    ) -> Option<&[String]> {
+        let remembered = self.remembered(container);
+        remembered.settled = Some((Arc::clone(container), mapper));
+        remembered.failure = None;
+        // Entries that are the same stay the same allocation, so that the plan sees that nothing has changed.
+        let entries = match &remembered.claim {
+            Some(claim) if *claim.entries == *entries => Arc::clone(&claim.entries),
+            _ => entries.into(),
+        };
+        remembered.claim = Some(Claim {
+            who: Who {
+                id: container.id.as_str().into(),
+                name: container.name.as_str().into(),
+            },
+            age: container.age().into(),
+            entries,
+        });
+        let news = remembered.left_out != left_out;
+        remembered.left_out = left_out;
+        news.then_some(&remembered.left_out)
+    }
+
+    /// Takes over a failed call. Returns how many keys stay, or none if that is not known, if the failure is news.
+    pub fn fail(
+        &mut self,
+        container: &Arc<Container>,
+        mapper: Mapper,
+        failure: &Failure,
+    ) -> Option<Option<usize>> {
+        let remembered = self.remembered(container);
+        // What took too long is not tried again at each event: it would hold up all others.
+        remembered.settled =
+            (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
+        let news = remembered.failure.as_ref() != Some(failure);
+        remembered.failure = Some(failure.clone());
+        news.then(|| remembered.claim.as_ref().map(|claim| claim.entries.len()))
+    }
+
+    /// Ends a round: what was not seen in it is forgotten, and the rest is the wanted state. `complete` says whether
+    /// the snapshot had all containers.
+    pub fn end(&mut self, complete: bool) -> Wanted {
+        let round = self.round;
+        self.containers
+            .retain(|_, remembered| remembered.round == round);
+        let claims: Vec<Claim> = self
+            .containers
+            .values()
+            .filter_map(|remembered| remembered.claim.clone())
+            .collect();
+        Wanted {
+            complete: complete && claims.len() == self.containers.len(),
+            claims,
+        }
+    }
+
+    /// What is known of all containers, by name.
+    pub fn all(&self) -> Vec<&Remembered> {
+        let mut all: Vec<&Remembered> = self.containers.values().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn remembered(&mut self, container: &Arc<Container>) -> &mut Remembered {
+        let round = self.round;
+        let remembered = self
+            .containers
+            .entry(container.id.clone())
+            .or_insert_with(|| Remembered {
+                settled: None,
+                claim: None,
+                failure: None,
+                left_out: Vec::new(),
+                name: String::new(),
+                round,
+            });
+        remembered.round = round;
+        remembered.name.clone_from(&container.name);
+        remembered
+    }
+}

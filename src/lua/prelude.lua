@@ -1,0 +1,123 @@
+-- What the sandbox needs to say in Lua itself: read-only tables, the globals that must not see through them, and
+-- protected calls that a time limit cannot be caught by. The host calls it once, with its own functions.
+
+local host = ...
+
+local raw_get, raw_len, raw_next, raw_set = rawget, rawlen, next, rawset
+local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
+local error, type, select, setmetatable, getmetatable = error, type, select, setmetatable, getmetatable
+
+-- A frozen table holds its contents under a key that no policy has, and a container's contents the container itself.
+local CONTENTS, HANDLE = {}, {}
+
+-- What a frozen table holds, with all that would be made on demand; nil for any other.
+local function contents(t)
+  local held = type(t) == "table" and raw_get(t, CONTENTS) or nil
+  local fill = held and getmetatable(held) and getmetatable(held).fill
+  if fill then fill(held) end
+  return held
+end
+
+function next(t, key)
+  local held = contents(t)
+  if not held then return raw_next(t, key) end
+  local name, value = raw_next(held, key)
+  if name == HANDLE then name, value = raw_next(held, name) end
+  return name, value
+end
+
+function rawget(t, key)
+  return raw_get(contents(t) or t, key)
+end
+
+function rawlen(t)
+  return raw_len(contents(t) or t)
+end
+
+function rawset(t, key, value)
+  if contents(t) then error("this table is read-only", 2) end
+  return raw_set(t, key, value)
+end
+
+local frozen = {
+  __metatable = "read-only",
+  __index = function(t, key) return raw_get(t, CONTENTS)[key] end,
+  __newindex = function(_, key) error("this table is read-only: `" .. tostring(key) .. "` cannot be set", 2) end,
+  __len = function(t) return #raw_get(t, CONTENTS) end,
+  __pairs = function(t) return next, t, nil end,
+}
+
+local function freeze(t)
+  return setmetatable({ [CONTENTS] = t }, frozen)
+end
+
+local function set_of(list)
+  local set = {}
+  for _, item in ipairs(list) do set[item] = true end
+  return set
+end
+
+-- Records: tables whose fields are known, so that a misspelt one is an error and not nil.
+local function record(kind, fields)
+  local known = set_of(fields)
+  return {
+    __index = function(_, field)
+      if not known[field] then error(kind .. " has no field `" .. tostring(field) .. "`", 3) end
+    end,
+  }
+end
+
+-- A record whose fields `make` makes of its handle when they are first asked for.
+local function lazy(kind, fields, make)
+  local known = set_of(fields)
+  local function get(t, field)
+    if not known[field] then error(kind .. " has no field `" .. tostring(field) .. "`", 3) end
+    local value = make(raw_get(t, HANDLE), field)
+    raw_set(t, field, value)
+    return value
+  end
+  local function fill(t)
+    for _, field in ipairs(fields) do
+      if raw_get(t, field) == nil then get(t, field) end
+    end
+  end
+  local metatable = { __index = get, fill = fill }
+  return function(handle)
+    return freeze(setmetatable({ [HANDLE] = handle }, metatable))
+  end
+end
+
+local function in_time(...)
+  host.check_time()
+  return ...
+end
+
+function pcall(f, ...)
+  return in_time(raw_pcall(f, ...))
+end
+
+function xpcall(f, handler, ...)
+  return in_time(raw_xpcall(f, handler, ...))
+end
+
+-- Text alone: Lua does not verify bytecode, and a crafted one can break out of any sandbox.
+function load(chunk, name, _, ...)
+  if select("#", ...) == 0 then return raw_load(chunk, name, "t") end
+  return raw_load(chunk, name, "t", (...))
+end
+
+return {
+  contents = function(t)
+    local held = contents(t)
+    if not held or raw_get(held, HANDLE) == nil then return held or t end
+    local plain = {}
+    for key, value in raw_next, held do
+      if key ~= HANDLE then plain[key] = value end
+    end
+    return plain
+  end,
+  freeze = freeze,
+  record = record,
+  lazy = lazy,
+  protected = function(f, ...) return raw_xpcall(f, host.blame, ...) end,
+}

@@ -1,0 +1,193 @@
+//! A Lua state without a way out: no files, no processes, no bytecode, bounded in memory and time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use mlua::chunk::ChunkMode;
+use mlua::{
+    Function, HookTriggers, Lua, LuaOptions, MultiValue, Result, StdLib, Table, Value, VmState,
+};
+
+use super::container::Containers;
+use super::failure::{self, Failure};
+use super::frozen::Frozen;
+use super::{Host, Phase, docker, etcd, json, log, options};
+
+/// The most memory that a script may use, in bytes.
+const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
+/// After how many instructions the time is looked at: some tens of microseconds.
+const INSTRUCTIONS: u32 = 10_000;
+/// The bundled scripts, by the name that `require` knows them by.
+const BUNDLED: [(&str, &str); 1] = [("register", include_str!("../../scripts/register.lua"))];
+/// The globals of Lua that read files, run bytecode or stop the garbage collector.
+const FORBIDDEN: [&str; 4] = ["dofile", "loadfile", "collectgarbage", "warn"];
+/// What is left of `os`.
+const OS: [&str; 5] = ["clock", "date", "difftime", "getenv", "time"];
+
+/// A state with the sandbox's globals and modules.
+pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
+    let libraries = StdLib::COROUTINE
+        | StdLib::TABLE
+        | StdLib::STRING
+        | StdLib::UTF8
+        | StdLib::MATH
+        | StdLib::OS;
+    let lua = Lua::new_with(libraries, LuaOptions::default())?;
+    lua.set_memory_limit(MEMORY_LIMIT)?;
+    let clock = Rc::clone(host);
+    lua.set_global_hook(
+        HookTriggers::new().every_nth_instruction(INSTRUCTIONS),
+        move |_, _| {
+            clock.check_time()?;
+            Ok(VmState::Continue)
+        },
+    )?;
+    let prelude = prelude(&lua, host)?;
+    restrict(&lua)?;
+    host.protected.replace(Some(prelude.get("protected")?));
+    let frozen = Frozen::new(&prelude)?;
+    let containers = Rc::new(Containers::new(&lua, &prelude, frozen.clone())?);
+    let modules = HashMap::from([
+        (
+            "docker".to_owned(),
+            docker::module(&lua, host, &containers)?,
+        ),
+        ("etcd".to_owned(), etcd::module(&lua, host, &frozen)?),
+        ("json".to_owned(), json::module(&lua, &frozen)?),
+        ("log".to_owned(), log::module(&lua)?),
+        (
+            "options".to_owned(),
+            options::module(&lua, &host.world.options, &frozen)?,
+        ),
+    ]);
+    lua.globals()
+        .set("print", modules["log"].get::<Function>("info")?)?;
+    lua.globals()
+        .set("require", require(&lua, host, modules)?)?;
+    Ok(lua)
+}
+
+/// A function of a script's text; its lines are `name:LINE` in messages.
+pub(super) fn compile(lua: &Lua, text: &[u8], name: &str) -> Result<Function> {
+    lua.load(text)
+        .set_name(format!("@{name}"))
+        .set_mode(ChunkMode::Text)
+        .into_function()
+}
+
+fn prelude(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
+    let functions = lua.create_table()?;
+    let clock = Rc::clone(host);
+    functions.set(
+        "check_time",
+        lua.create_function(move |_, ()| clock.check_time())?,
+    )?;
+    let known = Rc::clone(host);
+    let blame = move |lua: &Lua, error: Value| {
+        Ok(failure::blame(
+            lua,
+            &error,
+            known.decisions.borrow().as_ref(),
+        ))
+    };
+    functions.set("blame", lua.create_function(blame)?)?;
+    // Named with `=`, so that no message ever points at a line of it.
+    lua.load(include_str!("prelude.lua"))
+        .set_name("=prelude")
+        .call(functions)
+}
+
+fn restrict(lua: &Lua) -> Result<()> {
+    let globals = lua.globals();
+    for name in FORBIDDEN {
+        globals.raw_remove(name)?;
+    }
+    globals.get::<Table>("string")?.raw_remove("dump")?;
+    let os = globals.get::<Table>("os")?;
+    let safe = lua.create_table()?;
+    for name in OS {
+        safe.set(name, os.get::<Function>(name)?)?;
+    }
+    globals.set("os", safe)
+}
+
+/// `require`: the bindings, the bundled scripts, and the site's own files beside its script.
+fn require(lua: &Lua, host: &Rc<Host>, modules: HashMap<String, Table>) -> Result<Function> {
+    let modules = modules
+        .into_iter()
+        .map(|(name, table)| (name, MultiValue::from_iter([Value::Table(table)])));
+    let loaded: RefCell<HashMap<String, MultiValue>> = RefCell::new(modules.collect());
+    let loading: RefCell<Vec<String>> = RefCell::new(Vec::new());
+    let host = Rc::clone(host);
+    lua.create_function(move |lua, name: String| {
+        if let Some(module) = loaded.borrow().get(&name) {
+            return Ok(module.clone());
+        }
+        if loading.borrow().contains(&name) {
+            let circle = loading.borrow().join("` requires `");
+            return Err(Failure::raise(format!(
+                "`{circle}` requires `{name}`: they go in a circle"
+            )));
+        }
+        let chunk = find(lua, &host, &name)?;
+        loading.borrow_mut().push(name.clone());
+        let values = chunk.call::<MultiValue>(());
+        loading.borrow_mut().pop();
+        // Like Lua's own, it returns true for a module that returns nothing.
+        let value = values?
+            .pop_front()
+            .filter(|value| !value.is_nil())
+            .unwrap_or(Value::Boolean(true));
+        if name == "register"
+            && let Value::Table(register) = &value
+        {
+            // The table that refuses unknown fields keeps the decisions behind it.
+            let decisions = register
+                .metatable()
+                .and_then(|metatable| metatable.get("__index").ok());
+            host.decisions.replace(decisions);
+        }
+        let module = MultiValue::from_iter([value]);
+        loaded.borrow_mut().insert(name, module.clone());
+        Ok(module)
+    })
+}
+
+fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
+    if let Some((_, text)) = BUNDLED.iter().find(|(bundled, _)| *bundled == name) {
+        return compile(lua, text.as_bytes(), &format!("scripts/{name}.lua"));
+    }
+    if host.phase.get() != Phase::Loading {
+        return Err(Failure::raise(format!(
+            "`require \"{name}\"`: modules are required while the script loads"
+        )));
+    }
+    let legal = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+    };
+    if !name.split('.').all(legal) {
+        return Err(Failure::raise(format!(
+            "`require \"{name}\"`: a module's name has letters, digits, `_` and `-`, and dots for directories"
+        )));
+    }
+    let bundled = "bundled ones are docker, etcd, json, log, options and register";
+    let Some(script) = &host.world.path else {
+        return Err(Failure::raise(format!(
+            "there is no module `{name}`; {bundled}"
+        )));
+    };
+    let file: PathBuf = name.split('.').collect::<PathBuf>().with_extension("lua");
+    let path = script.parent().unwrap_or(Path::new("")).join(file);
+    match std::fs::read(&path) {
+        Ok(text) => compile(lua, &text, &path.to_string_lossy()),
+        Err(error) => Err(Failure::raise(format!(
+            "there is no module `{name}`: cannot read `{}`: {error}; {bundled}",
+            path.display()
+        ))),
+    }
+}

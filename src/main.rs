@@ -1,0 +1,126 @@
+//! `docker-register` keeps etcd in step with the containers that run on a Docker host.
+//!
+//! ```text
+//! docker daemon ─> feed ─snapshots─> script: docker.watch() ─policy─ etcd.sync() ─wanted─> plan ─changes─> store
+//! ```
+//!
+//! | module | purpose |
+//! | --- | --- |
+//! | `cli` | what a user can type |
+//! | `daemon` | `run`: joins the feed, the script and the store |
+//! | `docker`, `container` | the feed: Docker's containers as whole snapshots |
+//! | `lua` | the policy: sandbox, bindings, and the memory of what each container last asked for |
+//! | `entry` | what a policy asks for, and what a legal key is |
+//! | `plan` | pure: held and wanted → changes |
+//! | `keeper` | the one task that owns the store |
+//! | `store` | leases and transactions; etcd, and a store that only prints |
+//! | `address`, `trouble` | this host's address; what is wrong, said once |
+//! | `commands` | what does one thing and exits |
+//!
+//! Policies say what should exist; Rust makes it so. An error is never an empty list: whoever cannot tell what runs
+//! or what is held says nothing, and nothing is deleted.
+
+mod address;
+mod cli;
+mod commands;
+mod container;
+mod daemon;
+mod docker;
+mod entry;
+mod keeper;
+mod lua;
+mod plan;
+mod store;
+mod trouble;
+
+use std::io::{ErrorKind, stderr, stdout};
+use std::process::ExitCode;
+
+use tracing::Level;
+use tracing_subscriber::fmt::Subscriber;
+
+use cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
+use lua::Options;
+
+// The script runs on this thread and all else on one worker, so that a script which hangs never holds up the leases.
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() -> ExitCode {
+    let command = Cli::read(std::env::args_os()).command;
+    start_log(command.common());
+    let result = match command {
+        Command::Run(args) => daemon::run(run_config(args)).await.map(|()| true),
+        Command::Keys(args) => commands::keys::run(keys_config(args), &mut stdout()).await,
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read our output has had enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+fn start_log(args: &CommonArgs) {
+    let level = match args.log_level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+    };
+    let log = Subscriber::builder()
+        .with_writer(stderr)
+        .with_max_level(level)
+        .with_target(false);
+    // It is set once, so it cannot fail.
+    let _ = match args.log_format {
+        LogFormat::Text => tracing::subscriber::set_global_default(log.finish()),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(log.json().flatten_event(true).finish())
+        }
+    };
+}
+
+fn run_config(args: cli::RunArgs) -> daemon::Config {
+    daemon::Config {
+        host_ip_given: args.common.host_ip.is_some(),
+        options: options(&args.common),
+        filters: args.common.filters(),
+        resync: args.resync(),
+        on_exit: args.on_exit.into(),
+        dry_run: args.dry_run,
+        explain: args.common.explain,
+        script: args.common.script,
+        endpoints: args.common.etcd,
+    }
+}
+
+fn keys_config(args: cli::KeysArgs) -> commands::keys::Config {
+    commands::keys::Config {
+        host_ip_given: args.common.host_ip.is_some(),
+        options: options(&args.common),
+        filters: args.common.filters(),
+        explain: args.common.explain,
+        containers: args.containers,
+        script: args.common.script,
+        endpoints: args.common.etcd,
+    }
+}
+
+fn options(args: &CommonArgs) -> Options {
+    Options {
+        prefix: args.prefix.clone(),
+        ttl: args.ttl,
+        host_ip: args.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        instance: args.instance.clone(),
+        set: args.set.clone(),
+    }
+}

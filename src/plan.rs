@@ -1,0 +1,576 @@
+//! What is held and what is wanted → what changes. Pure: it reads no clock and does no I/O.
+//!
+//! For one key, the winner of those who want it (the oldest container) meets what the store has:
+//!
+//! | wanted | the store has | what follows |
+//! | --- | --- | --- |
+//! | owned  | nothing                            | put, if still missing |
+//! | owned  | ours, same value and lease         | nothing |
+//! | owned  | ours, another value or TTL         | put, if still ours |
+//! | shared | nothing                            | put unless it exists by then |
+//! | shared | on its shared lease, same value    | nothing |
+//! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
+//! | shared | on one of our owned leases         | put on the shared lease, if still ours |
+//! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
+//! | either | on anybody else's lease            | a warning, until it is free |
+//! | no     | ours, owned                        | delete, if still ours; but see [`Wanted::complete`] |
+//! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
+//! | no     | anything else                      | nothing: it is not ours |
+
+mod batch;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::entry::{Entry, Key, quote};
+use crate::store::{Found, Identity, LeaseId, Outcome, Step};
+
+pub use batch::Batch;
+use batch::{Change, Group};
+
+/// Names a container in messages, and tells two of one name apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who {
+    /// The whole id.
+    pub id: Arc<str>,
+    /// The name, for people.
+    pub name: Arc<str>,
+}
+
+/// What one container asks for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The container.
+    pub who: Who,
+    /// Its age: of two that claim one key, the one that sorts first keeps it.
+    pub age: Arc<str>,
+    /// Its entries. A claim whose entries are the same allocation as before has not changed.
+    pub entries: Arc<[Entry]>,
+}
+
+/// All that should exist.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What each container asks for.
+    pub claims: Vec<Claim>,
+    /// False if some container's entries are not known: its policy failed, or Docker could not show it. Then a held
+    /// key that no container has claimed since the start may be that container's, and is left alone.
+    pub complete: bool,
+}
+
+/// Something that an operator should know of a key; said once, until it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Two containers want the key with different values.
+    Collision {
+        /// The key.
+        key: Key,
+        /// Whose value stands.
+        kept: Who,
+        /// Whose does not.
+        refused: Who,
+    },
+    /// The key is on a lease that is neither ours nor its shared one.
+    Foreign {
+        /// The key.
+        key: Key,
+        /// Whose key it should be.
+        who: Who,
+        /// The lease that it is on.
+        lease: LeaseId,
+    },
+    /// The key was on no lease, and is being taken.
+    Leftover {
+        /// The key.
+        key: Key,
+        /// Who takes it.
+        who: Who,
+    },
+    /// Another registrar gave the shared key another value.
+    Differs {
+        /// The key.
+        key: Key,
+        /// What this registrar wants.
+        wanted: Arc<str>,
+        /// What stands.
+        found: Arc<str>,
+    },
+}
+
+/// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
+#[derive(Debug)]
+pub struct Plan {
+    identity: Identity,
+    claims: HashMap<Arc<str>, (Claim, u64)>,
+    round: u64,
+    complete: bool,
+    wants: HashMap<Key, Vec<Want>>,
+    known: HashMap<Key, Known>,
+    /// Keys whose wants or state changed since they were last settled.
+    dirty: BTreeSet<Key>,
+    /// Shared keys that we held and no longer want: each goes with the last owned key in its directory.
+    idle: BTreeSet<Key>,
+    notes: HashMap<Key, Note>,
+    fresh_notes: Vec<Note>,
+}
+
+/// One container's wish for a key.
+#[derive(Debug, Clone)]
+struct Want {
+    age: Arc<str>,
+    who: Who,
+    entry: Entry,
+}
+
+/// What is known of one key in the store, and what we had to do with it.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    state: State,
+    /// The container that last claimed it, for as long as we hold it.
+    owner: Option<Who>,
+    /// For a shared key: the value that we last put or saw standing as we wanted it.
+    settled: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Missing,
+    /// On one of our owned leases, or on the key's shared lease.
+    Held { value: Arc<str>, lease: LeaseId },
+    /// On no lease.
+    Loose { revision: i64 },
+    /// On a lease of somebody else.
+    Foreign { lease: LeaseId },
+}
+
+impl Plan {
+    /// A plan that wants nothing and knows nothing.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            claims: HashMap::new(),
+            round: 0,
+            complete: false,
+            wants: HashMap::new(),
+            known: HashMap::new(),
+            dirty: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            notes: HashMap::new(),
+            fresh_notes: Vec::new(),
+        }
+    }
+
+    /// Takes over a new wanted state. The cost beyond one look at each claim is that of the claims that changed.
+    pub fn want(&mut self, wanted: &Wanted) {
+        self.round += 1;
+        for claim in &wanted.claims {
+            let id = Arc::clone(&claim.who.id);
+            if let Some((known, round)) = self.claims.get_mut(&id) {
+                *round = self.round;
+                if Arc::ptr_eq(&known.entries, &claim.entries)
+                    && known.who == claim.who
+                    && known.age == claim.age
+                {
+                    continue;
+                }
+            }
+            if let Some((old, _)) = self.claims.insert(id, (claim.clone(), self.round)) {
+                self.release(&old);
+            }
+            self.enlist(claim);
+        }
+        let round = self.round;
+        let gone: Vec<Arc<str>> = self
+            .claims
+            .iter()
+            .filter(|(_, (_, seen))| *seen != round)
+            .map(|(id, _)| Arc::clone(id))
+            .collect();
+        for id in gone {
+            if let Some((claim, _)) = self.claims.remove(&id) {
+                self.release(&claim);
+            }
+        }
+        if wanted.complete && !self.complete {
+            // Keys that were kept because their container might have been an unknown one are looked at again.
+            let unclaimed = self
+                .known
+                .keys()
+                .filter(|key| !self.wants.contains_key(*key));
+            self.dirty.extend(unclaimed.cloned());
+        }
+        self.complete = wanted.complete;
+    }
+
+    /// The keys that are wanted.
+    pub fn wanted_keys(&self) -> impl Iterator<Item = &Key> {
+        self.wants.keys()
+    }
+
+    /// The entries that stand: for each wanted key that of its winner, with the container that it is for.
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Who)> {
+        self.wants
+            .values()
+            .filter_map(|wants| wants.first())
+            .map(|want| (&want.entry, &want.who))
+    }
+
+    /// The containers that claim anything at all.
+    pub fn container_count(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Forgets all it knew of the store and takes over what was read of it.
+    pub fn learn(&mut self, found: Vec<Found>) {
+        let before: Vec<Key> = self.known.keys().cloned().collect();
+        let mut states: HashMap<Key, State> = found
+            .into_iter()
+            .map(|found| (Arc::clone(&found.key), self.state_of(found)))
+            .collect();
+        for key in before {
+            let state = states.remove(&key).unwrap_or_default();
+            self.set_state(&key, state);
+        }
+        for (key, state) in states {
+            self.set_state(&key, state);
+        }
+        // A wanted key that nobody has is in neither list.
+        let missing = self
+            .wants
+            .keys()
+            .filter(|key| !self.known.contains_key(*key));
+        self.dirty.extend(missing.cloned());
+    }
+
+    /// Takes over what was read of these keys; one that was not found does not exist.
+    pub fn observe<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>, found: Vec<Found>) {
+        let mut states: HashMap<Key, State> = found
+            .into_iter()
+            .map(|found| (Arc::clone(&found.key), self.state_of(found)))
+            .collect();
+        for key in keys {
+            let state = states.remove(key).unwrap_or_default();
+            self.set_state(key, state);
+            self.dirty.insert(Arc::clone(key));
+        }
+    }
+
+    /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one
+    /// container in one transaction wherever it fits into `max_operations`.
+    pub fn batches(&mut self, max_operations: usize) -> Vec<Batch> {
+        let mut groups: HashMap<Option<Who>, Group> = HashMap::new();
+        let mut settled = Vec::new();
+        for key in &self.dirty {
+            let (decision, note) = self.decide(key);
+            if note.as_ref() != self.notes.get(key) {
+                match note {
+                    Some(note) => {
+                        self.fresh_notes.push(note.clone());
+                        self.notes.insert(Arc::clone(key), note);
+                    }
+                    None => drop(self.notes.remove(key)),
+                }
+            }
+            match decision {
+                Decision::Nothing => settled.push(Arc::clone(key)),
+                Decision::Idle => {
+                    self.idle.insert(Arc::clone(key));
+                    settled.push(Arc::clone(key));
+                }
+                Decision::Change(change) => {
+                    groups.entry(change.who.clone()).or_default().push(change)
+                }
+            }
+        }
+        for key in settled {
+            self.dirty.remove(&key);
+            self.settle(&key);
+        }
+        let mut groups: Vec<Group> = groups.into_values().collect();
+        for group in &mut groups {
+            self.require_siblings(group);
+        }
+        groups.sort_by_key(Group::order);
+        batch::pack(groups, &self.idle, max_operations)
+    }
+
+    /// Takes over that a batch was carried out.
+    pub fn done(&mut self, batch: &Batch, outcome: &Outcome) {
+        let Outcome::Done { existing, swept } = outcome else {
+            return;
+        };
+        for step in &batch.transaction.steps {
+            match step {
+                Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
+                    let value = Arc::clone(value);
+                    self.set_state(
+                        key,
+                        State::Held {
+                            value: Arc::clone(&value),
+                            lease: *lease,
+                        },
+                    );
+                    self.known_mut(key).settled = Some(value);
+                }
+                Step::Delete(key) => self.set_state(key, State::Missing),
+                Step::Sweep { .. } => {}
+            }
+        }
+        for found in existing {
+            let key = Arc::clone(&found.key);
+            let state = self.state_of(found.clone());
+            self.set_state(&key, state);
+            // It was there before us, so our value has not been put yet.
+            self.known_mut(&key).settled = None;
+        }
+        for key in swept {
+            self.set_state(key, State::Missing);
+        }
+    }
+
+    /// What has come up since this was last asked.
+    pub fn notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.fresh_notes)
+    }
+
+    /// Whether a key is wanted.
+    pub fn wants(&self, key: &str) -> bool {
+        self.wants.contains_key(key)
+    }
+
+    /// Our own leases that hold a key, as far as known.
+    pub fn owned_leases(&self) -> impl Iterator<Item = LeaseId> {
+        self.known.values().filter_map(|known| match known.state {
+            State::Held { lease, .. } if self.identity.owns(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
+    fn enlist(&mut self, claim: &Claim) {
+        for entry in claim.entries.iter() {
+            let wants = self.wants.entry(Arc::clone(&entry.key)).or_default();
+            let want = Want {
+                age: Arc::clone(&claim.age),
+                who: claim.who.clone(),
+                entry: entry.clone(),
+            };
+            let place =
+                wants.partition_point(|other| (&other.age, &other.who) < (&want.age, &want.who));
+            wants.insert(place, want);
+            self.idle.remove(&entry.key);
+            self.dirty.insert(Arc::clone(&entry.key));
+        }
+    }
+
+    fn release(&mut self, claim: &Claim) {
+        for entry in claim.entries.iter() {
+            if let Some(wants) = self.wants.get_mut(&entry.key) {
+                wants.retain(|want| want.who.id != claim.who.id);
+                if wants.is_empty() {
+                    self.wants.remove(&entry.key);
+                }
+            }
+            self.dirty.insert(Arc::clone(&entry.key));
+        }
+    }
+
+    /// The decision table.
+    fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
+        let known = self.known.get(key);
+        let state = known.map_or(&State::Missing, |known| &known.state);
+        let owner = known.and_then(|known| known.owner.clone());
+        let Some((want, rivals)) = self.wants.get(key).and_then(|wants| wants.split_first()) else {
+            let decision = match state {
+                State::Held { lease, .. } if self.identity.owns(*lease) => {
+                    if self.complete || owner.is_some() {
+                        Decision::Change(Change::delete(key, *lease, owner))
+                    } else {
+                        Decision::Nothing
+                    }
+                }
+                State::Held { .. } => Decision::Idle,
+                _ => Decision::Nothing,
+            };
+            return (decision, None);
+        };
+        let rival = rivals.iter().find(|rival| {
+            rival.entry.value != want.entry.value || rival.entry.shared != want.entry.shared
+        });
+        let note = rival.map(|rival| Note::Collision {
+            key: Arc::clone(key),
+            kept: want.who.clone(),
+            refused: rival.who.clone(),
+        });
+        let (entry, who) = (&want.entry, &want.who);
+        let shared = LeaseId::shared(key);
+        let lease = if entry.shared {
+            shared
+        } else {
+            self.identity.lease(entry.ttl)
+        };
+        match state {
+            State::Missing => (Decision::Change(Change::create(entry, lease, who)), note),
+            State::Held { value, lease: at } if *at == lease => {
+                let settled = known.and_then(|known| known.settled.as_ref());
+                if *value == entry.value {
+                    (Decision::Nothing, note)
+                } else if !entry.shared || settled != Some(&entry.value) {
+                    (
+                        Decision::Change(Change::replace(entry, lease, *at, who)),
+                        note,
+                    )
+                } else {
+                    let differs = Note::Differs {
+                        key: Arc::clone(key),
+                        wanted: Arc::clone(&entry.value),
+                        found: Arc::clone(value),
+                    };
+                    (Decision::Nothing, note.or(Some(differs)))
+                }
+            }
+            State::Held { lease: at, .. } if self.identity.owns(*at) => (
+                Decision::Change(Change::replace(entry, lease, *at, who)),
+                note,
+            ),
+            State::Loose { revision } => {
+                let leftover = Note::Leftover {
+                    key: Arc::clone(key),
+                    who: who.clone(),
+                };
+                (
+                    Decision::Change(Change::take(entry, lease, *revision, who)),
+                    note.or(Some(leftover)),
+                )
+            }
+            // A shared lease under an owned wish is other registrars' business as much as a stranger's lease is.
+            State::Held { lease: at, .. } | State::Foreign { lease: at } => {
+                let foreign = Note::Foreign {
+                    key: Arc::clone(key),
+                    who: who.clone(),
+                    lease: *at,
+                };
+                (Decision::Nothing, note.or(Some(foreign)))
+            }
+        }
+    }
+
+    /// Whatever puts an owned key also makes sure that the shared keys which its container wants are still there:
+    /// another host may just be deleting them with what it believes to be the last owned key of the directory.
+    fn require_siblings(&self, group: &mut Group) {
+        let Some((claim, _)) = group.who().and_then(|who| self.claims.get(&who.id)) else {
+            return;
+        };
+        if !group.puts_owned() {
+            return;
+        }
+        for entry in claim
+            .entries
+            .iter()
+            .filter(|entry| entry.shared && !self.dirty.contains(&entry.key))
+        {
+            let shared = LeaseId::shared(&entry.key);
+            let held = self.known.get(&entry.key).map(|known| &known.state);
+            if matches!(held, Some(State::Held { lease, .. }) if *lease == shared) {
+                group.require(&entry.key, shared);
+            }
+        }
+    }
+
+    fn state_of(&self, found: Found) -> State {
+        match found.lease {
+            None => State::Loose {
+                revision: found.revision,
+            },
+            Some(lease) if lease == LeaseId::shared(&found.key) || self.identity.owns(lease) => {
+                State::Held {
+                    value: found.value,
+                    lease,
+                }
+            }
+            Some(lease) => State::Foreign { lease },
+        }
+    }
+
+    fn set_state(&mut self, key: &Key, state: State) {
+        let known = self.known.entry(Arc::clone(key)).or_default();
+        if known.state != state {
+            known.state = state;
+            self.dirty.insert(Arc::clone(key));
+        }
+        self.settle(key);
+    }
+
+    /// Brings the memory of a key in line with its wants and its state, and drops what need not be remembered.
+    fn settle(&mut self, key: &Key) {
+        let Some(known) = self.known.get_mut(key) else {
+            return;
+        };
+        if let Some(want) = self.wants.get(key).and_then(|wants| wants.first()) {
+            known.owner = Some(want.who.clone());
+            if let State::Held { value, .. } = &known.state
+                && *value == want.entry.value
+            {
+                known.settled = Some(Arc::clone(value));
+            }
+        } else {
+            known.settled = None;
+            if !matches!(known.state, State::Held { .. }) {
+                self.known.remove(key);
+                self.idle.remove(key);
+                self.notes.remove(key);
+            }
+        }
+    }
+
+    fn known_mut(&mut self, key: &Key) -> &mut Known {
+        self.known.entry(Arc::clone(key)).or_default()
+    }
+}
+
+/// What follows for one key.
+enum Decision {
+    Nothing,
+    /// A shared key that we held and want no more.
+    Idle,
+    Change(Change),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", quote(&self.name))
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Collision { key, kept, refused } => write!(
+                f,
+                "two containers want {} with different values: {kept} is older and keeps it, {refused} goes \
+                 without; make their keys differ in the policy",
+                quote(key)
+            ),
+            Self::Foreign { key, who, lease } => write!(
+                f,
+                "{} is on lease {lease}, which is not this registrar's: {who} goes without it until it is free",
+                quote(key)
+            ),
+            Self::Leftover { key, who } => write!(
+                f,
+                "{} was on no lease, so nothing would ever have removed it: taken over for {who}",
+                quote(key)
+            ),
+            Self::Differs { key, wanted, found } => write!(
+                f,
+                "{} is {}, as another registrar wrote it; this one wants {} and leaves it: make the hosts agree",
+                quote(key),
+                quote(found),
+                quote(wanted)
+            ),
+        }
+    }
+}

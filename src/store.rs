@@ -1,0 +1,275 @@
+//! What every store can do, in the terms of section "keys in etcd" of the README: leases whose ids a registrar
+//! derives and finds again, and transactions that hold only if the store is as the registrar believes.
+
+pub mod etcd;
+pub mod print;
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::entry::Key;
+
+/// A lease: what lives and dies together.
+///
+/// The id says whose it is, so that a restarted registrar finds its own keys with no state on disk:
+///
+/// ```text
+/// bit 62 = 0   owned   45 bits of a hash of the registrar's identity, 17 bits of the TTL in seconds
+/// bit 62 = 1   shared  62 bits of a hash of the key
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
+
+const SHARED_BIT: i64 = 1 << 62;
+const TTL_BITS: u32 = 17;
+
+impl LeaseId {
+    /// The lease of every registrar that wants the shared key `key`.
+    pub fn shared(key: &str) -> Self {
+        Self(SHARED_BIT | hash(&["shared", key]) >> 2)
+    }
+}
+
+impl fmt::Display for LeaseId {
+    /// As `etcdctl lease list` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Who a registrar is: the same after a restart, and another for each Docker daemon and `--instance`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(i64);
+
+impl Identity {
+    /// Derived from the id that `docker info` shows and from `--instance`.
+    pub fn new(daemon_id: &str, instance: &str) -> Self {
+        Self((hash(&["owned", daemon_id, instance]) >> 2 & !SHARED_BIT) >> TTL_BITS << TTL_BITS)
+    }
+
+    /// The lease of this registrar's owned keys with that TTL in seconds.
+    pub fn lease(self, ttl: u32) -> LeaseId {
+        LeaseId(self.0 | i64::from(ttl))
+    }
+
+    /// Whether a lease is one of this registrar's own, of whatever TTL.
+    pub fn owns(self, lease: LeaseId) -> bool {
+        lease.0 >> TTL_BITS << TTL_BITS == self.0
+    }
+}
+
+/// 63 bits that are the same on every machine and in every version of this program.
+fn hash(parts: &[&str]) -> i64 {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    let digest = hasher.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(first) & i64::MAX
+}
+
+/// A key as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The key.
+    pub key: Key,
+    /// Its value.
+    pub value: Arc<str>,
+    /// Its lease, if it is on one.
+    pub lease: Option<LeaseId>,
+    /// The store's revision at its last change.
+    pub revision: i64,
+}
+
+/// What must be true of the store for a transaction to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The key does not exist.
+    Missing(Key),
+    /// The key exists on this lease.
+    OnLease(Key, LeaseId),
+    /// The key was last changed at this revision.
+    Unchanged(Key, i64),
+}
+
+impl Guard {
+    /// The key that is guarded.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Missing(key) | Self::OnLease(key, _) | Self::Unchanged(key, _) => key,
+        }
+    }
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Puts the key on the lease.
+    Put(Key, Arc<str>, LeaseId),
+    /// Puts the key on the lease unless it exists, and says what is there.
+    Ensure(Key, Arc<str>, LeaseId),
+    /// Deletes the key.
+    Delete(Key),
+    /// Deletes these keys if their directory, which is one of the keys' own, holds nothing but them and the keys
+    /// that the same transaction deletes.
+    Sweep {
+        /// All that may be in the directory, sorted: the keys to sweep and those that are deleted anyway.
+        expected: Vec<Key>,
+        /// The directory, with the slash at its end.
+        directory: Arc<str>,
+        /// The keys to delete.
+        sweep: Vec<Key>,
+    },
+}
+
+/// Steps that are carried out all together if every guard holds, and not at all otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// What must be true.
+    pub guards: Vec<Guard>,
+    /// What is done then.
+    pub steps: Vec<Step>,
+}
+
+/// What came of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was carried out.
+    Done {
+        /// What each `Ensure` found instead of putting its key.
+        existing: Vec<Found>,
+        /// The keys that its sweeps deleted.
+        swept: Vec<Key>,
+    },
+    /// A guard did not hold; this is what the store has of the guarded keys.
+    Refused(Vec<Found>),
+}
+
+/// Why a store did not do as it was told.
+#[derive(Debug)]
+pub enum StoreError {
+    /// A put named a lease that does not exist (any more).
+    LeaseLost,
+    /// A grant asked for a lease that exists already.
+    LeaseExists,
+    /// Anything else, in the operator's words.
+    Failed(anyhow::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseLost => f.write_str("a lease expired or was revoked"),
+            Self::LeaseExists => f.write_str("a lease exists already"),
+            Self::Failed(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A key-value store with leases.
+///
+/// An error leaves open what the store has, so the caller reads it again before it writes. Dropping one of these
+/// futures half-way is like an error.
+pub trait Store: Send + 'static {
+    /// The most operations that a transaction may have: the longer of its lists of guards and of steps, and on top
+    /// of it the largest [`Step::nested_size`]. So etcd counts them (`checkTxnRequest` in its `v3rpc/key.go`).
+    const MAX_OPERATIONS: usize;
+
+    /// Makes a lease live for `ttl` seconds from now: renews it, and grants it where it does not exist. Returns for
+    /// how many seconds it lives, which is another number if somebody else granted it.
+    fn hold(
+        &mut self,
+        lease: LeaseId,
+        ttl: u32,
+    ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// The keys on a lease, in no order.
+    fn keys(&mut self, lease: LeaseId)
+    -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+
+    /// What the store has of these keys; those that do not exist are left out.
+    fn read(&mut self, keys: &[Key])
+    -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
+
+    /// All that the store has in these directories.
+    fn list(
+        &mut self,
+        directories: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
+
+    /// Carries out a transaction.
+    fn transact(
+        &mut self,
+        transaction: &Transaction,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// Ends a lease and deletes the keys on it. One that does not exist is no error.
+    fn revoke(&mut self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl Step {
+    /// The longest list in the transactions that etcd nests for this step.
+    pub fn nested_size(&self) -> usize {
+        match self {
+            Self::Put(..) | Self::Delete(..) => 0,
+            Self::Ensure(..) => 1,
+            // The gaps between the keys that it expects, and the lease of each key that it deletes.
+            Self::Sweep {
+                expected, sweep, ..
+            } => expected.len() + 1 + sweep.len(),
+        }
+    }
+
+    /// About how many bytes of keys and values it carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value, _) | Self::Ensure(key, value, _) => 2 * key.len() + value.len(),
+            Self::Delete(key) => 2 * key.len(),
+            Self::Sweep {
+                expected, sweep, ..
+            } => expected.iter().chain(sweep).map(|key| 3 * key.len()).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_id_is_the_same_for_ever() {
+        // Registrars of different versions meet in one etcd: these numbers must never change.
+        let identity = Identity::new("CO7M:QV3V", "a");
+        assert_eq!(identity.lease(60).to_string(), "2cc70d75a40003c");
+        assert_eq!(
+            LeaseId::shared("/backends/web/1/port").to_string(),
+            "57ed21a01cc34e6d"
+        );
+    }
+
+    #[test]
+    fn an_identity_knows_its_own_leases() {
+        let (a, b) = (Identity::new("daemon", "a"), Identity::new("daemon", "b"));
+        assert_ne!(a, b);
+        for ttl in [1, 60, 86_400] {
+            assert!(a.owns(a.lease(ttl)));
+            assert!(!b.owns(a.lease(ttl)));
+            assert!(a.lease(ttl).0 > 0);
+        }
+        assert_ne!(a.lease(30), a.lease(60));
+        assert!(!a.owns(LeaseId::shared("/x")));
+        assert!(LeaseId::shared("/x").0 > 0);
+    }
+
+    #[test]
+    fn parts_of_an_identity_do_not_run_into_one_another() {
+        assert_ne!(Identity::new("ab", "c"), Identity::new("a", "bc"));
+    }
+}

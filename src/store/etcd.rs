@@ -1,0 +1,421 @@
+//! etcd v3: the only file that knows its client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, LeaseGrantOptions,
+    LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
+
+use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use crate::entry::{Key, quote};
+
+/// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
+const READ_AT_ONCE: usize = 128;
+
+/// The gRPC codes of a member that is in trouble itself or out of reach: cancelled, unknown, deadline exceeded,
+/// internal, unavailable. With any other, etcd has answered, and another member would say the same.
+const TROUBLED: [i32; 5] = [1, 2, 4, 13, 14];
+
+/// The endpoints of one etcd, one of which is in use; an error moves on to the next.
+#[derive(Clone)]
+pub struct EtcdStore {
+    endpoints: Vec<String>,
+    current: usize,
+    client: Option<Client>,
+    timeout: Duration,
+}
+
+impl EtcdStore {
+    /// `endpoints` as the user gave them (`host:port` or a URL); no call takes longer than `timeout`. It connects
+    /// when it is first used.
+    pub fn new(endpoints: Vec<String>, timeout: Duration) -> Self {
+        Self {
+            endpoints,
+            current: 0,
+            client: None,
+            timeout,
+        }
+    }
+
+    /// The value of one key.
+    pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.range(key, false).await?.pop().map(|(_, value)| value))
+    }
+
+    /// All keys that begin with `prefix`, in order, with their values.
+    pub async fn get_prefix(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.range(prefix, true).await
+    }
+
+    async fn range(
+        &mut self,
+        key: &str,
+        prefix: bool,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let options = if prefix {
+            GetOptions::new().with_prefix()
+        } else {
+            GetOptions::new()
+        };
+        let reply = self
+            .call(async |client| client.get(key, Some(options.clone())).await)
+            .await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(reply
+            .kvs()
+            .iter()
+            .map(|kv| (text(kv.key()), text(kv.value())))
+            .collect())
+    }
+
+    /// Makes one call on the endpoint in use, within the time that a call may take.
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&mut Client) -> Result<T, Error>,
+    ) -> Result<T, StoreError> {
+        let endpoint = self.endpoints[self.current].clone();
+        let timeout = self.timeout;
+        let result = tokio::time::timeout(timeout, async {
+            if self.client.is_none() {
+                self.client = Some(connect(&endpoint, timeout).await?);
+            }
+            match &mut self.client {
+                Some(client) => call(client).await,
+                None => unreachable!("connected above"),
+            }
+        })
+        .await;
+        let error = match result {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if is_answer(&error) => return Err(explain(&endpoint, error)),
+            Ok(Err(error)) => explain(&endpoint, error),
+            Err(_) => StoreError::Failed(anyhow!(
+                "etcd at {} did not answer within {:.1} seconds",
+                quote(&endpoint),
+                timeout.as_secs_f64()
+            )),
+        };
+        // Whatever is wrong with this member or with the connection, another one may do.
+        self.client = None;
+        self.current = (self.current + 1) % self.endpoints.len();
+        Err(error)
+    }
+
+    async fn gets(&mut self, gets: Vec<TxnOp>) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        for chunk in gets.chunks(READ_AT_ONCE) {
+            let txn = Txn::new().and_then(chunk.to_vec());
+            let reply = self.call(async |client| client.txn(txn).await).await?;
+            for response in reply.op_responses() {
+                if let TxnOpResponse::Get(response) = response {
+                    found.extend(response.kvs().iter().filter_map(found_of));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Store for EtcdStore {
+    const MAX_OPERATIONS: usize = 128;
+
+    async fn hold(&mut self, lease: LeaseId, ttl: u32) -> Result<u32, StoreError> {
+        // Renewed first: in the steady state the lease exists, and a renewal writes nothing.
+        let seconds = |ttl: i64| u32::try_from(ttl).unwrap_or(u32::MAX);
+        let renewed = self.renew(lease).await?;
+        if renewed > 0 {
+            return Ok(seconds(renewed));
+        }
+        let options = LeaseGrantOptions::new().with_id(lease.0);
+        let granted = self
+            .call(async |client| client.lease_grant(i64::from(ttl), Some(options)).await)
+            .await;
+        match granted {
+            Ok(reply) => Ok(seconds(reply.ttl())),
+            // Somebody else wanted the same shared key at the same moment.
+            Err(StoreError::LeaseExists) => {
+                let renewed = self.renew(lease).await?;
+                if renewed > 0 {
+                    Ok(seconds(renewed))
+                } else {
+                    Err(StoreError::LeaseLost)
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let reply = self
+            .call(async |client| client.lease_time_to_live(lease.0, Some(options)).await)
+            .await?;
+        // A key that is no text is none of ours, whoever put it on our lease.
+        Ok(reply
+            .keys()
+            .iter()
+            .filter_map(|key| str::from_utf8(key).ok().map(Key::from))
+            .collect())
+    }
+
+    async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+        self.gets(
+            keys.iter()
+                .map(|key| TxnOp::get(key.as_bytes(), None))
+                .collect(),
+        )
+        .await
+    }
+
+    async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
+        let get = |directory: &Arc<str>| {
+            TxnOp::get(directory.as_bytes(), Some(GetOptions::new().with_prefix()))
+        };
+        self.gets(directories.iter().map(get).collect()).await
+    }
+
+    async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
+        let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
+        let otherwise: Vec<TxnOp> = transaction
+            .guards
+            .iter()
+            .map(|guard| TxnOp::get(guard.key().as_bytes(), None))
+            .collect();
+        let txn = Txn::new().when(guards).and_then(steps).or_else(otherwise);
+        let reply = self.call(async |client| client.txn(txn).await).await?;
+        if !reply.succeeded() {
+            let mut found = Vec::new();
+            for response in reply.op_responses() {
+                if let TxnOpResponse::Get(response) = response {
+                    found.extend(response.kvs().iter().filter_map(found_of));
+                }
+            }
+            return Ok(Outcome::Refused(found));
+        }
+        let (mut existing, mut swept) = (Vec::new(), Vec::new());
+        for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
+            match (step, response) {
+                (Step::Ensure(..), TxnOpResponse::Txn(nested)) if nested.succeeded() => {
+                    for response in nested.op_responses() {
+                        if let TxnOpResponse::Get(response) = response {
+                            existing.extend(response.kvs().iter().filter_map(found_of));
+                        }
+                    }
+                }
+                (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) if nested.succeeded() => {
+                    swept.extend(sweep.iter().cloned());
+                }
+                _ => {}
+            }
+        }
+        Ok(Outcome::Done { existing, swept })
+    }
+
+    async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
+        match self
+            .call(async |client| client.lease_revoke(lease.0).await)
+            .await
+        {
+            Ok(_) | Err(StoreError::LeaseLost) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl EtcdStore {
+    /// For how many seconds the lease lives from now; 0 if it does not exist.
+    async fn renew(&mut self, lease: LeaseId) -> Result<i64, StoreError> {
+        self.call(async |client| {
+            // The client makes the first renewal when it opens the stream, and turns a TTL of zero into an error.
+            match client.lease_keep_alive(lease.0).await {
+                Ok((mut keeper, mut replies)) => {
+                    keeper.keep_alive().await?;
+                    Ok(replies.message().await?.map_or(0, |reply| reply.ttl()))
+                }
+                Err(Error::LeaseKeepAliveError(_)) => Ok(0),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
+
+async fn connect(endpoint: &str, timeout: Duration) -> Result<Client, Error> {
+    let options = ConnectOptions::new()
+        .with_connect_timeout(timeout)
+        .with_timeout(timeout)
+        // A member that has lost its cluster says so instead of waiting for it.
+        .with_require_leader(true)
+        // etcd refuses pings that come more often than every five seconds (--grpc-keepalive-min-time).
+        .with_keep_alive(Duration::from_secs(10), timeout);
+    Client::connect([endpoint], Some(options)).await
+}
+
+fn compare(guard: &Guard) -> Compare {
+    match guard {
+        Guard::Missing(key) => Compare::create_revision(key.as_bytes(), CompareOp::Equal, 0),
+        Guard::OnLease(key, lease) => Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0),
+        Guard::Unchanged(key, revision) => {
+            Compare::mod_revision(key.as_bytes(), CompareOp::Equal, *revision)
+        }
+    }
+}
+
+fn operation(step: &Step) -> TxnOp {
+    let put = |key: &Key, value: &Arc<str>, lease: LeaseId| {
+        TxnOp::put(
+            key.as_bytes(),
+            value.as_bytes(),
+            Some(PutOptions::new().with_lease(lease.0)),
+        )
+    };
+    match step {
+        Step::Put(key, value, lease) => put(key, value, *lease),
+        Step::Ensure(key, value, lease) => TxnOp::txn(
+            Txn::new()
+                .when([Compare::create_revision(
+                    key.as_bytes(),
+                    CompareOp::Greater,
+                    0,
+                )])
+                .and_then([TxnOp::get(key.as_bytes(), None)])
+                .or_else([put(key, value, *lease)]),
+        ),
+        Step::Delete(key) => TxnOp::delete(key.as_bytes(), None),
+        Step::Sweep {
+            expected,
+            directory,
+            sweep,
+        } => {
+            let on_shared_lease = sweep.iter().map(|key| {
+                Compare::lease(key.as_bytes(), CompareOp::Equal, LeaseId::shared(key).0)
+            });
+            let nothing_else = gaps(directory, expected).into_iter().map(|(from, to)| {
+                // On a range this holds for each key in it, and no key has been created at revision 0.
+                Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
+            });
+            let deletes = sweep.iter().map(|key| TxnOp::delete(key.as_bytes(), None));
+            TxnOp::txn(
+                Txn::new()
+                    .when(on_shared_lease.chain(nothing_else).collect::<Vec<_>>())
+                    .and_then(deletes.collect::<Vec<_>>()),
+            )
+        }
+    }
+}
+
+/// The ranges of keys in a directory that leave out the expected ones, which are sorted.
+fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut gaps = Vec::with_capacity(expected.len() + 1);
+    // The empty key is not in any range: etcd reads it as "no key given".
+    let mut from = if directory.is_empty() {
+        vec![0]
+    } else {
+        directory.as_bytes().to_vec()
+    };
+    for key in expected {
+        let key = key.as_bytes().to_vec();
+        // The key after `key` in byte order is `key` with a zero byte.
+        let after = [key.as_slice(), &[0]].concat();
+        gaps.push((from, key));
+        from = after;
+    }
+    // A directory ends with a slash, so its last key is below the same bytes with `0`, the character after `/`.
+    let mut end = directory.as_bytes().to_vec();
+    match end.last_mut() {
+        Some(slash) => *slash += 1,
+        // Without a directory the range has no end, which etcd writes as a zero byte.
+        None => end.push(0),
+    }
+    gaps.push((from, end));
+    gaps
+}
+
+/// A key that is no text cannot be one that we want; it is left out.
+fn found_of(kv: &KeyValue) -> Option<Found> {
+    Some(Found {
+        key: kv.key_str().ok()?.into(),
+        value: String::from_utf8_lossy(kv.value()).into(),
+        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+        revision: kv.mod_revision(),
+    })
+}
+
+/// Whether etcd itself has answered, so that another member would say the same.
+fn is_answer(error: &Error) -> bool {
+    match error {
+        Error::GRpcStatus(status) => {
+            !TROUBLED.contains(&(status.code() as i32)) && root_cause(status).is_none()
+        }
+        _ => false,
+    }
+}
+
+fn explain(endpoint: &str, error: Error) -> StoreError {
+    if let Error::GRpcStatus(status) = &error {
+        let message = status.message();
+        if message.contains("requested lease not found") {
+            return StoreError::LeaseLost;
+        }
+        if message.contains("lease already exists") {
+            return StoreError::LeaseExists;
+        }
+        let message = message.trim_start_matches("etcdserver: ").to_owned();
+        let at = quote(endpoint);
+        return StoreError::Failed(match root_cause(status) {
+            Some(cause) => anyhow!("cannot reach etcd at {at}: {cause}"),
+            None => anyhow!("etcd at {at} answered: {message}"),
+        });
+    }
+    StoreError::Failed(anyhow::Error::new(error).context(format!("etcd at {}", quote(endpoint))))
+}
+
+/// The innermost error under a gRPC status that the client itself made, such as "connection refused".
+fn root_cause(status: &dyn std::error::Error) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(range: (Vec<u8>, Vec<u8>)) -> (String, String) {
+        (
+            String::from_utf8(range.0).unwrap(),
+            String::from_utf8(range.1).unwrap(),
+        )
+    }
+
+    #[test]
+    fn gaps_leave_out_the_expected_keys_alone() {
+        let keys: Vec<Key> = vec!["/b/1/a".into(), "/b/1/port".into()];
+        let gaps: Vec<_> = gaps("/b/1/", &keys).into_iter().map(text).collect();
+        let wanted = [
+            ("/b/1/", "/b/1/a"),
+            ("/b/1/a\0", "/b/1/port"),
+            ("/b/1/port\0", "/b/10"),
+        ];
+        assert_eq!(
+            gaps,
+            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_key_without_a_directory_has_all_keys_for_siblings() {
+        let gaps: Vec<_> = gaps("", &["port".into()]).into_iter().map(text).collect();
+        let wanted = [("\0", "port"), ("port\0", "\0")];
+        assert_eq!(
+            gaps,
+            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
+        );
+    }
+}

@@ -1,0 +1,299 @@
+//! An etcd for one test, and what a test asks of it.
+
+use super::{SOON, UNPOISONED, eventually, signal};
+use etcd_client::{
+    Client, Error, GetOptions, LeaseGrantOptions, LeaseStatus, LeaseTimeToLiveOptions, PutOptions,
+};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+/// How long a call may take. Far more than it needs, so that only an etcd that is away or stopped fails a test.
+const CALL: Duration = Duration::from_secs(10);
+
+/// How often to look for free ports, for another program may take them before etcd does.
+const ATTEMPTS: usize = 10;
+
+/// An etcd with a directory and ports of its own. It ends, and its directory with it, when it goes out of scope.
+///
+/// Its methods panic if it does not answer.
+pub struct Etcd {
+    directory: TempDir,
+    client_port: u16,
+    peer_port: u16,
+    process: Mutex<Option<Child>>,
+    client: Mutex<Option<Client>>,
+    pub(super) runtime: Runtime,
+}
+
+/// A key as etcd keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// What it holds.
+    pub value: String,
+    /// The lease that it is on, 0 for none.
+    pub lease: i64,
+    /// When it came into being.
+    pub create_revision: i64,
+    /// When it was last written.
+    pub mod_revision: i64,
+}
+
+impl Etcd {
+    /// Starts an etcd and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to start, or it does not answer; the message ends with its log.
+    pub fn start() -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a tokio runtime can be made");
+        let mut etcd = Etcd {
+            directory: tempfile::Builder::new()
+                .prefix("docker-register-etcd-")
+                .tempdir()
+                .expect("a temporary directory can be made"),
+            client_port: 0,
+            peer_port: 0,
+            process: Mutex::new(None),
+            client: Mutex::new(None),
+            runtime,
+        };
+        for _ in 0..ATTEMPTS {
+            (etcd.client_port, etcd.peer_port) = free_ports();
+            if etcd.spawn() {
+                return etcd;
+            }
+            let _ = fs::remove_dir_all(etcd.directory.path().join("data"));
+        }
+        panic!("etcd found no free port in {ATTEMPTS} attempts");
+    }
+
+    /// `127.0.0.1:<port>`, the same after [`Etcd::start_again`].
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(&self) {
+        self.end("TERM");
+    }
+
+    /// Kills it, as a crash would. What it has acknowledged is on disk.
+    pub fn kill9(&self) {
+        self.end("KILL");
+    }
+
+    /// Starts it again after [`Etcd::stop`] or [`Etcd::kill9`], with the same data and ports.
+    pub fn start_again(&self) {
+        assert!(self.process().is_none(), "etcd runs already");
+        // Nobody else can be expected to have taken the port, but connections of the last one may still hold it.
+        eventually(SOON, "etcd to start again", || self.spawn());
+    }
+
+    /// Freezes it: connections stay open and nobody answers.
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Thaws it. Leases that ran out meanwhile end.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
+    /// The keys that begin with `prefix`, and their values.
+    pub fn get(&self, prefix: &str) -> BTreeMap<String, String> {
+        let options = GetOptions::new().with_prefix();
+        let answer = self.call(async |mut etcd| etcd.get(prefix, Some(options)).await);
+        let pairs = answer.kvs().iter();
+        pairs.map(|kv| (text(kv.key()), text(kv.value()))).collect()
+    }
+
+    /// A key and what etcd knows of it, if it exists.
+    pub fn kv(&self, key: &str) -> Option<KeyValue> {
+        let answer = self.call(async |mut etcd| etcd.get(key, None).await);
+        answer.kvs().first().map(|kv| KeyValue {
+            value: text(kv.value()),
+            lease: kv.lease(),
+            create_revision: kv.create_revision(),
+            mod_revision: kv.mod_revision(),
+        })
+    }
+
+    /// The revision of the whole store: it counts every transaction that changed something.
+    pub fn revision(&self) -> i64 {
+        let options = GetOptions::new().with_count_only();
+        let answer = self.call(async |mut etcd| etcd.get("/", Some(options)).await);
+        answer.header().expect("an answer has a header").revision()
+    }
+
+    /// Writes a key without a lease.
+    pub fn put(&self, key: &str, value: &str) {
+        self.call(async |mut etcd| etcd.put(key, value, None).await);
+    }
+
+    /// Writes a key on a lease, which must exist.
+    pub fn put_with_lease(&self, key: &str, value: &str, lease: i64) {
+        let options = PutOptions::new().with_lease(lease);
+        self.call(async |mut etcd| etcd.put(key, value, Some(options)).await);
+    }
+
+    /// Deletes a key, whoever it belongs to.
+    pub fn delete(&self, key: &str) {
+        self.call(async |mut etcd| etcd.delete(key, None).await);
+    }
+
+    /// Makes a lease of at least `ttl` seconds that nobody keeps alive. An `id` of 0 lets etcd choose.
+    pub fn grant(&self, ttl: i64, id: i64) -> i64 {
+        let options = LeaseGrantOptions::new().with_id(id);
+        let answer = self.call(async |mut etcd| etcd.lease_grant(ttl, Some(options)).await);
+        answer.id()
+    }
+
+    /// Ends a lease, and with it its keys.
+    pub fn revoke(&self, lease: i64) {
+        self.call(async |mut etcd| etcd.lease_revoke(lease).await);
+    }
+
+    /// All leases there are, in order of their ids.
+    pub fn leases(&self) -> Vec<i64> {
+        let answer = self.call(async |mut etcd| etcd.leases().await);
+        let mut ids: Vec<i64> = answer.leases().iter().map(LeaseStatus::id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The seconds that a lease was granted for and those that remain, which are negative if it does not exist.
+    pub fn time_to_live(&self, lease: i64) -> (i64, i64) {
+        let answer = self.call(async |mut etcd| etcd.lease_time_to_live(lease, None).await);
+        (answer.granted_ttl(), answer.ttl())
+    }
+
+    /// The keys that are on a lease, in order.
+    pub fn keys_of_lease(&self, lease: i64) -> Vec<String> {
+        let options = LeaseTimeToLiveOptions::new().with_keys();
+        let answer =
+            self.call(async |mut etcd| etcd.lease_time_to_live(lease, Some(options)).await);
+        let mut keys: Vec<String> = answer.keys().iter().map(|key| text(key)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Starts the process and waits until it answers. False if its port was taken.
+    fn spawn(&self) -> bool {
+        let client = format!("http://{}", self.endpoint());
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let log = self.directory.path().join("log");
+        let file = File::create(&log).expect("etcd's log can be made");
+        let child = Command::new("etcd")
+            .args(["--name", "test", "--data-dir"])
+            .arg(self.directory.path().join("data"))
+            .args(["--listen-client-urls", &client])
+            .args(["--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("test={peer}")])
+            // A quick election also allows leases of one second, where the defaults allow two.
+            .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
+            .stdout(file.try_clone().expect("etcd's log can be shared"))
+            .stderr(file)
+            .spawn()
+            .expect("`etcd` can be run: `make test` installs it");
+        *self.process() = Some(child);
+
+        let exited = |process: &mut Option<Child>| {
+            let child = process.as_mut().expect("etcd was started");
+            child.try_wait().expect("a child can be waited for")
+        };
+        let mut ended = false;
+        super::eventually_some(SOON, "etcd to answer", || {
+            ended = exited(&mut self.process()).is_some();
+            (ended || self.connect()).then_some(())
+        });
+        if ended {
+            *self.process() = None;
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let taken = log.contains("address already in use");
+            assert!(taken, "etcd does not start:\n{log}");
+        }
+        !ended
+    }
+
+    /// Makes the client, which proves itself by an answer from the etcd that runs now.
+    fn connect(&self) -> bool {
+        let attempt = async {
+            let mut client = Client::connect([self.endpoint()], None).await?;
+            client.get("/", None).await.map(|_| client)
+        };
+        let client = self.runtime.block_on(async {
+            let answer = tokio::time::timeout(Duration::from_secs(1), attempt).await;
+            answer.ok()?.ok()
+        });
+        let connected = client.is_some();
+        *self.client() = client;
+        connected
+    }
+
+    /// Makes a call of etcd, and waits for it.
+    #[track_caller]
+    pub(super) fn call<T>(&self, call: impl AsyncFnOnce(Client) -> Result<T, Error>) -> T {
+        let client = self.client().clone();
+        let client = client.expect("etcd runs");
+        let answer = self
+            .runtime
+            .block_on(async { tokio::time::timeout(CALL, call(client)).await });
+        answer
+            .unwrap_or_else(|_| panic!("etcd does not answer within {CALL:?}"))
+            .unwrap_or_else(|error| panic!("etcd answers with an error: {error}"))
+    }
+
+    fn end(&self, name: &str) {
+        let mut child = self.process().take().expect("etcd runs");
+        *self.client() = None;
+        signal(child.id(), name);
+        child.wait().expect("a child can be waited for");
+    }
+
+    fn pid(&self) -> u32 {
+        self.process().as_ref().expect("etcd runs").id()
+    }
+
+    fn client(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().expect(UNPOISONED)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().expect(UNPOISONED)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        if let Ok(process) = self.process.get_mut()
+            && let Some(mut child) = process.take()
+        {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Two ports that are free now. Both are held until both are known, so that they differ.
+fn free_ports() -> (u16, u16) {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
+    let port = |listener: &TcpListener| listener.local_addr().expect("a port was bound").port();
+    let (client, peer) = (bind(), bind());
+    (port(&client), port(&peer))
+}

@@ -1,0 +1,158 @@
+//! A stand-in for the Docker daemon, for what a real one cannot be made to do, such as to answer a listing with an error.
+
+use super::UNPOISONED;
+use serde_json::{Value, json};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use tempfile::TempDir;
+
+/// An HTTP server on a Unix socket that answers as a test tells it to. It ends with the test.
+pub struct FakeDocker {
+    directory: TempDir,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+/// An answer of a [`FakeDocker`].
+pub enum Reply {
+    /// A status such as 200, and a body.
+    Json(u16, Value),
+    /// A stream that never says anything and stays open, as that of events does on a quiet host.
+    Silence,
+    /// The connection closes without an answer.
+    HangUp,
+}
+
+impl Reply {
+    /// An error in the form in which Docker gives one.
+    pub fn error(status: u16, message: &str) -> Self {
+        Reply::Json(status, json!({ "message": message }))
+    }
+}
+
+type Routes = dyn Fn(&str, &str) -> Option<Reply> + Send + Sync;
+
+impl FakeDocker {
+    /// Starts a server. `routes` is given the method and the path, without the version before and the query after it;
+    /// where it gives nothing, an idle Docker's answer is used: a version, an id, no containers and no events.
+    ///
+    /// # Panics
+    ///
+    /// If no socket can be made.
+    pub fn start(
+        routes: impl Fn(&str, &str) -> Option<Reply> + Send + Sync + 'static,
+    ) -> FakeDocker {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let listener = UnixListener::bind(directory.path().join("docker.sock"))
+            .expect("a socket can be made in a temporary directory");
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let fake = FakeDocker {
+            directory,
+            requests: Arc::clone(&requests),
+        };
+        let routes: Arc<Routes> = Arc::new(routes);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (routes, requests) = (Arc::clone(&routes), Arc::clone(&requests));
+                // A peer that goes away in the middle is no fault of this side.
+                thread::spawn(move || drop(serve(stream, &*routes, &requests)));
+            }
+        });
+        fake
+    }
+
+    /// The value of `DOCKER_HOST` that leads here.
+    pub fn host(&self) -> String {
+        format!("unix://{}/docker.sock", self.directory.path().display())
+    }
+
+    /// What was asked for, in order: `GET /containers/json`.
+    pub fn requests(&self) -> Vec<String> {
+        let requests = self.requests.lock();
+        requests.expect(UNPOISONED).clone()
+    }
+}
+
+/// Answers one request. The connection closes after it, so that the next one begins a new thread.
+fn serve(stream: UnixStream, routes: &Routes, requests: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = without_version(path.split('?').next().unwrap_or(""));
+
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
+            break;
+        }
+        let (name, value) = header.split_once(':').unwrap_or((&header, ""));
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    reader.read_exact(&mut vec![0; length])?;
+
+    requests
+        .lock()
+        .expect(UNPOISONED)
+        .push(format!("{method} {path}"));
+    let reply = routes(method, path).unwrap_or_else(|| idle(path));
+    answer(stream, &mut reader, reply)
+}
+
+/// `/v1.41/info` → `/info`.
+fn without_version(path: &str) -> &str {
+    match path[1.min(path.len())..].split_once('/') {
+        Some((version, _)) if version.starts_with("v1.") => &path[version.len() + 1..],
+        _ => path,
+    }
+}
+
+/// What a Docker says that has nothing to do.
+fn idle(path: &str) -> Reply {
+    match path {
+        "/_ping" => Reply::Json(200, json!("OK")),
+        "/version" => Reply::Json(
+            200,
+            json!({ "Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12" }),
+        ),
+        "/info" => Reply::Json(
+            200,
+            json!({ "ID": "FAKE", "Name": "fake", "ServerVersion": "20.10.24" }),
+        ),
+        "/containers/json" => Reply::Json(200, json!([])),
+        "/events" => Reply::Silence,
+        _ => Reply::error(404, "page not found"),
+    }
+}
+
+fn answer(
+    mut stream: UnixStream,
+    reader: &mut BufReader<UnixStream>,
+    reply: Reply,
+) -> io::Result<()> {
+    let head = "Api-Version: 1.41\r\nContent-Type: application/json\r\nConnection: close\r\n";
+    match reply {
+        Reply::Json(status, body) => {
+            let body = body.to_string();
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+            )
+        }
+        Reply::Silence => {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"
+            )?;
+            // The client says nothing more; this returns when it goes away.
+            reader.read(&mut [0]).map(drop)
+        }
+        Reply::HangUp => Ok(()),
+    }
+}

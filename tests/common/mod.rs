@@ -1,0 +1,219 @@
+//! What the live tests share: a Docker daemon to start containers in, an etcd of one's own, and the program itself.
+//!
+//! A test begins with [`TestBed::new`], which names everything apart from other tests that run at the same time, and
+//! removes it all when it goes out of scope, also when the test fails:
+//!
+//! ```ignore
+//! let bed = TestBed::new();
+//! let web = bed.container().env("SERVICE_NAME", "web").publish_all().start();
+//! let registrar = bed.registrar().start();
+//! eventually(SOON, "the keys of web", || bed.keys().len() == 4);
+//! ```
+//!
+//! Nothing here sleeps for a fixed time: what is awaited is polled for with [`eventually`], against a deadline.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test program includes the whole harness and uses a part of it"
+)]
+
+mod container;
+mod etcd;
+mod fake_docker;
+mod history;
+mod registrar;
+
+pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
+pub use etcd::{Etcd, KeyValue};
+pub use fake_docker::{FakeDocker, Reply};
+pub use history::{Event, Kind, Watch};
+pub use registrar::{Output, Registrar, RegistrarBuilder};
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A deadline for what takes milliseconds on an idle machine. It is long so that a busy one does not fail the test.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// The host address that a registrar of a [`TestBed`] registers with. It is reserved for documentation (RFC 5737).
+pub const HOST_IP: &str = "192.0.2.1";
+
+/// The label that marks everything the tests make in Docker. Its value is the test's own.
+const LABEL: &str = "docker-register-test";
+
+/// Why a lock of the harness can always be had.
+const UNPOISONED: &str = "no thread panics with the lock";
+
+/// Polls `condition` until it holds.
+///
+/// # Panics
+///
+/// If it does not hold before the deadline; the message says that `what` was awaited.
+#[track_caller]
+pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    eventually_some(deadline, what, || condition().then_some(()));
+}
+
+/// Polls `attempt` until it gives a value, and returns that.
+///
+/// # Panics
+///
+/// If it gives none before the deadline; the message says that `what` was awaited.
+#[track_caller]
+pub fn eventually_some<T>(
+    deadline: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < deadline,
+            "waited {deadline:?} in vain for {what}"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What belongs to one test: a name, an etcd, and what is made in Docker under that name.
+pub struct TestBed {
+    /// Different in every test and every run; the value of the label of all containers and networks.
+    pub name: String,
+    /// The directory of this test's keys, such as `/t4242-1`.
+    pub prefix: String,
+    /// An etcd that nobody else uses, so that its revisions are this test's alone.
+    pub etcd: Etcd,
+}
+
+impl TestBed {
+    /// Starts an etcd, and makes sure that Docker answers and has the images.
+    ///
+    /// # Panics
+    ///
+    /// With a message for the reader if something that is needed is not there.
+    pub fn new() -> Self {
+        require_docker();
+        let name = unique_name();
+        TestBed {
+            prefix: format!("/{name}"),
+            name,
+            etcd: Etcd::start(),
+        }
+    }
+
+    /// The filter, in Docker's syntax, that sees this test's containers alone.
+    pub fn filter(&self) -> String {
+        format!("label={}", self.label())
+    }
+
+    /// A container of the image [`WEB`], labelled and named for this test.
+    pub fn container(&self) -> ContainerBuilder {
+        self.container_of(WEB)
+    }
+
+    /// A container of some image, labelled and named for this test.
+    pub fn container_of(&self, image: &str) -> ContainerBuilder {
+        Container::of(image)
+            .name(&unique_name())
+            .arg("--label")
+            .arg(&self.label())
+    }
+
+    /// Makes a network in Docker and returns its name. It goes with the test bed.
+    pub fn network(&self) -> String {
+        let name = unique_name();
+        docker(&["network", "create", "--label", &self.label(), &name]);
+        name
+    }
+
+    /// The program, told to watch this test's containers and to write to its etcd, below its prefix.
+    pub fn registrar(&self) -> RegistrarBuilder {
+        Registrar::command()
+            .flag("--etcd", self.etcd.endpoint())
+            .flag("--prefix", &self.prefix)
+            .flag("--host-ip", HOST_IP)
+            .flag("--instance", &self.name)
+            .filter(&self.filter())
+    }
+
+    /// The keys in etcd now, without the prefix and its slash: `web/1/port` → `8005`.
+    pub fn keys(&self) -> BTreeMap<String, String> {
+        self.below_prefix(self.etcd.get(&self.prefix))
+    }
+
+    /// As [`Etcd::states`], with keys as in [`TestBed::keys`].
+    pub fn states(&self) -> Vec<(i64, BTreeMap<String, String>)> {
+        let states = self.etcd.states(&self.prefix).into_iter();
+        states
+            .map(|(revision, keys)| (revision, self.below_prefix(keys)))
+            .collect()
+    }
+
+    /// The whole key that [`TestBed::keys`] gives as `key`.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.prefix)
+    }
+
+    fn below_prefix(&self, keys: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let shorten = |key: String| key[self.prefix.len()..].trim_start_matches('/').to_owned();
+        keys.into_iter().map(|(k, v)| (shorten(k), v)).collect()
+    }
+
+    fn label(&self) -> String {
+        format!("{LABEL}={}", self.name)
+    }
+}
+
+impl Default for TestBed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for TestBed {
+    fn drop(&mut self) {
+        let filter = self.filter();
+        container::remove_all(&["ps", "--all"], &["rm", "--force", "--volumes"], &filter);
+        container::remove_all(&["network", "ls"], &["network", "rm"], &filter);
+    }
+}
+
+/// A map of strings from pairs, to compare keys with.
+pub fn map<K: Into<String>, V: Into<String>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
+}
+
+/// A name that no other test has, in this run or in another on the same machine.
+fn unique_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let start = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("the clock is past 1970");
+    format!(
+        "t{}-{:x}-{}",
+        std::process::id(),
+        start.subsec_nanos(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// Sends a signal, such as `TERM`, to a process. A shell does it, for unsafe code is forbidden here.
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
+        .status()
+        .expect("`sh` can be run");
+    assert!(status.success(), "cannot send {name} to process {pid}");
+}

@@ -1,0 +1,291 @@
+//! The program itself, run as a user runs it.
+
+use super::{SOON, UNPOISONED, eventually, signal};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// A `docker-register` that runs. It is killed when it goes out of scope; if the test fails, its log is printed.
+pub struct Registrar {
+    child: Mutex<Child>,
+    pid: u32,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What a `docker-register` that has ended left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its keys, or what else it was asked for.
+    pub stdout: String,
+    /// Its log and its errors.
+    pub stderr: String,
+}
+
+impl Registrar {
+    /// Begins to describe a command line. [`super::TestBed::registrar`] also points it at the test's Docker and etcd.
+    pub fn command() -> RegistrarBuilder {
+        RegistrarBuilder::default()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Waits until its log contains `text`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not before the deadline.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str, deadline: Duration) {
+        eventually(deadline, &format!("{text:?} in the log"), || {
+            self.log().contains(text)
+        });
+    }
+
+    /// Waits until what it prints contains `text`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not before the deadline.
+    #[track_caller]
+    pub fn wait_for_stdout(&self, text: &str, deadline: Duration) {
+        eventually(deadline, &format!("{text:?} on stdout"), || {
+            self.stdout().contains(text)
+        });
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends it a signal, such as `TERM`, `HUP`, `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid, name);
+    }
+
+    /// Kills it, as a crash would: it cannot say goodbye to etcd. It is gone when this returns.
+    pub fn kill9(&self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Sends it `TERM` and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it is still there after [`SOON`].
+    #[track_caller]
+    pub fn terminate(&self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait(SOON)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end before the deadline.
+    #[track_caller]
+    pub fn wait(&self, deadline: Duration) -> ExitStatus {
+        super::eventually_some(deadline, "docker-register to end", || self.exited())
+    }
+
+    /// How it ended, or none while it runs.
+    pub fn exited(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits for its end and returns everything that it printed.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end before the deadline.
+    #[track_caller]
+    pub fn output(self, deadline: Duration) -> Output {
+        let status = self.wait(deadline);
+        self.stdout.finish();
+        self.stderr.finish();
+        Output {
+            status,
+            stdout: self.stdout(),
+            stderr: self.log(),
+        }
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().expect(UNPOISONED)
+    }
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        if let Ok(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            self.stdout.finish();
+            self.stderr.finish();
+            let (stdout, log) = (self.stdout(), self.log());
+            eprintln!("docker-register printed:\n{stdout}docker-register logged:\n{log}");
+        }
+    }
+}
+
+/// The command line of a [`Registrar`].
+#[derive(Clone, Default)]
+pub struct RegistrarBuilder {
+    flags: Vec<(String, OsString)>,
+    filters: Vec<String>,
+    args: Vec<OsString>,
+    env: Vec<(String, OsString)>,
+    stdin: Option<String>,
+}
+
+impl RegistrarBuilder {
+    /// Sets a flag, such as `--ttl`, instead of any earlier value of it.
+    pub fn flag(self, name: &str, value: impl Into<OsString>) -> Self {
+        let mut builder = self.without(name);
+        builder.flags.push((name.to_owned(), value.into()));
+        builder
+    }
+
+    /// Leaves out a flag that was set before.
+    pub fn without(mut self, name: &str) -> Self {
+        self.flags.retain(|(flag, _)| flag != name);
+        self
+    }
+
+    /// Adds a container filter to those that are there.
+    pub fn filter(mut self, filter: &str) -> Self {
+        self.filters.push(filter.to_owned());
+        self
+    }
+
+    /// Adds an argument as it is, after the flags.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds a variable to its environment.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Gives it something to read; without it, stdin is empty.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
+    /// Starts the daemon, with `run`.
+    pub fn start(&self) -> Registrar {
+        self.spawn("run")
+    }
+
+    /// Runs a subcommand, such as `keys`, to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within [`SOON`].
+    #[track_caller]
+    pub fn run(&self, subcommand: &str) -> Output {
+        self.spawn(subcommand).output(SOON)
+    }
+
+    fn spawn(&self, subcommand: &str) -> Registrar {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docker-register"));
+        command.arg(subcommand);
+        for (name, value) in &self.flags {
+            command.arg(name).arg(value);
+        }
+        for filter in &self.filters {
+            command.arg("--filter").arg(filter);
+        }
+        command.args(&self.args);
+
+        // The environment of whoever runs the tests must not change what they see.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "HOST_IP" || text == "ETCD_HOST" || text.starts_with("DOCKER_REGISTER_") {
+                command.env_remove(&name);
+            }
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-register can be run");
+        let stdin = child.stdin.take().expect("stdin is a pipe");
+        feed(stdin, self.stdin.clone().unwrap_or_default());
+        Registrar {
+            pid: child.id(),
+            stdout: Stream::read(child.stdout.take().expect("stdout is a pipe")),
+            stderr: Stream::read(child.stderr.take().expect("stderr is a pipe")),
+            child: Mutex::new(child),
+        }
+    }
+}
+
+/// Writes to a program that may not read all of it, or nothing.
+fn feed(mut pipe: impl Write + Send + 'static, text: String) {
+    thread::spawn(move || pipe.write_all(text.as_bytes()));
+}
+
+/// An output of a program, gathered by a thread so that the program never waits for its reader.
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Stream {
+    fn read(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let mut bytes = shared.lock().expect(UNPOISONED);
+                bytes.extend_from_slice(&buffer[..count]);
+            }
+        });
+        Stream {
+            bytes,
+            reader: Mutex::new(Some(reader)),
+        }
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.bytes.lock().expect(UNPOISONED);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for the end of the output, which comes with the end of the program.
+    fn finish(&self) {
+        if let Ok(mut reader) = self.reader.lock()
+            && let Some(reader) = reader.take()
+        {
+            let _ = reader.join();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Prepares a machine for the tests and the demo, and runs a command on it.
+#
+#   tests/setup.sh                install what is missing
+#   tests/setup.sh COMMAND ...    the same, and run COMMAND with a Docker daemon
+#
+# A Docker daemon that answers is used as it is. If there is none, one is started by hand, with all its state in a
+# temporary directory, and stopped again when COMMAND ends.
+set -euo pipefail
+
+# Each program that is needed, and the package of Debian and Ubuntu that brings it.
+readonly PROGRAMS="docker:docker.io etcd:etcd-server etcdctl:etcd-client busybox:busybox-static protoc:protobuf-compiler
+  make:make gcc:gcc"
+# Files that come only with what those packages recommend: C headers, and what protoc imports.
+readonly FILES="/usr/include/stdlib.h:libc6-dev /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev"
+
+PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
+
+die() {
+  printf 'error: %s\n' "$1" >&2
+  shift
+  [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
+  exit 1
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+docker_answers() {
+  docker info >/dev/null 2>&1
+}
+
+# A busybox that needs shared libraries cannot run in an image that has none.
+busybox_is_static() {
+  ! ldd "$(command -v busybox)" >/dev/null 2>&1
+}
+
+apt_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+# Prints the packages that are missing, one a line.
+missing_packages() {
+  local pair
+  for pair in $PROGRAMS; do
+    command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
+  done
+  docker_answers || command -v dockerd >/dev/null || echo docker.io
+  ! command -v busybox >/dev/null || busybox_is_static || echo busybox-static
+  if command -v apt-get >/dev/null; then
+    for pair in $FILES; do
+      [ -e "${pair%%:*}" ] || echo "${pair##*:}"
+    done
+  fi
+}
+
+install_packages() {
+  local packages
+  mapfile -t packages < <(missing_packages | sort -u)
+  [ ${#packages[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || die "this set-up can install programs on Debian and Ubuntu only" \
+    "needed on any other system: a Docker daemon and its client, etcd and etcdctl 3.4 or newer," \
+    "a static busybox with httpd, protoc with its standard imports, make and gcc" \
+    "missing here: the equivalent of ${packages[*]}"
+  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "run this as root, or install sudo: missing ${packages[*]}"
+
+  echo "setup: installing ${packages[*]}"
+  as_root apt-get update -qq || echo "setup: going on with the package lists that are there" >&2
+  # Newer releases have Docker's command-line client in a package of its own.
+  if ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then
+    packages+=(docker-cli)
+  fi
+  # Where services cannot be started, apt may fail after it has put the programs in place. What counts is the programs.
+  apt_install "${packages[@]}" || true
+  mapfile -t packages < <(missing_packages | sort -u)
+  [ ${#packages[@]} -eq 0 ] || die "apt-get could not install ${packages[*]}"
+}
+
+# The toolchain is the user's own choice, so it is named and not installed.
+check_cargo() {
+  command -v cargo >/dev/null ||
+    echo "setup: cargo is missing; get Rust 1.88 or newer from https://rustup.rs, then run this again" >&2
+}
+
+# dockerd needs cgroups, which systemd mounts. Without systemd, a package of Debian and Ubuntu does it.
+mount_cgroups() {
+  ! grep -q cgroup /proc/mounts || return 0
+  command -v cgroupfs-mount >/dev/null || apt_install cgroupfs-mount || true
+  as_root cgroupfs-mount || die "dockerd needs the control groups mounted on /sys/fs/cgroup"
+}
+
+# The directory of the daemon that was started here, empty if there is none.
+docker_dir=
+
+start_docker() {
+  ! docker_answers || return 0
+  [ -z "${DOCKER_HOST-}" ] || die "the Docker daemon at DOCKER_HOST=$DOCKER_HOST does not answer"
+  if [ "$(id -u)" != 0 ] && sudo docker info >/dev/null 2>&1; then
+    die "the Docker daemon answers root alone; to join its group: sudo usermod -aG docker $USER && newgrp docker"
+  fi
+
+  mount_cgroups
+  docker_dir=$(mktemp -d /tmp/docker-register-dockerd.XXXXXX)
+  echo "setup: no Docker daemon answers; starting one in $docker_dir"
+  # A session of its own keeps it alive until the end when the terminal interrupts COMMAND.
+  as_root setsid dockerd --data-root "$docker_dir/data" --exec-root "$docker_dir/exec" --pidfile "$docker_dir/pid" \
+    --group "$(id -gn)" >"$docker_dir/log" 2>&1 </dev/null &
+  local dockerd=$! deadline=$((SECONDS + 60))
+  until docker_answers; do
+    if ! kill -0 "$dockerd" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+      local log=$docker_dir.log
+      cp "$docker_dir/log" "$log"
+      tail -n 5 "$log" >&2
+      die "dockerd does not answer; its whole log is in $log"
+    fi
+    sleep 0.1
+  done
+}
+
+stop_docker() {
+  [ -n "$docker_dir" ] || return 0
+  local pid mount deadline=$((SECONDS + 30))
+  if pid=$(cat "$docker_dir/pid" 2>/dev/null); then
+    as_root kill "$pid" 2>/dev/null || true
+    while [ -d "/proc/$pid" ] && [ $SECONDS -lt $deadline ]; do sleep 0.1; done
+  fi
+  # dockerd mounts its directory on itself, and not everywhere does it undo that.
+  awk -v inside="$docker_dir/" 'index($2, inside) == 1 { print $2 }' /proc/mounts | sort -r |
+    while read -r mount; do as_root umount "$mount" || true; done
+  as_root rm -rf --one-file-system "$docker_dir" || echo "setup: $docker_dir is left behind" >&2
+  docker_dir=
+}
+
+# An interrupted test run has no chance to remove its containers.
+clean_up() {
+  local status=$? containers
+  trap '' INT TERM
+  if [ $status -ge 128 ]; then
+    containers=$(docker ps --all --quiet --filter label=docker-register-test 2>/dev/null) || true
+    # shellcheck disable=SC2086 # a list of ids
+    [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null || true
+  fi
+  stop_docker
+}
+
+install_packages
+check_cargo
+if [ $# -gt 0 ]; then
+  trap clean_up EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  start_docker
+  "$@"
+fi
