@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::address;
 use crate::docker::{self, Feed, Filters, Snapshot};
@@ -64,16 +64,15 @@ pub fn call_timeout(ttl: u32) -> Duration {
 
 /// The host's address for a run that writes nothing, where a guess does no harm.
 pub async fn host_ip_or_loopback(options: &mut Options, endpoints: &[String]) {
-    match address::toward(endpoints).await {
-        Ok(Some(address)) => options.host_ip = address.to_string(),
-        Ok(None) | Err(_) => {
-            "127.0.0.1".clone_into(&mut options.host_ip);
-            tracing::warn!(
-                "this host's address is not known, because etcd is on it or cannot be found: the keys have \
-                 127.0.0.1 in its place; say --host-ip ADDRESS"
-            );
-        }
+    if let Ok(Some(address)) = address::toward(endpoints).await {
+        options.host_ip = address.to_string();
+        return;
     }
+    "127.0.0.1".clone_into(&mut options.host_ip);
+    warn!(
+        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
+         place; say --host-ip ADDRESS"
+    );
 }
 
 async fn work(

@@ -282,7 +282,7 @@ impl Plan {
                     settled.push(Arc::clone(key));
                 }
                 Decision::Change(change) => {
-                    groups.entry(change.who.clone()).or_default().push(change)
+                    groups.entry(change.who.clone()).or_default().push(change);
                 }
             }
         }

@@ -2,29 +2,20 @@ use serde_json::json;
 
 use super::*;
 
-fn image(
-    reference: &str,
-) -> (
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-) {
+/// The parts of a reference, `-` for one that is missing.
+fn image(reference: &str) -> [String; 5] {
     let image = Image::new(reference, "sha256:0123456789abcdef0123456789abcdef");
-    (
+    [
         image.registry,
         image.repository,
         image.name,
         image.tag,
         image.digest,
-    )
+    ]
+    .map(|part| part.unwrap_or_else(|| "-".to_owned()))
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
+#[expect(clippy::needless_pass_by_value, reason = "it is always a literal")]
 fn container(value: serde_json::Value) -> Container {
     let containers = read_saved(&json!([value]).to_string()).expect("a container");
     (*containers[0]).clone()
@@ -32,67 +23,30 @@ fn container(value: serde_json::Value) -> Container {
 
 #[test]
 fn image_references_come_apart() {
-    assert_eq!(
-        image("web"),
-        (None, some("web"), some("web"), some("latest"), None)
-    );
-    assert_eq!(
-        image("web:1.2"),
-        (None, some("web"), some("web"), some("1.2"), None)
-    );
-    assert_eq!(
-        image("team/web:1"),
-        (None, some("team/web"), some("web"), some("1"), None)
-    );
-    assert_eq!(
-        image("registry.example.org:5000/team/app/web:1.2"),
+    for (reference, parts) in [
+        ("web", ["-", "web", "web", "latest", "-"]),
+        ("web:1.2", ["-", "web", "web", "1.2", "-"]),
+        ("team/web:1", ["-", "team/web", "web", "1", "-"]),
         (
-            some("registry.example.org:5000"),
-            some("team/app/web"),
-            some("web"),
-            some("1.2"),
-            None
-        )
-    );
-    assert_eq!(
-        image("localhost/web"),
+            "host.example:5000/team/app/web:1",
+            ["host.example:5000", "team/app/web", "web", "1", "-"],
+        ),
+        ("localhost/web", ["localhost", "web", "web", "latest", "-"]),
         (
-            some("localhost"),
-            some("web"),
-            some("web"),
-            some("latest"),
-            None
-        )
-    );
-    assert_eq!(
-        image("team/web@sha256:abcd"),
+            "team/web@sha256:abcd",
+            ["-", "team/web", "web", "-", "sha256:abcd"],
+        ),
         (
-            None,
-            some("team/web"),
-            some("web"),
-            None,
-            some("sha256:abcd")
-        )
-    );
-    assert_eq!(
-        image("team/web:1@sha256:abcd"),
-        (
-            None,
-            some("team/web"),
-            some("web"),
-            some("1"),
-            some("sha256:abcd")
-        )
-    );
-}
-
-#[test]
-fn an_image_given_by_its_id_has_no_name() {
-    let nameless = (None, None, None, None, None);
-    assert_eq!(image("sha256:0123456789abcdef0123456789abcdef"), nameless);
-    assert_eq!(image("0123456789ab"), nameless);
-    // Hex digits that are not the image's id are a name.
-    assert_eq!(image("facade").2, some("facade"));
+            "team/web:1@sha256:abcd",
+            ["-", "team/web", "web", "1", "sha256:abcd"],
+        ),
+        // An image given by its id has no name; hex digits that are not its id are one.
+        ("sha256:0123456789abcdef0123456789abcdef", ["-"; 5]),
+        ("0123456789ab", ["-"; 5]),
+        ("facade", ["-", "facade", "facade", "latest", "-"]),
+    ] {
+        assert_eq!(image(reference), parts, "{reference}");
+    }
 }
 
 #[test]
@@ -177,7 +131,10 @@ fn a_container_has_the_ports_of_the_one_whose_network_it_uses() {
     let containers = read_saved(&saved.to_string()).unwrap();
     assert_eq!(containers[0].name, "user");
     assert_eq!(containers[0].ports, containers[1].ports);
-    assert_eq!(containers[0].networks["bridge"].ip, some("172.17.0.2"));
+    assert_eq!(
+        containers[0].networks["bridge"].ip,
+        Some("172.17.0.2".to_owned())
+    );
     assert_eq!(containers[0].networks["bridge"].ip6, None);
 }
 

@@ -66,6 +66,10 @@ fn unread(error: &StoreError) -> mlua::Error {
     Failure::raise(error.to_string())
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a function for Lua takes its arguments by value"
+)]
 fn key(_: &Lua, segments: Variadic<Value>) -> Result<String> {
     let mut texts = Vec::with_capacity(segments.len());
     for (index, segment) in segments.iter().enumerate() {
@@ -96,13 +100,12 @@ fn key(_: &Lua, segments: Variadic<Value>) -> Result<String> {
 /// Calls `map` once for each container that has changed, and hands over what should exist.
 async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<()> {
     host.may_wait("etcd.sync")?;
-    let (containers, map) = match (arguments.front(), arguments.get(1)) {
-        (Some(Value::Table(containers)), Some(Value::Function(map))) => (containers, map),
-        _ => {
-            return Err(Failure::raise(
-                "etcd.sync takes the list of containers and the function that makes the entries of one",
-            ));
-        }
+    let (Some(Value::Table(containers)), Some(Value::Function(map))) =
+        (arguments.front(), arguments.get(1))
+    else {
+        return Err(Failure::raise(
+            "etcd.sync takes the list of containers and the function that makes the entries of one",
+        ));
     };
     let Some(snapshot) = host.current.take() else {
         return Err(Failure::raise(
@@ -192,14 +195,9 @@ fn call(
             }
         }
         Err(failure) => {
-            if let Some(keys) = memory.fail(container, mapper, &failure)
+            if let Some(consequence) = memory.fail(container, mapper, &failure)
                 && host.world.report != Report::Nothing
             {
-                let consequence = match keys {
-                    Some(1) => "its key stays as it was".to_owned(),
-                    Some(keys) => format!("its {keys} keys stay as they were"),
-                    None => "it gets no keys; those that it may have in etcd stay".to_owned(),
-                };
                 error!("{name}: {failure}\n  {consequence}");
             }
         }

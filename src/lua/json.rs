@@ -50,6 +50,10 @@ pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Valu
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a function for Lua takes its arguments by value"
+)]
 fn decode(lua: &Lua, text: mlua::LuaString) -> Result<Value> {
     let value: serde_json::Value = serde_json::from_slice(&text.as_bytes())
         .map_err(|error| Failure::raise(format!("json.decode: {error}")))?;

@@ -85,20 +85,26 @@ impl Memory {
         news.then_some(&remembered.left_out)
     }
 
-    /// Takes over a failed call. Returns how many keys stay, or none if that is not known, if the failure is news.
+    /// Takes over a failed call. If the failure is news, returns what becomes of the container's keys.
     pub fn fail(
         &mut self,
         container: &Arc<Container>,
         mapper: Mapper,
         failure: &Failure,
-    ) -> Option<Option<usize>> {
+    ) -> Option<String> {
         let remembered = self.remembered(container);
         // What took too long is not tried again at each event: it would hold up all others.
         remembered.settled =
             (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
         let news = remembered.failure.as_ref() != Some(failure);
         remembered.failure = Some(failure.clone());
-        news.then(|| remembered.claim.as_ref().map(|claim| claim.entries.len()))
+        news.then(
+            || match remembered.claim.as_ref().map(|claim| claim.entries.len()) {
+                Some(1) => "its key stays as it was".to_owned(),
+                Some(keys) => format!("its {keys} keys stay as they were"),
+                None => "it gets no keys; those that it may have in etcd stay".to_owned(),
+            },
+        )
     }
 
     /// Ends a round: what was not seen in it is forgotten, and the rest is the wanted state. `complete` says whether

@@ -1,1 +1,527 @@
+use std::collections::BTreeMap;
 
+use super::*;
+use crate::store::{Guard, Transaction};
+
+const TTL: u32 = 60;
+const MAX_OPERATIONS: usize = 128;
+
+fn identity() -> Identity {
+    Identity::new("daemon", "")
+}
+
+fn own() -> LeaseId {
+    identity().lease(TTL)
+}
+
+fn owned(key: &str, value: &str) -> Entry {
+    Entry {
+        key: key.into(),
+        value: value.into(),
+        ttl: TTL,
+        shared: false,
+    }
+}
+
+fn shared(key: &str, value: &str) -> Entry {
+    Entry {
+        shared: true,
+        ..owned(key, value)
+    }
+}
+
+/// A claim of a container that is as old as its name sorts.
+fn claim(name: &str, entries: &[Entry]) -> Claim {
+    Claim {
+        who: Who {
+            id: name.into(),
+            name: name.into(),
+        },
+        age: name.into(),
+        entries: entries.into(),
+    }
+}
+
+fn wanted(claims: &[Claim]) -> Wanted {
+    Wanted {
+        claims: claims.to_vec(),
+        complete: true,
+    }
+}
+
+fn found(key: &str, value: &str, lease: Option<LeaseId>) -> Found {
+    Found {
+        key: key.into(),
+        value: value.into(),
+        lease,
+        revision: 7,
+    }
+}
+
+/// The member and the port of a container in one directory.
+fn web(name: &str) -> Claim {
+    claim(
+        name,
+        &[
+            owned(&format!("/b/web/1/{name}"), "1.2.3.4:80"),
+            shared("/b/web/1/port", "80"),
+        ],
+    )
+}
+
+/// A plan that wants `claims` and finds `found`.
+fn plan(claims: &[Claim], found: &[Found]) -> Plan {
+    let mut plan = Plan::new(identity());
+    plan.want(&wanted(claims));
+    plan.learn(found.to_vec());
+    plan
+}
+
+/// The only transaction that follows.
+fn only(plan: &mut Plan) -> Transaction {
+    let mut batches = plan.batches(MAX_OPERATIONS);
+    assert_eq!(batches.len(), 1, "{batches:#?}");
+    batches.remove(0).transaction
+}
+
+/// Carries all out, as a store in which every guard holds, every `Ensure` finds nothing, and every sweep succeeds.
+fn settle(plan: &mut Plan) {
+    for batch in plan.batches(MAX_OPERATIONS) {
+        let swept = batch.transaction.steps.iter().flat_map(|step| match step {
+            Step::Sweep { sweep, .. } => sweep.clone(),
+            _ => Vec::new(),
+        });
+        let outcome = Outcome::Done {
+            existing: Vec::new(),
+            swept: swept.collect(),
+        };
+        plan.done(&batch, &outcome);
+    }
+    assert_is_settled(plan);
+}
+
+fn assert_is_settled(plan: &mut Plan) {
+    let batches = plan.batches(MAX_OPERATIONS);
+    assert!(batches.is_empty(), "{batches:#?}");
+}
+
+fn put(key: &str, value: &str, lease: LeaseId) -> Step {
+    Step::Put(key.into(), value.into(), lease)
+}
+
+fn notes(plan: &mut Plan) -> Vec<String> {
+    plan.notes().iter().map(Note::to_string).collect()
+}
+
+#[test]
+fn a_missing_owned_key_is_put_if_it_is_still_missing() {
+    let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[]);
+    let transaction = only(&mut plan);
+    assert_eq!(transaction.guards, [Guard::Missing("/x/a".into())]);
+    assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
+    settle(&mut plan);
+}
+
+#[test]
+fn a_missing_shared_key_is_put_unless_it_exists_by_then() {
+    let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
+    let transaction = only(&mut plan);
+    assert!(transaction.guards.is_empty());
+    let lease = LeaseId::shared("/x/port");
+    assert_eq!(
+        transaction.steps,
+        [Step::Ensure("/x/port".into(), "80".into(), lease)]
+    );
+    settle(&mut plan);
+}
+
+#[test]
+fn what_is_held_as_it_is_wanted_stays_untouched() {
+    let lease = LeaseId::shared("/b/web/1/port");
+    let held = [
+        found("/b/web/1/a", "1.2.3.4:80", Some(own())),
+        found("/b/web/1/port", "80", Some(lease)),
+    ];
+    let mut plan = plan(&[web("a")], &held);
+    assert_is_settled(&mut plan);
+    // Neither the same again nor reading the same again changes anything.
+    plan.want(&wanted(&[web("a")]));
+    plan.learn(held.to_vec());
+    assert_is_settled(&mut plan);
+}
+
+#[test]
+fn another_value_or_ttl_is_put_if_the_key_is_still_ours() {
+    let other_ttl = identity().lease(30);
+    for held in [
+        found("/x/a", "0", Some(own())),
+        found("/x/a", "1", Some(other_ttl)),
+    ] {
+        let at = held.lease.unwrap();
+        let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[held]);
+        let transaction = only(&mut plan);
+        assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), at)]);
+        assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
+        settle(&mut plan);
+    }
+}
+
+#[test]
+fn a_leftover_is_taken_with_a_warning() {
+    for entry in [owned("/x/a", "1"), shared("/x/a", "1")] {
+        let mut plan = plan(&[claim("a", &[entry])], &[found("/x/a", "1", None)]);
+        assert_eq!(only(&mut plan).guards, [Guard::Unchanged("/x/a".into(), 7)]);
+        assert_eq!(
+            notes(&mut plan),
+            ["`/x/a` was on no lease, so nothing would ever have removed it: taken over for `a`"]
+        );
+        settle(&mut plan);
+        assert!(notes(&mut plan).is_empty());
+    }
+}
+
+#[test]
+fn a_key_on_a_strangers_lease_is_left_until_it_is_free() {
+    let stranger = LeaseId(0x77);
+    let mut plan = plan(
+        &[claim("a", &[owned("/x/a", "1")])],
+        &[found("/x/a", "0", Some(stranger))],
+    );
+    assert_is_settled(&mut plan);
+    assert_eq!(
+        notes(&mut plan),
+        [
+            "`/x/a` is on lease 77, which is not this registrar's: `a` goes without it until it is free"
+        ]
+    );
+    plan.learn(vec![found("/x/a", "0", Some(stranger))]);
+    assert_is_settled(&mut plan);
+    assert!(notes(&mut plan).is_empty(), "said once");
+    plan.learn(Vec::new());
+    assert_eq!(only(&mut plan).steps, [put("/x/a", "1", own())]);
+}
+
+#[test]
+fn a_key_that_others_share_is_not_taken_for_an_owned_one() {
+    let held = found("/x/a", "1", Some(LeaseId::shared("/x/a")));
+    let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[held]);
+    assert_is_settled(&mut plan);
+    assert_eq!(notes(&mut plan).len(), 1);
+}
+
+#[test]
+fn a_shared_value_is_put_once_and_then_not_fought_over() {
+    let lease = LeaseId::shared("/x/port");
+    let theirs = found("/x/port", "81", Some(lease));
+    let claims = [claim("a", &[shared("/x/port", "80")])];
+    // Ours is new, so it is put, even over theirs.
+    let mut plan = plan(&claims, std::slice::from_ref(&theirs));
+    assert_eq!(
+        only(&mut plan).guards,
+        [Guard::OnLease("/x/port".into(), lease)]
+    );
+    settle(&mut plan);
+    // They put theirs again: that stands.
+    plan.learn(vec![theirs.clone()]);
+    assert_is_settled(&mut plan);
+    assert_eq!(
+        notes(&mut plan),
+        [
+            "`/x/port` is `81`, as another registrar wrote it; this one wants `80` and leaves it: make the hosts agree"
+        ]
+    );
+    // A new value of ours is put again.
+    plan.want(&wanted(&[claim("a", &[shared("/x/port", "82")])]));
+    assert_eq!(only(&mut plan).steps, [put("/x/port", "82", lease)]);
+}
+
+#[test]
+fn a_shared_value_that_was_found_where_nothing_was_believed_is_put_too() {
+    let lease = LeaseId::shared("/x/port");
+    let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
+    let batch = plan.batches(MAX_OPERATIONS).remove(0);
+    let existing = vec![found("/x/port", "81", Some(lease))];
+    plan.done(
+        &batch,
+        &Outcome::Done {
+            existing,
+            swept: Vec::new(),
+        },
+    );
+    assert_eq!(only(&mut plan).steps, [put("/x/port", "80", lease)]);
+}
+
+#[test]
+fn what_nobody_wants_is_deleted_if_it_is_still_ours() {
+    let mut plan = plan(&[], &[found("/x/a", "1", Some(own()))]);
+    let transaction = only(&mut plan);
+    assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), own())]);
+    assert_eq!(transaction.steps, [Step::Delete("/x/a".into())]);
+    settle(&mut plan);
+}
+
+#[test]
+fn what_is_not_ours_is_never_deleted() {
+    let others = [
+        found("/x/a", "1", None),
+        found("/x/b", "1", Some(LeaseId(0x77))),
+        found("/x/c", "1", Some(LeaseId::shared("/x/c"))),
+        found(
+            "/x/d",
+            "1",
+            Some(Identity::new("daemon", "another").lease(TTL)),
+        ),
+    ];
+    assert_is_settled(&mut plan(&[], &others));
+}
+
+#[test]
+fn a_shared_key_goes_with_the_last_owned_key_of_its_directory() {
+    let mut plan = plan(&[web("a"), web("b")], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[web("a")]));
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/b/web/1/b".into())]);
+    settle(&mut plan);
+    plan.want(&wanted(&[]));
+    let sweep = Step::Sweep {
+        expected: vec!["/b/web/1/a".into(), "/b/web/1/port".into()],
+        directory: "/b/web/1/".into(),
+        sweep: vec!["/b/web/1/port".into()],
+    };
+    assert_eq!(
+        only(&mut plan).steps,
+        [Step::Delete("/b/web/1/a".into()), sweep]
+    );
+    settle(&mut plan);
+}
+
+#[test]
+fn a_shared_key_without_an_owned_one_beside_it_is_left_to_its_lease() {
+    let mut plan = plan(
+        &[claim(
+            "a",
+            &[shared("/r/web/rule", "x"), owned("/s/web/a", "1")],
+        )],
+        &[],
+    );
+    settle(&mut plan);
+    plan.want(&wanted(&[]));
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/s/web/a".into())]);
+}
+
+#[test]
+fn a_shared_key_that_others_still_need_is_swept_by_nobody_twice() {
+    let mut plan = plan(&[web("a")], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[]));
+    let batch = plan.batches(MAX_OPERATIONS).remove(0);
+    // Another host has a member: the sweep finds more than it expects.
+    plan.done(
+        &batch,
+        &Outcome::Done {
+            existing: Vec::new(),
+            swept: Vec::new(),
+        },
+    );
+    assert_is_settled(&mut plan);
+}
+
+#[test]
+fn a_new_member_requires_that_its_shared_keys_are_there() {
+    let mut plan = plan(&[web("a")], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[web("a"), web("b")]));
+    let transaction = only(&mut plan);
+    let lease = LeaseId::shared("/b/web/1/port");
+    assert!(
+        transaction
+            .guards
+            .contains(&Guard::OnLease("/b/web/1/port".into(), lease))
+    );
+    assert_eq!(transaction.steps, [put("/b/web/1/b", "1.2.3.4:80", own())]);
+    // It is gone: both are put together.
+    let held = vec![];
+    let keys: Vec<Key> = transaction
+        .guards
+        .iter()
+        .map(|guard| Arc::clone(guard.key()))
+        .collect();
+    plan.observe(&keys, held);
+    let steps = only(&mut plan).steps;
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    assert!(matches!(steps[0], Step::Ensure(..)));
+}
+
+#[test]
+fn all_of_a_container_changes_in_one_transaction_and_puts_go_first() {
+    let mut plan = plan(
+        &[
+            claim("a", &[owned("/x/old", "1")]),
+            claim("b", &[owned("/x/b", "1")]),
+        ],
+        &[],
+    );
+    settle(&mut plan);
+    plan.want(&wanted(&[
+        claim("a", &[owned("/x/new", "1")]),
+        claim("c", &[owned("/x/c", "1")]),
+    ]));
+    assert_eq!(
+        only(&mut plan).steps,
+        [
+            put("/x/new", "1", own()),
+            Step::Delete("/x/old".into()),
+            put("/x/c", "1", own()),
+            Step::Delete("/x/b".into()),
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_moves_from_one_container_to_another_is_never_deleted() {
+    let mut plan = plan(&[claim("a", &[owned("/x/web", "1")])], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[claim("b", &[owned("/x/web", "2")])]));
+    assert_eq!(only(&mut plan).steps, [put("/x/web", "2", own())]);
+}
+
+#[test]
+fn the_older_container_keeps_a_key_that_two_want() {
+    let (a, b) = (
+        claim("a", &[owned("/x", "1")]),
+        claim("b", &[owned("/x", "2")]),
+    );
+    let warning = "two containers want `/x` with different values: `a` is older and keeps it, `b` goes without; \
+                   make their keys differ in the policy";
+    for order in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
+        let mut plan = plan(&order, &[]);
+        assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
+        assert_eq!(notes(&mut plan), [warning]);
+        settle(&mut plan);
+        assert!(notes(&mut plan).is_empty(), "said once");
+        plan.want(&wanted(std::slice::from_ref(&b)));
+        assert_eq!(only(&mut plan).steps, [put("/x", "2", own())]);
+        settle(&mut plan);
+        plan.want(&wanted(&order));
+        assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
+        assert_eq!(notes(&mut plan), [warning]);
+    }
+}
+
+#[test]
+fn two_containers_may_want_one_key_with_one_value() {
+    let mut plan = plan(
+        &[web("a"), claim("b", &[shared("/b/web/1/port", "80")])],
+        &[],
+    );
+    settle(&mut plan);
+    assert!(notes(&mut plan).is_empty());
+    plan.want(&wanted(&[claim("b", &[shared("/b/web/1/port", "80")])]));
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/b/web/1/a".into())]);
+}
+
+#[test]
+fn nothing_unclaimed_is_deleted_while_a_containers_entries_are_unknown() {
+    let mut plan = Plan::new(identity());
+    let incomplete = Wanted {
+        complete: false,
+        ..wanted(&[claim("a", &[owned("/x/a", "1")])])
+    };
+    plan.want(&incomplete);
+    plan.learn(vec![
+        found("/x/a", "1", Some(own())),
+        found("/x/b", "1", Some(own())),
+    ]);
+    assert_is_settled(&mut plan);
+    // What a container of this process has claimed may go: it is not the unknown one's.
+    plan.want(&Wanted {
+        complete: false,
+        ..wanted(&[])
+    });
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/a".into())]);
+    settle(&mut plan);
+    plan.want(&wanted(&[]));
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/b".into())]);
+}
+
+#[test]
+fn a_container_is_split_only_where_it_does_not_fit() {
+    let entries = |name: &str, count: usize| -> Claim {
+        let entries: Vec<Entry> = (0..count)
+            .map(|number| owned(&format!("/x/{name}/{number:03}"), "1"))
+            .collect();
+        claim(name, &entries)
+    };
+    let sizes = |claims: &[Claim]| -> Vec<usize> {
+        plan(claims, &[])
+            .batches(MAX_OPERATIONS)
+            .iter()
+            .map(|batch| batch.transaction.steps.len())
+            .collect()
+    };
+    assert_eq!(sizes(&[entries("a", 60), entries("b", 60)]), [120]);
+    assert_eq!(sizes(&[entries("a", 100), entries("b", 60)]), [100, 60]);
+    assert_eq!(sizes(&[entries("a", 300)]), [128, 128, 44]);
+    assert_eq!(
+        sizes(&[entries("a", 1), entries("b", 300)]),
+        [1, 128, 128, 44]
+    );
+}
+
+#[test]
+fn a_transaction_carries_no_more_than_etcd_takes() {
+    let big = "x".repeat(100_000);
+    let entries: Vec<Entry> = (0..30)
+        .map(|number| owned(&format!("/x/{number}"), &big))
+        .collect();
+    for batch in plan(&[claim("a", &entries)], &[]).batches(MAX_OPERATIONS) {
+        let bytes: usize = batch.transaction.steps.iter().map(Step::bytes).sum();
+        assert!(bytes <= 1024 * 1024, "{bytes}");
+    }
+}
+
+#[test]
+fn no_transaction_is_larger_than_etcd_allows_when_everything_goes() {
+    let claims: Vec<Claim> = (0..300)
+        .map(|number| {
+            let (service, name) = (number % 40, format!("c{number:03}"));
+            let directory = |port: u32| format!("/b/s{service}/{port}");
+            let entries: Vec<Entry> = (1..=2)
+                .flat_map(|port| {
+                    [
+                        owned(&format!("{}/{name}", directory(port)), "1"),
+                        shared(&format!("{}/port", directory(port)), "80"),
+                    ]
+                })
+                .collect();
+            claim(&name, &entries)
+        })
+        .collect();
+    let mut plan = plan(&claims, &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[]));
+    let mut swept = BTreeMap::new();
+    for batch in plan.batches(MAX_OPERATIONS) {
+        let transaction = &batch.transaction;
+        let nested = transaction
+            .steps
+            .iter()
+            .map(Step::nested_size)
+            .max()
+            .unwrap_or(0);
+        let size = transaction.guards.len().max(transaction.steps.len()) + nested;
+        assert!(size <= MAX_OPERATIONS, "{size}");
+        for step in &transaction.steps {
+            if let Step::Sweep { sweep, .. } = step {
+                for key in sweep {
+                    *swept.entry(Arc::clone(key)).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(
+        swept.len(),
+        80,
+        "each port key is swept with the last members of its directory"
+    );
+}
