@@ -33,7 +33,7 @@ mod plan;
 mod store;
 mod trouble;
 
-use std::io::{ErrorKind, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal as _, stderr, stdout};
 use std::process::ExitCode;
 
 use tracing::Level;
@@ -78,6 +78,7 @@ fn start_log(args: &CommonArgs) {
     };
     let log = Subscriber::builder()
         .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
         .with_max_level(level)
         .with_target(false);
     // It is set once, so it cannot fail.

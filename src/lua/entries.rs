@@ -13,6 +13,14 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
     };
     let list = frozen.contents(list).map_err(|error| error.to_string())?;
     let length = list.raw_len();
+    let is_entry = ["key", "value"]
+        .iter()
+        .any(|field| list.contains_key(*field).unwrap_or(false));
+    if is_entry {
+        return Err(format!(
+            "it returned one entry and not a list; {WHAT}: `{{ entry }}`"
+        ));
+    }
     let mut entries: Vec<Entry> = Vec::with_capacity(length);
     for pair in list.pairs::<Value, Value>() {
         let (key, _) = pair.map_err(|error| error.to_string())?;
@@ -20,11 +28,6 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
             Value::Integer(index)
                 if usize::try_from(*index).is_ok_and(|index| (1..=length).contains(&index)) => {}
             Value::Integer(_) => return Err(format!("its list of entries has holes; {WHAT}")),
-            Value::String(name) if name.as_bytes() == b"key" => {
-                return Err(format!(
-                    "it returned one entry and not a list; {WHAT}: `{{ entry }}`"
-                ));
-            }
             other => {
                 return Err(format!(
                     "it returned a table with the field {}; {WHAT}",

@@ -8,6 +8,10 @@ use mlua::{Error, Function, Lua, Table, Value};
 /// How many frames of the stack are looked at for the line to blame.
 const MAX_FRAMES: usize = 30;
 
+/// What a script is told that asks for more than it may have. Lua says no more, not even where.
+const OUT_OF_MEMORY: &str =
+    "it needs more than the 64 MiB of memory that a script may have, or calls itself without end";
+
 /// An error of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -76,9 +80,7 @@ impl Failure {
                     .next()
                     .unwrap_or(message),
             ),
-            Error::MemoryError(_) => {
-                Self::new("it needs more memory than a script may have (64 MiB)")
-            }
+            Error::MemoryError(_) => Self::new(OUT_OF_MEMORY),
             other => Self::new(other.to_string()),
         }
     }

@@ -13,7 +13,7 @@ use mlua::{
 use super::container::Containers;
 use super::failure::{self, Failure};
 use super::frozen::Frozen;
-use super::{Host, Phase, docker, etcd, json, log, options};
+use super::{Host, Phase, docker, etcd, json, log, options, outcome};
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
@@ -133,8 +133,10 @@ fn require(lua: &Lua, host: &Rc<Host>, modules: HashMap<String, Table>) -> Resul
         }
         let chunk = find(lua, &host, &name)?;
         loading.borrow_mut().push(name.clone());
-        let values = chunk.call::<MultiValue>(());
+        // Protected, so that a failure names the line in the module and not the one that requires it.
+        let values = host.protected()?.call::<MultiValue>(chunk);
         loading.borrow_mut().pop();
+        let values = outcome(values).map_err(mlua::Error::external);
         // Like Lua's own, it returns true for a module that returns nothing.
         let value = values?
             .pop_front()
