@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-use crate::entry::{Key, directory};
+use crate::entry::{Key, TTL, directory};
 use crate::plan::{Batch, Plan, Wanted};
 use crate::store::{Identity, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
@@ -55,6 +55,11 @@ pub async fn keep<S: Store>(
         OnExit::Leave => info!("ending; the keys stay until their TTL"),
         OnExit::Remove => keeper.remove_all().await,
     }
+}
+
+/// How long after a renewal the next is due: a third of the TTL, which is in seconds.
+fn renewal(ttl: u32) -> Duration {
+    Duration::from_secs(u64::from(ttl)) / 3
 }
 
 struct Keeper<S> {
@@ -156,11 +161,11 @@ impl<S: Store> Keeper<S> {
     /// Renews all leases and reads all keys that are wanted or on our own leases.
     async fn load(&mut self) -> Result<(), StoreError> {
         let start = Instant::now();
-        let mut wanted: BTreeMap<LeaseId, u32> = BTreeMap::new();
+        let mut shared: BTreeMap<LeaseId, u32> = BTreeMap::new();
         let mut owned: BTreeMap<LeaseId, u32> = BTreeMap::new();
         for (entry, _) in self.plan.entries() {
             if entry.shared {
-                let ttl = wanted.entry(LeaseId::shared(&entry.key)).or_default();
+                let ttl = shared.entry(LeaseId::shared(&entry.key)).or_default();
                 *ttl = entry.ttl.max(*ttl);
             } else {
                 owned.insert(self.identity.lease(entry.ttl), entry.ttl);
@@ -174,13 +179,10 @@ impl<S: Store> Keeper<S> {
             }
         }
         self.leases.clear();
-        let mut shortest = u32::MAX;
-        for (lease, ttl) in wanted {
-            shortest = shortest.min(self.hold(lease, ttl).await?);
-        }
+        let shared_ttl = self.hold(&shared).await?;
+        let owned_ttl = self.hold(&owned).await?;
         let mut keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().collect();
-        for (lease, ttl) in &owned {
-            shortest = shortest.min(self.hold(*lease, *ttl).await?);
+        for lease in owned.keys() {
             keys.extend(self.store.keys(*lease).await?);
         }
         let keys: Vec<Key> = keys.into_iter().collect();
@@ -200,30 +202,43 @@ impl<S: Store> Keeper<S> {
                 .filter(|found| found.lease == Some(LeaseId::shared(&found.key))),
         );
         self.plan.learn(found);
-        self.renew_at = start + Duration::from_secs(u64::from(shortest)) / 3;
+        self.renew_at = start + renewal(shared_ttl.min(owned_ttl));
         self.loaded = true;
         Ok(())
     }
 
-    async fn hold(&mut self, lease: LeaseId, ttl: u32) -> Result<u32, StoreError> {
-        let margin = if self.identity.owns(lease) {
-            0
+    /// Makes leases live, and returns for how long all of them do, not counting the margin of shared ones.
+    async fn hold(&mut self, leases: &BTreeMap<LeaseId, u32>) -> Result<u32, StoreError> {
+        let with_margin: Vec<(LeaseId, u32)> = leases
+            .iter()
+            .map(|(lease, ttl)| {
+                (
+                    *lease,
+                    if self.identity.owns(*lease) {
+                        *ttl
+                    } else {
+                        ttl + SHARED_MARGIN
+                    },
+                )
+            })
+            .collect();
+        let shortest = self.store.hold(&with_margin).await?.unwrap_or(*TTL.end());
+        self.leases.extend(leases);
+        let shared = leases.keys().any(|lease| !self.identity.owns(*lease));
+        Ok(if shared {
+            shortest.saturating_sub(SHARED_MARGIN).max(1)
         } else {
-            SHARED_MARGIN
-        };
-        let granted = self.store.hold(lease, ttl + margin).await?;
-        self.leases.insert(lease, ttl);
-        Ok(granted.saturating_sub(margin).max(1))
+            shortest
+        })
     }
 
     /// Returns whether the transaction was carried out; if not, the plan has learnt why.
     async fn carry_out(&mut self, batch: &Batch) -> Result<bool, StoreError> {
-        for (lease, ttl) in &batch.leases {
-            if !self.leases.contains_key(lease) {
-                let granted = self.hold(*lease, *ttl).await?;
-                let renew_at = Instant::now() + Duration::from_secs(u64::from(granted)) / 3;
-                self.renew_at = self.renew_at.min(renew_at);
-            }
+        let mut new = batch.leases.clone();
+        new.retain(|lease, _| !self.leases.contains_key(lease));
+        if !new.is_empty() {
+            let ttl = self.hold(&new).await?;
+            self.renew_at = self.renew_at.min(Instant::now() + renewal(ttl));
         }
         let outcome = self.store.transact(&batch.transaction).await?;
         match outcome {

@@ -36,8 +36,9 @@ mod trouble;
 use std::io::{ErrorKind, IsTerminal as _, stderr, stdout};
 use std::process::ExitCode;
 
-use tracing::Level;
-use tracing_subscriber::fmt::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
 use lua::Options;
@@ -71,21 +72,23 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn start_log(args: &CommonArgs) {
     let level = match args.log_level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let log = Subscriber::builder()
+    // The libraries' own lines tell of frames and sockets, which help no operator.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
-        .with_max_level(level)
         .with_target(false);
+    let log = tracing_subscriber::registry().with(ours);
     // It is set once, so it cannot fail.
     let _ = match args.log_format {
-        LogFormat::Text => tracing::subscriber::set_global_default(log.finish()),
+        LogFormat::Text => tracing::subscriber::set_global_default(log.with(lines)),
         LogFormat::Json => {
-            tracing::subscriber::set_global_default(log.json().flatten_event(true).finish())
+            tracing::subscriber::set_global_default(log.with(lines.json().flatten_event(true)))
         }
     };
 }

@@ -155,8 +155,6 @@ pub enum Outcome {
 pub enum StoreError {
     /// A put named a lease that does not exist (any more).
     LeaseLost,
-    /// A grant asked for a lease that exists already.
-    LeaseExists,
     /// Anything else, in the operator's words.
     Failed(anyhow::Error),
 }
@@ -165,7 +163,6 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LeaseLost => f.write_str("a lease expired or was revoked"),
-            Self::LeaseExists => f.write_str("a lease exists already"),
             Self::Failed(error) => write!(f, "{error:#}"),
         }
     }
@@ -182,13 +179,13 @@ pub trait Store: Send + 'static {
     /// of it the largest [`Step::nested_size`]. So etcd counts them (`checkTxnRequest` in its `v3rpc/key.go`).
     const MAX_OPERATIONS: usize;
 
-    /// Makes a lease live for `ttl` seconds from now: renews it, and grants it where it does not exist. Returns for
-    /// how many seconds it lives, which is another number if somebody else granted it.
+    /// Makes leases live for as many seconds from now as is said of each: renews them, and grants those that do not
+    /// exist. Returns the shortest time for which one of them lives now, which is another one than asked for if
+    /// somebody else granted that lease; none for no lease.
     fn hold(
         &mut self,
-        lease: LeaseId,
-        ttl: u32,
-    ) -> impl Future<Output = Result<u32, StoreError>> + Send;
+        leases: &[(LeaseId, u32)],
+    ) -> impl Future<Output = Result<Option<u32>, StoreError>> + Send;
 
     /// The keys on a lease, in no order.
     fn keys(&mut self, lease: LeaseId)

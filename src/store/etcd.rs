@@ -1,5 +1,6 @@
 //! etcd v3: the only file that knows its client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,17 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, LeaseGrantOptions,
     LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::{Key, quote};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READ_AT_ONCE: usize = 128;
+
+/// How many leases are renewed at a time, and in one call, which has one time limit.
+const LEASES_AT_ONCE: usize = 16;
+const LEASES_IN_A_CALL: usize = 256;
 
 /// The gRPC codes of a member that is in trouble itself or out of reach: cancelled, unknown, deadline exceeded,
 /// internal, unavailable. With any other, etcd has answered, and another member would say the same.
@@ -26,6 +32,8 @@ pub struct EtcdStore {
     current: usize,
     client: Option<Client>,
     timeout: Duration,
+    /// The leases that are known to exist, or were.
+    held: BTreeSet<LeaseId>,
 }
 
 impl EtcdStore {
@@ -37,6 +45,7 @@ impl EtcdStore {
             current: 0,
             client: None,
             timeout,
+            held: BTreeSet::new(),
         }
     }
 
@@ -122,30 +131,23 @@ impl EtcdStore {
 impl Store for EtcdStore {
     const MAX_OPERATIONS: usize = 128;
 
-    async fn hold(&mut self, lease: LeaseId, ttl: u32) -> Result<u32, StoreError> {
-        // Renewed first: in the steady state the lease exists, and a renewal writes nothing.
-        let seconds = |ttl: i64| u32::try_from(ttl).unwrap_or(u32::MAX);
-        let renewed = self.renew(lease).await?;
-        if renewed > 0 {
-            return Ok(seconds(renewed));
+    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
+        let mut shortest = None;
+        for chunk in leases.chunks(LEASES_IN_A_CALL) {
+            let held = self.held.clone();
+            let chunk_shortest = self
+                .call(async |client| {
+                    stream::iter(chunk.to_vec())
+                        .map(|(lease, ttl)| hold(client.clone(), lease, ttl, held.contains(&lease)))
+                        .buffer_unordered(LEASES_AT_ONCE)
+                        .try_fold(u32::MAX, async |shortest, ttl| Ok(shortest.min(ttl)))
+                        .await
+                })
+                .await?;
+            self.held.extend(chunk.iter().map(|(lease, _)| *lease));
+            shortest = Some(shortest.unwrap_or(u32::MAX).min(chunk_shortest));
         }
-        let options = LeaseGrantOptions::new().with_id(lease.0);
-        let granted = self
-            .call(async |client| client.lease_grant(i64::from(ttl), Some(options)).await)
-            .await;
-        match granted {
-            Ok(reply) => Ok(seconds(reply.ttl())),
-            // Somebody else wanted the same shared key at the same moment.
-            Err(StoreError::LeaseExists) => {
-                let renewed = self.renew(lease).await?;
-                if renewed > 0 {
-                    Ok(seconds(renewed))
-                } else {
-                    Err(StoreError::LeaseLost)
-                }
-            }
-            Err(error) => Err(error),
-        }
+        Ok(shortest)
     }
 
     async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
@@ -226,21 +228,41 @@ impl Store for EtcdStore {
     }
 }
 
-impl EtcdStore {
-    /// For how many seconds the lease lives from now; 0 if it does not exist.
-    async fn renew(&mut self, lease: LeaseId) -> Result<i64, StoreError> {
-        self.call(async |client| {
-            // The client makes the first renewal when it opens the stream, and turns a TTL of zero into an error.
-            match client.lease_keep_alive(lease.0).await {
-                Ok((mut keeper, mut replies)) => {
-                    keeper.keep_alive().await?;
-                    Ok(replies.message().await?.map_or(0, |reply| reply.ttl()))
-                }
-                Err(Error::LeaseKeepAliveError(_)) => Ok(0),
-                Err(error) => Err(error),
+/// Renews a lease or grants it, whichever is likelier to be right first, and returns for how many seconds it lives.
+async fn hold(mut client: Client, lease: LeaseId, ttl: u32, exists: bool) -> Result<u32, Error> {
+    let seconds = |ttl: i64| u32::try_from(ttl).unwrap_or(u32::MAX);
+    if exists {
+        let renewed = renew(&mut client, lease).await?;
+        if renewed > 0 {
+            return Ok(seconds(renewed));
+        }
+    }
+    let options = LeaseGrantOptions::new().with_id(lease.0);
+    match client.lease_grant(i64::from(ttl), Some(options)).await {
+        Ok(reply) => Ok(seconds(reply.ttl())),
+        // It lives on from before this process, or another registrar wants the same shared key.
+        Err(Error::GRpcStatus(status)) if status.message().contains("lease already exists") => {
+            match renew(&mut client, lease).await? {
+                0 => Err(Error::LeaseKeepAliveError(
+                    "a lease expired while it was renewed".to_owned(),
+                )),
+                renewed => Ok(seconds(renewed)),
             }
-        })
-        .await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// For how many seconds the lease lives from now; 0 if it does not exist.
+async fn renew(client: &mut Client, lease: LeaseId) -> Result<i64, Error> {
+    // The client makes the first renewal when it opens the stream, and turns a TTL of zero into an error.
+    match client.lease_keep_alive(lease.0).await {
+        Ok((mut keeper, mut replies)) => {
+            keeper.keep_alive().await?;
+            Ok(replies.message().await?.map_or(0, |reply| reply.ttl()))
+        }
+        Err(Error::LeaseKeepAliveError(_)) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 
@@ -360,9 +382,6 @@ fn explain(endpoint: &str, error: Error) -> StoreError {
         let message = status.message();
         if message.contains("requested lease not found") {
             return StoreError::LeaseLost;
-        }
-        if message.contains("lease already exists") {
-            return StoreError::LeaseExists;
         }
         let message = message.trim_start_matches("etcdserver: ").to_owned();
         let at = quote(endpoint);

@@ -68,8 +68,8 @@ impl<W: Write + Send + 'static> PrintStore<W> {
 impl<W: Write + Send + 'static> Store for PrintStore<W> {
     const MAX_OPERATIONS: usize = usize::MAX;
 
-    async fn hold(&mut self, _: LeaseId, ttl: u32) -> Result<u32, StoreError> {
-        Ok(ttl)
+    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
+        Ok(leases.iter().map(|(_, ttl)| *ttl).min())
     }
 
     async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {

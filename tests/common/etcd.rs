@@ -158,6 +158,20 @@ impl Etcd {
         answer.id()
     }
 
+    /// Waits until as many seconds have passed as etcd counts them: until a lease that is granted now has run out.
+    ///
+    /// # Panics
+    ///
+    /// If etcd keeps the lease for more than [`SOON`] beyond its time.
+    #[track_caller]
+    pub fn let_pass(&self, seconds: u32) {
+        let lease = self.grant(i64::from(seconds), 0);
+        let deadline = SOON + Duration::from_secs(u64::from(seconds));
+        eventually(deadline, &format!("{seconds} seconds to pass"), || {
+            self.time_to_live(lease).1 < 0
+        });
+    }
+
     /// Ends a lease, and with it its keys.
     pub fn revoke(&self, lease: i64) {
         self.call(async |mut etcd| etcd.lease_revoke(lease).await);

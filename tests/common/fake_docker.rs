@@ -4,6 +4,7 @@ use super::UNPOISONED;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ pub enum Reply {
     Json(u16, Value),
     /// A stream that never says anything and stays open, as that of events does on a quiet host.
     Silence,
+    /// A stream of what is sent through the channel; it ends when the sender goes.
+    Stream(Receiver<Value>),
     /// The connection closes without an answer.
     HangUp,
 }
@@ -152,6 +155,17 @@ fn answer(
             )?;
             // The client says nothing more; this returns when it goes away.
             reader.read(&mut [0]).map(drop)
+        }
+        Reply::Stream(values) => {
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"
+            )?;
+            for value in values {
+                let line = format!("{value}\n");
+                write!(stream, "{:x}\r\n{line}\r\n", line.len())?;
+            }
+            write!(stream, "0\r\n\r\n")
         }
         Reply::HangUp => Ok(()),
     }

@@ -31,10 +31,12 @@ pub use history::{Event, Kind, Watch};
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
 
 /// A deadline for what takes milliseconds on an idle machine. It is long so that a busy one does not fail the test.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -143,6 +145,29 @@ impl TestBed {
             .filter(&self.filter())
     }
 
+    /// The program on one of several "hosts", which is known by `address` and sees what [`TestBed::container_on`] made.
+    pub fn registrar_on(&self, host: &str, address: &str) -> RegistrarBuilder {
+        self.registrar()
+            .flag("--instance", format!("{}-{host}", self.name))
+            .flag("--host-ip", address)
+            .filter(&format!("label=host={host}"))
+    }
+
+    /// A container of the image [`WEB`] with every port published, on one of several "hosts".
+    pub fn container_on(&self, host: &str) -> ContainerBuilder {
+        self.container().label("host", host).publish_all()
+    }
+
+    /// The program, told to watch a stand-in for Docker, of which it sees all containers.
+    pub fn registrar_of(&self, docker: &FakeDocker) -> RegistrarBuilder {
+        Registrar::command()
+            .flag("--etcd", self.etcd.endpoint())
+            .flag("--prefix", &self.prefix)
+            .flag("--host-ip", HOST_IP)
+            .flag("--instance", &self.name)
+            .env("DOCKER_HOST", docker.host())
+    }
+
     /// The keys in etcd now, without the prefix and its slash: `web/1/port` → `8005`.
     pub fn keys(&self) -> BTreeMap<String, String> {
         self.below_prefix(self.etcd.get(&self.prefix))
@@ -154,6 +179,63 @@ impl TestBed {
         states
             .map(|(revision, keys)| (revision, self.below_prefix(keys)))
             .collect()
+    }
+
+    /// Waits until the keys are these and no others.
+    ///
+    /// # Panics
+    ///
+    /// If they are not before the deadline; the message has both.
+    #[track_caller]
+    pub fn wait_for_keys(&self, wanted: &BTreeMap<String, String>, deadline: Duration) {
+        let start = Instant::now();
+        loop {
+            let keys = self.keys();
+            if keys == *wanted {
+                return;
+            }
+            assert!(
+                start.elapsed() < deadline,
+                "waited {deadline:?} in vain for the keys {wanted:#?}; there are {keys:#?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Checks every revision of etcd's history: no member ever stood without the `port` key of its directory.
+    ///
+    /// # Panics
+    ///
+    /// With the first revision at which one did.
+    #[track_caller]
+    pub fn assert_each_member_always_had_its_port(&self) {
+        for (revision, keys) in self.states() {
+            for key in keys.keys() {
+                let port = port_beside(key);
+                assert!(
+                    keys.contains_key(&port),
+                    "at revision {revision} there is {key} without {port}: {keys:#?}"
+                );
+            }
+        }
+    }
+
+    /// Checks every revision of etcd's history: no `port` key ever stood without a member in its directory.
+    ///
+    /// # Panics
+    ///
+    /// With the first revision at which one did.
+    #[track_caller]
+    pub fn assert_each_port_always_had_a_member(&self) {
+        for (revision, keys) in self.states() {
+            for port in keys.keys().filter(|key| key.ends_with("/port")) {
+                let mut others = keys.keys().filter(|key| *key != port);
+                assert!(
+                    others.any(|key| port_beside(key) == *port),
+                    "at revision {revision} there is {port} without a member: {keys:#?}"
+                );
+            }
+        }
     }
 
     /// The whole key that [`TestBed::keys`] gives as `key`.
@@ -193,6 +275,60 @@ pub fn map<K: Into<String>, V: Into<String>>(
         .into_iter()
         .map(|(key, value)| (key.into(), value.into()))
         .collect()
+}
+
+/// The keys of a container of the image [`WEB`] that has every port published, as [`TestBed::keys`] gives them.
+pub fn web_keys(service: &str, container: &Container, address: &str) -> BTreeMap<String, String> {
+    let member = container.short_id();
+    let mut keys = BTreeMap::new();
+    for (index, port) in [(1, "8005"), (2, "8006")] {
+        let host_port = container.host_port(&format!("{port}/tcp"));
+        let directory = format!("{service}/{index}");
+        keys.insert(
+            format!("{directory}/{member}"),
+            format!("{address}:{host_port}"),
+        );
+        keys.insert(format!("{directory}/port"), port.to_owned());
+    }
+    keys
+}
+
+/// Several maps in one.
+pub fn joined<const N: usize>(maps: [&BTreeMap<String, String>; N]) -> BTreeMap<String, String> {
+    maps.into_iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+/// The `port` key in the directory of a key.
+fn port_beside(key: &str) -> String {
+    let (directory, _) = key.rsplit_once('/').expect("a key is in a directory");
+    format!("{directory}/port")
+}
+
+/// A policy, in a directory of its own.
+pub struct Script {
+    directory: TempDir,
+}
+
+impl Script {
+    /// Writes `policy.lua`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let script = Script { directory };
+        std::fs::write(script.path(), text).expect("a script can be written");
+        script
+    }
+
+    /// Where it is, for `--script`.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("policy.lua")
+    }
 }
 
 /// A name that no other test has, in this run or in another on the same machine.

@@ -155,6 +155,7 @@ pub struct RegistrarBuilder {
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdin: Option<String>,
+    closed_stdout: bool,
 }
 
 impl RegistrarBuilder {
@@ -192,6 +193,12 @@ impl RegistrarBuilder {
     /// Gives it something to read; without it, stdin is empty.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.to_owned());
+        self
+    }
+
+    /// Closes the pipe that it prints to before it prints anything, as `head` does when it has had enough.
+    pub fn closed_stdout(mut self) -> Self {
+        self.closed_stdout = true;
         self
     }
 
@@ -236,11 +243,18 @@ impl RegistrarBuilder {
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker-register can be run");
+        let mut stdout = Some(child.stdout.take().expect("stdout is a pipe"));
+        if self.closed_stdout {
+            stdout = None;
+        }
         let stdin = child.stdin.take().expect("stdin is a pipe");
         feed(stdin, self.stdin.clone().unwrap_or_default());
         Registrar {
             pid: child.id(),
-            stdout: Stream::read(child.stdout.take().expect("stdout is a pipe")),
+            stdout: match stdout {
+                Some(stdout) => Stream::read(stdout),
+                None => Stream::read(std::io::empty()),
+            },
             stderr: Stream::read(child.stderr.take().expect("stderr is a pipe")),
             child: Mutex::new(child),
         }

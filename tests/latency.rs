@@ -1,0 +1,55 @@
+//! A started container's keys are in etcd within milliseconds of Docker's start event, and a stopped one's go as early.
+
+mod common;
+
+use common::{Kind, TestBed};
+use std::time::{Duration, SystemTime};
+
+/// How often a container is started and stopped.
+const SAMPLES: usize = 15;
+
+/// What the median may be. Without optimisation, and beside other tests, only the order of magnitude can be held to.
+const BOUND: Duration = if cfg!(debug_assertions) {
+    Duration::from_millis(100)
+} else {
+    Duration::from_millis(10)
+};
+
+#[test]
+fn keys_follow_docker_within_milliseconds() {
+    let bed = TestBed::new();
+    let container = bed.container().env("SERVICE_NAME", "web").publish_all();
+    let container = container.create();
+    let key = bed.key(&format!("web/1/{}", container.short_id()));
+    let _registrar = bed.registrar().start();
+    let watch = bed.etcd.watch(&bed.prefix);
+    // How long after Docker's event of that name the key is seen to change.
+    let delay = |kind: Kind, event: &str| {
+        let (seen, _) = watch.next(|change| change.kind == kind && change.key == key);
+        since(container.event_time(event), seen)
+    };
+
+    let (mut starts, mut stops) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        container.start();
+        starts.push(delay(Kind::Put, "start"));
+        container.stop();
+        stops.push(delay(Kind::Delete, "kill"));
+    }
+
+    let (start, stop) = (median(&mut starts), median(&mut stops));
+    println!("start event to key: median {start:?} of {starts:?}");
+    println!("stop event to no key: median {stop:?} of {stops:?}");
+    assert!(start <= BOUND, "start event to key: {starts:?}");
+    assert!(stop <= BOUND, "stop event to no key: {stops:?}");
+}
+
+/// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.
+fn since(earlier: SystemTime, later: SystemTime) -> Duration {
+    later.duration_since(earlier).unwrap_or_default()
+}
+
+fn median(samples: &mut [Duration]) -> Duration {
+    samples.sort_unstable();
+    samples[samples.len() / 2]
+}
