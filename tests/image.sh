@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the images of this project from what is on the machine. Nothing is pulled.
 #
-#   tests/image.sh test              the images that the tests and the demo run, unless they are there already
-#   tests/image.sh register BINARY   docker-register:latest with BINARY, the libraries that it needs, and CA certificates
+#   tests/image.sh test                     the images that the tests and the demo run, unless they are there already
+#   tests/image.sh register BINARY [IMAGE]  IMAGE (docker-register:latest) with BINARY, the libraries that it needs, and
+#                                           CA certificates
 set -euo pipefail
 
 # Both have the same files, and stop at once when told to. Change the tag with the content, or it is not built anew.
@@ -68,18 +69,18 @@ build_test_images() {
 }
 
 build_register_image() {
-  local binary=$1 library certificates=/etc/ssl/certs/ca-certificates.crt
+  local binary=$1 image=$2 library certificates=/etc/ssl/certs/ca-certificates.crt
   cp "$binary" "$root/docker-register"
   for library in $(ldd "$binary" | grep -o '/[^ ]*'); do
     install -D -m 755 "$library" "$root$library"
   done
   [ ! -e $certificates ] || install -D -m 644 $certificates "$root$certificates"
-  import docker-register:latest 'ENTRYPOINT ["/docker-register"]'
+  import "$image" 'ENTRYPOINT ["/docker-register"]'
 }
 
 case "${1-} $#" in
 "test 1") build_test_images ;;
-"register 2") build_register_image "$2" ;;
+"register 2" | "register 3") build_register_image "$2" "${3-docker-register:latest}" ;;
 *)
   sed -n '2,/^set/ s/^# \{0,1\}//p' "$0" >&2
   exit 2

@@ -1,0 +1,65 @@
+//! SIGHUP loads the policy anew: only the keys that differ change, and a broken script changes nothing.
+
+mod common;
+
+use std::fs;
+
+use common::{SOON, TestBed, eventually, map};
+
+const POLICY: &str = "local register = require 'register'
+function register.service(container, port) return NAME end
+return register
+";
+
+#[test]
+fn a_reload_changes_what_differs_and_nothing_else() {
+    let bed = TestBed::new();
+    let web = bed.container().publish_all().start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let script = directory.path().join("site.lua");
+    let write = |text: &str| fs::write(&script, text).expect("the script");
+    let keys = |first: &str, second: &str| {
+        let id = web.short_id();
+        map([
+            (
+                format!("{first}/1/{id}"),
+                format!("192.0.2.1:{}", web.host_port("8005/tcp")),
+            ),
+            (format!("{first}/1/port"), "8005".to_owned()),
+            (
+                format!("{second}/2/{id}"),
+                format!("192.0.2.1:{}", web.host_port("8006/tcp")),
+            ),
+            (format!("{second}/2/port"), "8006".to_owned()),
+        ])
+    };
+    write(&POLICY.replace("NAME", "'one'"));
+    let registrar = bed.registrar().flag("--script", &script).start();
+    eventually(SOON, "the keys", || bed.keys() == keys("one", "one"));
+    let before = bed.etcd.kv(&bed.key(&format!("one/1/{}", web.short_id())));
+
+    write(&POLICY.replace("NAME", "port.index == 1 and 'one' or 'two'"));
+    registrar.signal("HUP");
+    eventually(SOON, "the new keys", || bed.keys() == keys("one", "two"));
+    assert_eq!(
+        bed.etcd.kv(&bed.key(&format!("one/1/{}", web.short_id()))),
+        before
+    );
+
+    let revision = bed.etcd.revision();
+    write("return nonsense(");
+    registrar.signal("HUP");
+    registrar.wait_for_log("the one before stays in force", SOON);
+    registrar.wait_for_log("site.lua:1", SOON);
+    // The one in force goes on: a container that comes now is registered by it.
+    let other = bed.container().publish_all().start();
+    eventually(SOON, "the other's keys", || {
+        bed.keys()
+            .contains_key(&format!("two/2/{}", other.short_id()))
+    });
+    assert_eq!(
+        bed.etcd.kv(&bed.key(&format!("one/1/{}", web.short_id()))),
+        before
+    );
+    assert!(bed.etcd.revision() > revision);
+}
