@@ -14,6 +14,8 @@ use bollard::models::{
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// How many digits of an id Docker shows.
+pub const SHORT_ID: usize = 12;
 /// What Docker waits between the stop signal and KILL, where neither the container nor the caller says otherwise.
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
 /// How long a container that was killed may still be seen running.
@@ -50,6 +52,8 @@ pub struct Container {
     pub network_mode: String,
     /// When it was made, as Docker writes it.
     pub created: String,
+    /// The same in a form that sorts older containers before younger ones, whatever number of digits Docker writes.
+    pub age: Arc<str>,
     /// When it was last started, as Docker writes it.
     pub started: String,
     /// The whole inspect object.
@@ -169,6 +173,7 @@ impl Container {
                 .map(|(name, endpoint)| (name, Network::new(endpoint)))
                 .collect(),
             network_mode,
+            age: age(inspect.created.as_deref().unwrap_or_default()).into(),
             created: inspect.created.clone().unwrap_or_default(),
             started: state.started_at.unwrap_or_default(),
             inspect: Arc::new(inspect),
@@ -178,15 +183,22 @@ impl Container {
 
     /// The first 12 digits of the id.
     pub fn short_id(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
+        self.id.get(..SHORT_ID).unwrap_or(&self.id)
     }
 
-    /// Sorts older containers before younger ones, whatever number of digits Docker gives their seconds.
-    pub fn age(&self) -> String {
-        match self.created.parse::<Timestamp>() {
-            Ok(time) => format!("{time:.9}"),
-            Err(_) => self.created.clone(),
-        }
+    /// What tells in a key or a value that it may be this container's: its id, its name, its addresses, and the ports
+    /// that it is published on.
+    pub fn marks(&self) -> Vec<String> {
+        let bindings = self.ports.iter().flat_map(|port| &port.bindings);
+        let addresses = self
+            .networks
+            .values()
+            .flat_map(|network| [&network.ip, &network.ip6]);
+        [self.short_id().to_owned(), self.name.clone()]
+            .into_iter()
+            .chain(bindings.map(|binding| format!(":{}", binding.port)))
+            .chain(addresses.flatten().cloned())
+            .collect()
     }
 
     /// The container, by its id or name, whose network this one uses instead of one of its own.
@@ -196,7 +208,7 @@ impl Container {
 
     /// Whether a reference is this container's name, its id, or the beginning of its id.
     pub fn is_called(&self, reference: &str) -> bool {
-        self.name == reference || reference.len() >= 12 && self.id.starts_with(reference)
+        self.name == reference || reference.len() >= SHORT_ID && self.id.starts_with(reference)
     }
 
     /// This container with the ports and networks of the one whose network it uses.
@@ -234,6 +246,13 @@ impl Container {
         // A negative one means to wait for ever; nobody waits longer than a day.
         let seconds = u64::try_from(seconds).unwrap_or(86_400).min(86_400);
         Duration::from_secs(seconds) + STOP_SLACK
+    }
+}
+
+fn age(created: &str) -> String {
+    match created.parse::<Timestamp>() {
+        Ok(time) => format!("{time:.9}"),
+        Err(_) => created.to_owned(),
     }
 }
 

@@ -52,8 +52,8 @@ pub type Filters = HashMap<String, Vec<String>>;
 pub struct Snapshot {
     /// The containers, oldest first. One that has not changed is the same allocation as in the snapshot before.
     pub containers: Vec<Arc<Container>>,
-    /// False if Docker listed a container that it could not show.
-    pub complete: bool,
+    /// The ids of containers that Docker lists and has never been able to show.
+    pub unreadable: Vec<String>,
 }
 
 /// Where the newest snapshot is found; none before the first.
@@ -347,11 +347,11 @@ impl Feed {
             );
         }
         self.joined = joined;
-        containers.sort_by_cached_key(|container| (container.age(), container.id.clone()));
-        let known = |id: &String| self.known.contains_key(id);
+        containers.sort_unstable_by(|a, b| (&a.age, &a.id).cmp(&(&b.age, &b.id)));
+        let never_read = |id: &&String| !self.known.contains_key(*id);
         Snapshot {
             containers,
-            complete: self.unreadable.iter().all(known),
+            unreadable: self.unreadable.iter().filter(never_read).cloned().collect(),
         }
     }
 }

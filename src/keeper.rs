@@ -105,7 +105,7 @@ impl<S: Store> Keeper<S> {
                     if !in_step {
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
-                        info!("in step: {keys} keys of {containers} containers");
+                        info!("in step with Docker: keys: {keys}, of containers: {containers}");
                         in_step = true;
                     }
                     tokio::select! {
@@ -279,7 +279,7 @@ impl<S: Store> Keeper<S> {
     async fn remove_all(&mut self) {
         self.plan.want(&Wanted {
             claims: Vec::new(),
-            complete: true,
+            unknown: Vec::new(),
         });
         let removal = async {
             self.bring_in_step().await?;

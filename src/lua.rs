@@ -15,7 +15,6 @@ mod sandbox;
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +23,6 @@ use std::time::{Duration, Instant};
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use tokio::sync::watch;
 
-use crate::container::Container;
 use crate::docker::{Snapshot, Snapshots};
 use crate::plan::Wanted;
 use crate::store::etcd::EtcdStore;
@@ -105,8 +103,7 @@ struct Host {
     deadline: Cell<Option<Instant>>,
     /// The snapshot that the script holds and has not handed to `etcd.sync` yet.
     current: RefCell<Option<Arc<Snapshot>>>,
-    /// The table of each container of the newest snapshot.
-    tables: RefCell<HashMap<String, (Arc<Container>, Table)>>,
+    tables: RefCell<docker::Tables>,
     /// Runs a function so that its error comes back as a [`Failure`].
     protected: RefCell<Option<Function>>,
     /// The bundled policy's functions, which have names of ours in messages.
@@ -130,7 +127,7 @@ impl Script {
             phase: Cell::new(Phase::Loading),
             deadline: Cell::new(None),
             current: RefCell::new(None),
-            tables: RefCell::new(HashMap::new()),
+            tables: RefCell::default(),
             protected: RefCell::new(None),
             decisions: RefCell::new(None),
         });

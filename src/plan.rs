@@ -13,7 +13,7 @@
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on anybody else's lease            | a warning, until it is free |
-//! | no     | ours, owned                        | delete, if still ours; but see [`Wanted::complete`] |
+//! | no     | ours, owned                        | delete, if still ours; but see [`Wanted::unknown`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
 //! | no     | anything else                      | nothing: it is not ours |
 
@@ -56,9 +56,10 @@ pub struct Claim {
 pub struct Wanted {
     /// What each container asks for.
     pub claims: Vec<Claim>,
-    /// False if some container's entries are not known: its policy failed, or Docker could not show it. Then a held
-    /// key that no container has claimed since the start may be that container's, and is left alone.
-    pub complete: bool,
+    /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
+    /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
+    /// one of these in it or in its value, may be such a container's, and is left alone.
+    pub unknown: Vec<String>,
 }
 
 /// Something that an operator should know of a key; said once, until it changes.
@@ -106,7 +107,7 @@ pub struct Plan {
     identity: Identity,
     claims: HashMap<Arc<str>, (Claim, u64)>,
     round: u64,
-    complete: bool,
+    unknown: Vec<String>,
     wants: HashMap<Key, Vec<Want>>,
     known: HashMap<Key, Known>,
     /// Keys whose wants or state changed since they were last settled.
@@ -154,7 +155,7 @@ impl Plan {
             identity,
             claims: HashMap::new(),
             round: 0,
-            complete: false,
+            unknown: Vec::new(),
             wants: HashMap::new(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
@@ -195,15 +196,15 @@ impl Plan {
                 self.release(&claim);
             }
         }
-        if wanted.complete && !self.complete {
-            // Keys that were kept because their container might have been an unknown one are looked at again.
+        if self.unknown != wanted.unknown {
+            // Keys that were kept because they might have been an unknown container's are looked at again.
             let unclaimed = self
                 .known
                 .keys()
                 .filter(|key| !self.wants.contains_key(*key));
             self.dirty.extend(unclaimed.cloned());
+            self.unknown.clone_from(&wanted.unknown);
         }
-        self.complete = wanted.complete;
     }
 
     /// The keys that are wanted.
@@ -219,9 +220,12 @@ impl Plan {
             .map(|want| (&want.entry, &want.who))
     }
 
-    /// The containers that claim anything at all.
+    /// How many containers want a key.
     pub fn container_count(&self) -> usize {
-        self.claims.len()
+        self.claims
+            .values()
+            .filter(|(claim, _)| !claim.entries.is_empty())
+            .count()
     }
 
     /// Forgets all it knew of the store and takes over what was read of it.
@@ -385,8 +389,8 @@ impl Plan {
         let owner = known.and_then(|known| known.owner.clone());
         let Some((want, rivals)) = self.wants.get(key).and_then(|wants| wants.split_first()) else {
             let decision = match state {
-                State::Held { lease, .. } if self.identity.owns(*lease) => {
-                    if self.complete || owner.is_some() {
+                State::Held { lease, value } if self.identity.owns(*lease) => {
+                    if owner.is_some() || !self.may_be_unknown(key, value) {
                         Decision::Change(Change::delete(key, *lease, owner))
                     } else {
                         Decision::Nothing
@@ -456,6 +460,13 @@ impl Plan {
                 (Decision::Nothing, note.or(Some(foreign)))
             }
         }
+    }
+
+    /// Whether a key that nobody has claimed may be that of a container whose entries are not known.
+    fn may_be_unknown(&self, key: &str, value: &str) -> bool {
+        self.unknown
+            .iter()
+            .any(|mark| key.contains(mark.as_str()) || value.contains(mark.as_str()))
     }
 
     /// Whatever puts an owned key also makes sure that the shared keys which its container wants are still there:

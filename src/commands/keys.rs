@@ -49,7 +49,7 @@ pub async fn run(mut config: Config, out: &mut impl Write) -> anyhow::Result<boo
     let snapshot = match &config.containers {
         Some(file) => Snapshot {
             containers: container::read_saved(&read(file)?)?,
-            complete: true,
+            unreadable: Vec::new(),
         },
         None => daemon::snapshot(config.filters).await?,
     };

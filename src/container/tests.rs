@@ -162,8 +162,7 @@ fn only_a_fatal_signal_announces_the_end() {
 
 #[test]
 fn ages_sort_whatever_the_digits() {
-    let age =
-        |created: &str| container(json!({ "Id": "a", "Name": "/a", "Created": created })).age();
+    let age = |created: &str| container(json!({ "Id": "a", "Name": "/a", "Created": created })).age;
     assert!(age("2026-01-01T00:00:00.1Z") < age("2026-01-01T00:00:00.12Z"));
     assert!(age("2026-01-01T00:00:00Z") < age("2026-01-01T00:00:00.000000001Z"));
     assert_eq!(

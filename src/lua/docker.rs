@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::container::Containers;
 use super::{Host, Source};
+use crate::container::Container;
 use crate::docker::Snapshot;
 
 /// The module's table.
@@ -97,20 +98,43 @@ async fn next(
 
 /// The containers of a snapshot; one that has not changed is the same table as in the snapshot before.
 fn list(lua: &Lua, host: &Host, containers: &Containers, snapshot: &Snapshot) -> Result<Table> {
-    let mut before = host.tables.take();
-    let mut tables = HashMap::with_capacity(snapshot.containers.len());
+    let before = host.tables.take();
+    let mut tables = Tables::default();
     let list = lua.create_table_with_capacity(snapshot.containers.len(), 0)?;
     for container in &snapshot.containers {
-        let known = before
-            .remove(&container.id)
-            .filter(|(known, _)| Arc::ptr_eq(known, container));
-        let table = match known {
-            Some((_, table)) => table,
+        let table = match before.by_container.get(&address(container)) {
+            Some((_, table)) => table.clone(),
             None => containers.table(lua, container)?,
         };
         list.raw_push(&table)?;
-        tables.insert(container.id.clone(), (Arc::clone(container), table));
+        tables.insert(container, table);
     }
     host.tables.replace(tables);
     Ok(list)
+}
+
+/// The tables of the containers of the newest snapshot, found by address in both directions. Both sides are kept
+/// here, so no address can be that of another by now.
+#[derive(Default)]
+pub(super) struct Tables {
+    by_container: HashMap<usize, (Arc<Container>, Table)>,
+    by_table: HashMap<usize, Arc<Container>>,
+}
+
+impl Tables {
+    /// The container that a value is the table of.
+    pub fn of(&self, value: &Value) -> Option<Arc<Container>> {
+        self.by_table.get(&(value.to_pointer() as usize)).cloned()
+    }
+
+    fn insert(&mut self, container: &Arc<Container>, table: Table) {
+        self.by_table
+            .insert(table.to_pointer() as usize, Arc::clone(container));
+        self.by_container
+            .insert(address(container), (Arc::clone(container), table));
+    }
+}
+
+fn address(container: &Arc<Container>) -> usize {
+    Arc::as_ptr(container) as usize
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::{Function, Lua, LuaString, MultiValue, Result, Table, Value, Variadic};
+use mlua::{Function, Lua, MultiValue, Result, Table, Value, Variadic};
 use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
@@ -12,8 +12,7 @@ use super::failure::{Failure, name_of};
 use super::frozen::Frozen;
 use super::memory::Mapper;
 use super::{Host, Phase, Report};
-use crate::container::Container;
-use crate::docker::Snapshot;
+use crate::container::{Container, SHORT_ID};
 use crate::entry::{join, quote};
 use crate::store::StoreError;
 
@@ -113,7 +112,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
              join the two lists of entries in one function",
         ));
     };
-    let containers = known(&host, containers, &snapshot)?;
+    let containers = known(&host, containers)?;
     let mapper = Mapper {
         address: (Rc::as_ptr(&host) as usize, map.to_pointer() as usize),
     };
@@ -133,29 +132,22 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
             tokio::task::yield_now().await;
         }
     }
-    let wanted = host.world.memory.borrow_mut().end(snapshot.complete);
+    let unreadable = snapshot
+        .unreadable
+        .iter()
+        .map(|id| id.chars().take(SHORT_ID).collect());
+    let wanted = host.world.memory.borrow_mut().end(unreadable.collect());
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     Ok(())
 }
 
 /// The containers of a script's list, which may leave some of the snapshot out.
-fn known(host: &Host, list: &Table, snapshot: &Snapshot) -> Result<Vec<(Arc<Container>, Table)>> {
+fn known(host: &Host, list: &Table) -> Result<Vec<(Arc<Container>, Table)>> {
     let tables = host.tables.borrow();
-    let mut known = Vec::with_capacity(snapshot.containers.len());
+    let mut known = Vec::with_capacity(list.raw_len());
     for (index, item) in list.sequence_values::<Value>().enumerate() {
         let item = item?;
-        let container = match &item {
-            Value::Table(table) => table
-                .get::<Option<LuaString>>("id")
-                .ok()
-                .flatten()
-                .and_then(|id| {
-                    let (container, own) = tables.get(&id.to_string_lossy())?;
-                    (own.to_pointer() == table.to_pointer())
-                        .then(|| (Arc::clone(container), table.clone()))
-                }),
-            _ => None,
-        };
+        let container = tables.of(&item).zip(item.as_table().cloned());
         known.push(container.ok_or_else(|| {
             Failure::raise(format!(
                 "etcd.sync: item {} of the list is no container of the newest snapshot",

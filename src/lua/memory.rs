@@ -36,6 +36,8 @@ pub struct Remembered {
     pub left_out: Vec<String>,
     /// The container's name.
     pub name: String,
+    /// What tells its keys, for as long as it has no claim.
+    marks: Vec<String>,
     round: u64,
 }
 
@@ -77,7 +79,7 @@ impl Memory {
                 id: container.id.as_str().into(),
                 name: container.name.as_str().into(),
             },
-            age: container.age().into(),
+            age: Arc::clone(&container.age),
             entries,
         });
         let news = remembered.left_out != left_out;
@@ -96,6 +98,7 @@ impl Memory {
         // What took too long is not tried again at each event: it would hold up all others.
         remembered.settled =
             (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
+        remembered.marks = container.marks();
         let news = remembered.failure.as_ref() != Some(failure);
         remembered.failure = Some(failure.clone());
         news.then(
@@ -107,21 +110,21 @@ impl Memory {
         )
     }
 
-    /// Ends a round: what was not seen in it is forgotten, and the rest is the wanted state. `complete` says whether
-    /// the snapshot had all containers.
-    pub fn end(&mut self, complete: bool) -> Wanted {
+    /// Ends a round: what was not seen in it is forgotten, and the rest is the wanted state. `unknown` tells the keys of
+    /// containers that were not even in the snapshot.
+    pub fn end(&mut self, mut unknown: Vec<String>) -> Wanted {
         let round = self.round;
         self.containers
             .retain(|_, remembered| remembered.round == round);
-        let claims: Vec<Claim> = self
-            .containers
-            .values()
-            .filter_map(|remembered| remembered.claim.clone())
-            .collect();
-        Wanted {
-            complete: complete && claims.len() == self.containers.len(),
-            claims,
+        let mut claims = Vec::with_capacity(self.containers.len());
+        for remembered in self.containers.values() {
+            match &remembered.claim {
+                Some(claim) => claims.push(claim.clone()),
+                None => unknown.extend_from_slice(&remembered.marks),
+            }
         }
+        unknown.sort();
+        Wanted { claims, unknown }
     }
 
     /// What is known of all containers, by name.
@@ -142,6 +145,7 @@ impl Memory {
                 failure: None,
                 left_out: Vec::new(),
                 name: String::new(),
+                marks: Vec::new(),
                 round,
             });
         remembered.round = round;

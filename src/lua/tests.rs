@@ -27,7 +27,7 @@ fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     let containers = read_saved(&json!(containers).to_string()).expect("containers");
     Arc::new(Snapshot {
         containers,
-        complete: true,
+        unreadable: Vec::new(),
     })
 }
 
@@ -518,7 +518,7 @@ async fn a_container_that_has_not_changed_is_not_mapped_again() {
             Arc::clone(&first.containers[0]),
             Arc::clone(&second.containers[0]),
         ],
-        complete: true,
+        unreadable: Vec::new(),
     };
     site.snapshots.send_replace(Some(first));
     let (ran, ()) = tokio::join!(script.run(), async {
@@ -551,9 +551,9 @@ async fn a_container_whose_call_fails_keeps_its_last_keys_through_a_reload_too()
         site.wanted
             .borrow()
             .as_ref()
-            .is_some_and(|wanted| wanted.complete)
+            .is_some_and(|wanted| wanted.unknown.is_empty())
     );
-    // One that has never had any makes the wanted state incomplete, so that nothing is deleted on its account.
+    // Of one that has never had any it is said what tells its keys, so that none is deleted on its account.
     site.world.memory = Rc::default();
     site.run(failing).await.expect("it runs");
     assert_eq!(site.keys(), ["/a 2"]);
@@ -561,7 +561,7 @@ async fn a_container_whose_call_fails_keeps_its_last_keys_through_a_reload_too()
         site.wanted
             .borrow()
             .as_ref()
-            .is_some_and(|wanted| !wanted.complete)
+            .is_some_and(|wanted| wanted.unknown.contains(&"b".to_owned()))
     );
 }
 

@@ -45,7 +45,7 @@ fn claim(name: &str, entries: &[Entry]) -> Claim {
 fn wanted(claims: &[Claim]) -> Wanted {
     Wanted {
         claims: claims.to_vec(),
-        complete: true,
+        unknown: Vec::new(),
     }
 }
 
@@ -421,27 +421,38 @@ fn two_containers_may_want_one_key_with_one_value() {
 }
 
 #[test]
-fn nothing_unclaimed_is_deleted_while_a_containers_entries_are_unknown() {
+fn what_may_be_an_unknown_containers_is_not_deleted() {
     let mut plan = Plan::new(identity());
-    let incomplete = Wanted {
-        complete: false,
-        ..wanted(&[claim("a", &[owned("/x/a", "1")])])
-    };
-    plan.want(&incomplete);
-    plan.learn(vec![
-        found("/x/a", "1", Some(own())),
-        found("/x/b", "1", Some(own())),
-    ]);
-    assert_is_settled(&mut plan);
-    // What a container of this process has claimed may go: it is not the unknown one's.
+    let unknown = vec!["failing".to_owned(), ":32768".to_owned()];
+    let claims = vec![claim("a", &[owned("/x/failing-a", "1")])];
     plan.want(&Wanted {
-        complete: false,
+        claims,
+        unknown: unknown.clone(),
+    });
+    let held = |key: &str, value: &str| found(key, value, Some(own()));
+    plan.learn(vec![
+        held("/x/failing-a", "1"),
+        held("/x/failing", "1"),
+        held("/x/other", "1.2.3.4:32768"),
+        held("/x/gone", "1.2.3.4:1"),
+    ]);
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/gone".into())]);
+    settle(&mut plan);
+    // What a container of this process has claimed is not the unknown one's, whatever it looks like.
+    plan.want(&Wanted {
+        unknown,
         ..wanted(&[])
     });
-    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/a".into())]);
+    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/failing-a".into())]);
     settle(&mut plan);
     plan.want(&wanted(&[]));
-    assert_eq!(only(&mut plan).steps, [Step::Delete("/x/b".into())]);
+    assert_eq!(
+        only(&mut plan).steps,
+        [
+            Step::Delete("/x/failing".into()),
+            Step::Delete("/x/other".into())
+        ]
+    );
 }
 
 #[test]
