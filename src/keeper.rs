@@ -304,3 +304,6 @@ impl<S: Store> Keeper<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 //! derives and finds again, and transactions that hold only if the store is as the registrar believes.
 
 pub mod etcd;
+#[cfg(test)]
+pub mod model;
 pub mod print;
 
 use std::fmt;

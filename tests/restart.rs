@@ -4,8 +4,7 @@
 mod common;
 
 use common::{
-    Container, ContainerBuilder, HOST_IP, Kind, Registrar, SOON, TestBed, eventually, joined,
-    web_keys,
+    Container, ContainerBuilder, HOST_IP, Kind, Registrar, SOON, TestBed, joined, web_keys,
 };
 use std::collections::BTreeMap;
 
@@ -80,11 +79,9 @@ fn another_ttl_moves_the_keys_to_another_lease() {
     let _registrar = in_step(&bed.registrar().flag("--ttl", "40"));
     let keys = web_keys("web", &lives, HOST_IP);
     let member = bed.key(&format!("web/1/{}", lives.short_id()));
-    // The keys of the container that went are on the old lease, and stay until that one's TTL at the latest.
-    eventually(SOON, "the member to be on the new lease", || {
-        let kv = bed.etcd.kv(&member).expect("the key always exists");
-        bed.etcd.time_to_live(kv.lease).0 == 40
-    });
+    assert_eq!(bed.keys(), keys, "after the first sync");
+    let lease = bed.etcd.kv(&member).expect("the key exists").lease;
+    assert_eq!(bed.etcd.time_to_live(lease).0, 40);
     for (revision, state) in bed.states() {
         let started = state.contains_key("web/1/port");
         assert!(

@@ -1,0 +1,261 @@
+//! Random schedules of two registrars against a model of etcd: whatever happens, they end with what is wanted, and no
+//! member ever stands without the port key of its directory.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::entry::Entry;
+use crate::plan::{Claim, Who};
+use crate::store::model::ModelStore;
+
+const TTL_SECONDS: u32 = 6;
+const REGISTRARS: usize = 2;
+
+/// What one registrar's host runs: for each of six containers none, or the version of its address. Even ones are of
+/// one service, odd ones of another.
+type Host = [Option<u8>; 6];
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// The host's containers change, and the registrar is told.
+    Want(usize, Host),
+    /// The registrar does what there is to do.
+    Step(usize),
+    /// One of its next calls fails, with its effect or without.
+    Fault(usize, usize, bool),
+    /// It is killed, and started anew with the same identity.
+    Restart(usize),
+    /// Time passes, in which a registrar may be stopped.
+    Pass(u8, bool),
+    /// Somebody meddles.
+    Meddle(Meddling, Index),
+}
+
+#[derive(Debug, Clone)]
+enum Meddling {
+    Delete,
+    Overwrite,
+    Revoke,
+}
+
+struct World {
+    etcd: ModelStore,
+    keepers: Vec<Keeper<ModelStore>>,
+    hosts: Vec<Host>,
+}
+
+impl World {
+    fn new() -> Self {
+        let etcd = ModelStore::default();
+        let mut world = Self {
+            etcd,
+            keepers: Vec::new(),
+            hosts: vec![Host::default(); REGISTRARS],
+        };
+        for registrar in 0..REGISTRARS {
+            world.keepers.push(world.keeper(registrar));
+        }
+        world
+    }
+
+    fn keeper(&self, registrar: usize) -> Keeper<ModelStore> {
+        let mut keeper = Keeper::new(
+            self.etcd.connect(),
+            Identity::new("daemon", &registrar.to_string()),
+        );
+        keeper.plan.want(&wanted(registrar, &self.hosts[registrar]));
+        keeper
+    }
+
+    async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Want(registrar, host) => {
+                self.hosts[*registrar] = *host;
+                self.keepers[*registrar]
+                    .plan
+                    .want(&wanted(*registrar, host));
+                self.step(*registrar).await;
+            }
+            Act::Step(registrar) => self.step(*registrar).await,
+            Act::Fault(registrar, after, with_effect) => {
+                self.keepers[*registrar].store.fail(*after, *with_effect);
+            }
+            Act::Restart(registrar) => self.keepers[*registrar] = self.keeper(*registrar),
+            Act::Pass(seconds, first_stopped) => {
+                for _ in 0..*seconds {
+                    self.second(usize::from(*first_stopped)).await;
+                }
+            }
+            Act::Meddle(meddling, index) => {
+                let mut model = self.etcd.model();
+                if model.keys.is_empty() {
+                    return;
+                }
+                let keys: Vec<Key> = model.keys.keys().cloned().collect();
+                let key = index.get(&keys);
+                match meddling {
+                    Meddling::Delete => model.delete(key),
+                    Meddling::Overwrite => model.put(key, "meddled", None),
+                    Meddling::Revoke => {
+                        let lease = model.keys[key].lease;
+                        lease.into_iter().for_each(|lease| model.end(lease));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the keeper's own loop would do now, with a retry as it comes after a failure.
+    async fn step(&mut self, registrar: usize) {
+        let keeper = &mut self.keepers[registrar];
+        if keeper.bring_in_step().await.is_err() {
+            keeper.loaded = false;
+        }
+    }
+
+    /// A second passes, with a look at the clock in the middle; registrars from `first` on run.
+    async fn second(&mut self, first: usize) {
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            self.etcd.model().expire();
+            for registrar in first..REGISTRARS {
+                let keeper = &self.keepers[registrar];
+                if !keeper.loaded || Instant::now() >= keeper.renew_at {
+                    self.step(registrar).await;
+                }
+            }
+        }
+    }
+
+    /// What etcd has to have in the end.
+    fn wanted(&self) -> BTreeMap<String, String> {
+        (0..REGISTRARS)
+            .flat_map(|registrar| wanted(registrar, &self.hosts[registrar]).claims)
+            .flat_map(|claim| claim.entries.to_vec())
+            .map(|entry| (entry.key.to_string(), entry.value.to_string()))
+            .collect()
+    }
+
+    /// What etcd has, but for what somebody put on no lease and nobody wants: that is not ours to delete.
+    fn held(&self) -> BTreeMap<String, String> {
+        let model = self.etcd.model();
+        let wanted = self.wanted();
+        model
+            .keys
+            .values()
+            .filter(|found| found.lease.is_some() || wanted.contains_key(&*found.key))
+            .map(|found| (found.key.to_string(), found.value.to_string()))
+            .collect()
+    }
+}
+
+fn wanted(registrar: usize, host: &Host) -> Wanted {
+    let claims = host.iter().enumerate().filter_map(|(container, version)| {
+        let version = (*version)?;
+        let (service, name) = (container % 2, format!("r{registrar}c{container}"));
+        let entry = |key: String, value: String, shared| Entry {
+            key: key.into(),
+            value: value.into(),
+            ttl: TTL_SECONDS,
+            shared,
+        };
+        let who = Who {
+            id: name.as_str().into(),
+            name: name.as_str().into(),
+        };
+        let entries = [
+            entry(
+                format!("/b/s{service}/1/{name}"),
+                format!("10.0.0.{registrar}:{version}"),
+                false,
+            ),
+            entry(format!("/b/s{service}/1/port"), "80".to_owned(), true),
+        ];
+        Some(Claim {
+            age: Arc::clone(&who.name),
+            who,
+            entries: entries.into(),
+        })
+    });
+    Wanted {
+        claims: claims.collect(),
+        unknown: Vec::new(),
+    }
+}
+
+fn act(meddling: bool) -> impl Strategy<Value = Act> {
+    let registrar = 0..REGISTRARS;
+    let host = prop::array::uniform6(prop::option::of(1..4u8));
+    let meddlings = prop_oneof![
+        Just(Meddling::Delete),
+        Just(Meddling::Overwrite),
+        Just(Meddling::Revoke)
+    ];
+    prop_oneof![
+        6 => (registrar.clone(), host).prop_map(|(registrar, host)| Act::Want(registrar, host)),
+        2 => registrar.clone().prop_map(Act::Step),
+        3 => (registrar.clone(), 0..8usize, any::<bool>())
+            .prop_map(|(registrar, after, with_effect)| Act::Fault(registrar, after, with_effect)),
+        1 => registrar.prop_map(Act::Restart),
+        3 => (1..12u8, any::<bool>()).prop_map(|(seconds, stopped)| Act::Pass(seconds, stopped)),
+        if meddling { 3 } else { 0 } =>
+            (meddlings, any::<Index>()).prop_map(|(meddling, index)| Act::Meddle(meddling, index)),
+    ]
+}
+
+/// Runs a schedule to a quiet end, and checks that etcd has what is wanted then.
+fn run(acts: &[Act], check_history: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let mut world = World::new();
+        for act in acts {
+            world.act(act).await;
+        }
+        // Two TTLs are enough for all that a failure left behind to expire, with the margin of shared leases.
+        for _ in 0..2 * TTL_SECONDS + 2 * SHARED_MARGIN {
+            world.second(0).await;
+        }
+        assert_eq!(world.held(), world.wanted());
+        let revisions = world.etcd.model().history.len();
+        for _ in 0..2 * TTL_SECONDS {
+            world.second(0).await;
+        }
+        assert_eq!(
+            world.etcd.model().history.len(),
+            revisions,
+            "the steady state writes nothing"
+        );
+        if check_history {
+            for state in &world.etcd.model().history {
+                for key in state.keys() {
+                    let port = format!("{}port", directory(key));
+                    assert!(
+                        state.contains_key(port.as_str()),
+                        "{key} stands without its port: {state:?}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+proptest! {
+    // PROPTEST_CASES asks for more than the usual 256 schedules.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_schedule_loses_a_key_or_leaves_one(acts in prop::collection::vec(act(false), 1..40)) {
+        run(&acts, true);
+    }
+
+    #[test]
+    fn no_meddling_lasts(acts in prop::collection::vec(act(true), 1..40)) {
+        run(&acts, false);
+    }
+}

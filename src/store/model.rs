@@ -1,0 +1,282 @@
+//! etcd in memory, for tests that no real one could run by the thousand: leases that expire, revisions, guards, and
+//! calls that fail before or after they had their effect. It stands in for etcd's semantics, which the live tests
+//! check against the real one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::Instant;
+
+use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use crate::entry::Key;
+
+/// What several registrars share.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// The keys.
+    pub keys: BTreeMap<Key, Found>,
+    /// When each lease expires, and its TTL in seconds.
+    pub leases: BTreeMap<LeaseId, (Instant, u32)>,
+    /// The keys and values at every revision.
+    pub history: Vec<BTreeMap<Key, Arc<str>>>,
+}
+
+/// One registrar's connection.
+#[derive(Debug, Clone, Default)]
+pub struct ModelStore {
+    model: Arc<Mutex<Model>>,
+    /// How many calls go well before one fails, and whether that one has its effect.
+    fault: Option<(usize, bool)>,
+}
+
+impl Model {
+    /// Lets time pass to now: leases that are over end, each at a revision of its own, the last to expire first, for
+    /// etcd promises no order.
+    pub fn expire(&mut self) {
+        let now = Instant::now();
+        let mut over: Vec<(Instant, LeaseId)> = self
+            .leases
+            .iter()
+            .filter(|(_, (deadline, _))| *deadline <= now)
+            .map(|(lease, (deadline, _))| (*deadline, *lease))
+            .collect();
+        over.sort();
+        for (_, lease) in over.into_iter().rev() {
+            self.end(lease);
+        }
+    }
+
+    /// Ends a lease with all its keys.
+    pub fn end(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        self.keys.retain(|_, found| found.lease != Some(lease));
+        self.commit();
+    }
+
+    /// Deletes a key, as somebody by hand would.
+    pub fn delete(&mut self, key: &str) {
+        self.keys.remove(key);
+        self.commit();
+    }
+
+    /// Puts a key, as somebody by hand would.
+    pub fn put(&mut self, key: &Key, value: &str, lease: Option<LeaseId>) {
+        let revision = self.revision() + 1;
+        let (key, value) = (Arc::clone(key), value.into());
+        self.keys.insert(
+            Arc::clone(&key),
+            Found {
+                key,
+                value,
+                lease,
+                revision,
+            },
+        );
+        self.commit();
+    }
+
+    fn revision(&self) -> i64 {
+        i64::try_from(self.history.len()).expect("fewer revisions than that")
+    }
+
+    fn commit(&mut self) {
+        let state = |found: &Found| (Arc::clone(&found.key), Arc::clone(&found.value));
+        self.history.push(self.keys.values().map(state).collect());
+    }
+
+    fn holds(&self, guard: &Guard) -> bool {
+        let found = self.keys.get(guard.key());
+        match guard {
+            Guard::Missing(_) => found.is_none(),
+            Guard::OnLease(_, lease) => found.is_some_and(|found| found.lease == Some(*lease)),
+            Guard::Unchanged(_, revision) => found.is_some_and(|found| found.revision == *revision),
+        }
+    }
+
+    fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        let steps = transaction.steps.len();
+        let nested = transaction
+            .steps
+            .iter()
+            .map(Step::nested_size)
+            .max()
+            .unwrap_or(0);
+        assert!(transaction.guards.len().max(steps) + nested <= ModelStore::MAX_OPERATIONS);
+        let written: Vec<&Key> = transaction
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Put(key, ..) | Step::Ensure(key, ..) | Step::Delete(key) => Some(key),
+                Step::Sweep { .. } => None,
+            })
+            .collect();
+        let distinct: BTreeSet<&Key> = written.iter().copied().collect();
+        assert_eq!(
+            written.len(),
+            distinct.len(),
+            "etcd refuses a key that is written twice"
+        );
+        if !transaction.guards.iter().all(|guard| self.holds(guard)) {
+            let guarded = transaction
+                .guards
+                .iter()
+                .filter_map(|guard| self.keys.get(guard.key()));
+            return Ok(Outcome::Refused(guarded.cloned().collect()));
+        }
+        // etcd evaluates nested guards on the state before the transaction too.
+        let before = self.keys.clone();
+        let revision = self.revision() + 1;
+        let (mut after, mut existing, mut swept) = (before.clone(), Vec::new(), Vec::new());
+        for step in &transaction.steps {
+            match step {
+                Step::Ensure(key, ..) if before.contains_key(key) => {
+                    existing.push(before[key].clone())
+                }
+                Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
+                    if !self.leases.contains_key(lease) {
+                        return Err(StoreError::LeaseLost);
+                    }
+                    let (key, value) = (Arc::clone(key), Arc::clone(value));
+                    let found = Found {
+                        key: Arc::clone(&key),
+                        value,
+                        lease: Some(*lease),
+                        revision,
+                    };
+                    after.insert(key, found);
+                }
+                Step::Delete(key) => drop(after.remove(key)),
+                Step::Sweep {
+                    expected,
+                    directory,
+                    sweep,
+                } => {
+                    let mut inside = before.keys().filter(|key| key.starts_with(&**directory));
+                    let on_lease = |key: &Key| {
+                        before
+                            .get(key)
+                            .is_some_and(|found| found.lease == Some(LeaseId::shared(key)))
+                    };
+                    if inside.all(|key| expected.contains(key)) && sweep.iter().all(on_lease) {
+                        after.retain(|key, _| !sweep.contains(key));
+                        swept.extend(sweep.iter().cloned());
+                    }
+                }
+            }
+        }
+        if after != before {
+            self.keys = after;
+            self.commit();
+        }
+        Ok(Outcome::Done { existing, swept })
+    }
+}
+
+impl ModelStore {
+    /// Another connection to the same etcd.
+    pub fn connect(&self) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            fault: None,
+        }
+    }
+
+    /// The etcd itself.
+    pub fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().expect("no test panicked with it")
+    }
+
+    /// Makes one of the next calls fail, with its effect or without.
+    pub fn fail(&mut self, after: usize, with_effect: bool) {
+        self.fault = Some((after, with_effect));
+    }
+
+    fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Model) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut model = self.model.lock().expect("no test panicked with it");
+        model.expire();
+        let failed = || Err(StoreError::Failed(anyhow!("no answer")));
+        match &mut self.fault {
+            Some((0, with_effect)) => {
+                if *with_effect {
+                    let _ = call(&mut model);
+                }
+                self.fault = None;
+                failed()
+            }
+            Some((after, _)) => {
+                *after -= 1;
+                call(&mut model)
+            }
+            None => call(&mut model),
+        }
+    }
+}
+
+impl Store for ModelStore {
+    // Smaller than etcd's, so that few keys make several transactions.
+    const MAX_OPERATIONS: usize = 12;
+
+    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
+        self.call(|model| {
+            let mut shortest = None;
+            for (lease, ttl) in leases {
+                let (deadline, granted) =
+                    model.leases.entry(*lease).or_insert((Instant::now(), *ttl));
+                *deadline = Instant::now() + Duration::from_secs(u64::from(*granted));
+                shortest = Some(shortest.unwrap_or(u32::MAX).min(*granted));
+            }
+            Ok(shortest)
+        })
+    }
+
+    async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
+        self.call(|model| {
+            let on_lease = model
+                .keys
+                .values()
+                .filter(|found| found.lease == Some(lease));
+            Ok(on_lease.map(|found| Arc::clone(&found.key)).collect())
+        })
+    }
+
+    async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+        self.call(|model| {
+            Ok(keys
+                .iter()
+                .filter_map(|key| model.keys.get(key).cloned())
+                .collect())
+        })
+    }
+
+    async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
+        self.call(|model| {
+            let inside = |key: &Key| {
+                directories
+                    .iter()
+                    .any(|directory| key.starts_with(&**directory))
+            };
+            Ok(model
+                .keys
+                .values()
+                .filter(|found| inside(&found.key))
+                .cloned()
+                .collect())
+        })
+    }
+
+    async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        self.call(|model| model.transact(transaction))
+    }
+
+    async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
+        self.call(|model| {
+            model.end(lease);
+            Ok(())
+        })
+    }
+}
