@@ -105,7 +105,11 @@ async fn work(
         identity = identity(&config) => identity,
         () = signals.end() => return Ok(()),
     };
-    let feed = Feed::new(config.filters.clone(), config.resync);
+    let feed = Feed::new(
+        config.filters.clone(),
+        config.resync,
+        call_timeout(config.options.ttl),
+    );
     let feed = tokio::spawn(feed.run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, identity, wanted, ended);
@@ -233,7 +237,9 @@ async fn identity(config: &Config) -> Identity {
 
 /// One snapshot, for `keys`.
 pub async fn snapshot(filters: Filters) -> anyhow::Result<Snapshot> {
-    Feed::new(filters, Duration::MAX).once().await
+    Feed::new(filters, Duration::MAX, Duration::MAX)
+        .once()
+        .await
 }
 
 struct Signals {

@@ -63,6 +63,7 @@ pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 pub struct Feed {
     filters: Filters,
     resync: Duration,
+    patience: Duration,
     known: HashMap<String, Known>,
     /// The containers that were sent a signal that should end them, and when that has to be over.
     stopping: HashMap<String, Instant>,
@@ -82,11 +83,13 @@ struct Known {
 }
 
 impl Feed {
-    /// A feed of the containers that pass `filters`, which are all listed again every `resync`.
-    pub fn new(filters: Filters, resync: Duration) -> Self {
+    /// A feed of the containers that pass `filters`, which are all listed again every `resync`. Docker is asked for a sign
+    /// of life every `patience`, and has as long to give it.
+    pub fn new(filters: Filters, resync: Duration, patience: Duration) -> Self {
         Self {
             filters,
             resync,
+            patience,
             known: HashMap::new(),
             stopping: HashMap::new(),
             dirty: BTreeSet::new(),
@@ -125,11 +128,16 @@ impl Feed {
             self.publish(snapshots);
             trouble.over();
             let resync_at = Instant::now() + self.resync;
+            let mut ping_at = Instant::now() + self.patience;
             while Instant::now() < resync_at {
                 let stopped_by = self.stopping.values().min().copied();
                 tokio::select! {
                     event = events.next() => self.note(event)?,
                     () = tokio::time::sleep_until(stopped_by.unwrap_or(resync_at)) => self.end_grace(),
+                    () = tokio::time::sleep_until(ping_at) => {
+                        within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
+                        ping_at = Instant::now() + self.patience;
+                    }
                     () = tokio::time::sleep_until(resync_at) => break,
                 }
                 self.look(&docker, &mut events).await?;

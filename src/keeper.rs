@@ -7,25 +7,32 @@
 //! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
 //!   owned keys go before the shared keys that describe them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rival;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::entry::{Key, TTL, directory};
 use crate::plan::{Batch, Plan, Wanted};
-use crate::store::{Identity, LeaseId, Outcome, Step, Store, StoreError};
+use crate::store::{Found, Guard, Identity, Lease, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
+use rival::Rival;
 
 /// How many seconds longer a shared lease lives than the owned ones. etcd looks for expired leases twice a second and
 /// revokes those it finds in no order, so a second and a half is the least that keeps the order.
 const SHARED_MARGIN: u32 = 2;
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
+/// How often in a row a lease may end while its keys are read.
+const MAX_LOADS: usize = 3;
 /// How long the keys' removal at exit may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -57,32 +64,36 @@ pub async fn keep<S: Store>(
     }
 }
 
-/// How long after a renewal the next is due: a third of the TTL, which is in seconds.
-fn renewal(ttl: u32) -> Duration {
-    Duration::from_secs(u64::from(ttl)) / 3
-}
-
 struct Keeper<S> {
     store: S,
     identity: Identity,
     plan: Plan,
-    /// The leases that we keep alive, with the TTL that we ask for, in seconds.
-    leases: BTreeMap<LeaseId, u32>,
+    /// The leases that we keep alive.
+    leases: BTreeSet<LeaseId>,
+    /// Whether the leases of an earlier process have been looked for.
+    adopted: bool,
     /// Whether the plan knows what the store has.
     loaded: bool,
     renew_at: Instant,
+    /// When to see whether the store still answers, half-way to the next renewal.
+    probe_at: Instant,
+    rival: Rival,
     trouble: Trouble,
 }
 
 impl<S: Store> Keeper<S> {
     fn new(store: S, identity: Identity) -> Self {
+        let now = Instant::now();
         Self {
             store,
             identity,
             plan: Plan::new(identity),
-            leases: BTreeMap::new(),
+            leases: BTreeSet::new(),
+            adopted: false,
             loaded: false,
-            renew_at: Instant::now(),
+            renew_at: now,
+            probe_at: now,
+            rival: Rival::default(),
             trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
         }
     }
@@ -110,7 +121,7 @@ impl<S: Store> Keeper<S> {
                     }
                     tokio::select! {
                         changed = wanted.changed() => if changed.is_err() { return },
-                        () = tokio::time::sleep_until(self.renew_at) => {}
+                        () = tokio::time::sleep_until(self.probe_at.min(self.renew_at)) => {}
                     }
                 }
                 Err(error) => {
@@ -124,8 +135,13 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
-        if !self.loaded || Instant::now() >= self.renew_at {
+        let now = Instant::now();
+        if !self.loaded || now >= self.renew_at {
             self.load().await?;
+        } else if now >= self.probe_at {
+            self.probe_at = self.renew_at;
+            let some: Vec<Key> = self.plan.wanted_keys().take(1).cloned().collect();
+            self.store.read(&some).await?;
         }
         for _ in 0..MAX_ROUNDS {
             let batches = self.plan.batches(S::MAX_OPERATIONS);
@@ -135,59 +151,58 @@ impl<S: Store> Keeper<S> {
             if batches.is_empty() {
                 return Ok(());
             }
-            for batch in batches {
-                match self.carry_out(&batch).await {
-                    Ok(true) => {}
-                    // What was believed of the store was wrong: plan again with what it said.
-                    Ok(false) => break,
-                    Err(StoreError::LeaseLost) => {
-                        debug!("a lease expired or was revoked: granting it again");
-                        self.loaded = false;
-                        self.load().await?;
-                        break;
-                    }
-                    Err(error) => {
-                        self.loaded = false;
-                        return Err(error);
-                    }
-                }
-            }
+            self.carry_out_all(&batches).await?;
         }
         Err(StoreError::Failed(anyhow!(
             "etcd refused {MAX_ROUNDS} transactions in a row, because something else changes the same keys"
         )))
     }
 
-    /// Renews all leases and reads all keys that are wanted or on our own leases.
+    /// Carries out batches up to the first that shows that the plan was wrong.
+    async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        let mut refusal = None;
+        for batch in batches {
+            match self.carry_out(batch).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(StoreError::LeaseLost) => {
+                    warn!("a lease expired or was revoked: what was on it is put again");
+                    self.load().await?;
+                    break;
+                }
+                // An etcd that is out of space takes no put, and deletes all the same.
+                Err(StoreError::Refused(error)) => {
+                    refusal.get_or_insert(StoreError::Refused(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
     async fn load(&mut self) -> Result<(), StoreError> {
+        self.loaded = false;
+        for _ in 0..MAX_LOADS {
+            if self.read_and_renew().await? {
+                self.loaded = true;
+                return Ok(());
+            }
+            warn!("a lease expired or was revoked: what was on it is put again");
+        }
+        Err(StoreError::Failed(anyhow!(
+            "leases in etcd end faster than they can be renewed"
+        )))
+    }
+
+    /// Returns false if a lease ended in between, so that what was read is not true any more.
+    async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
         let start = Instant::now();
-        let mut shared: BTreeMap<LeaseId, u32> = BTreeMap::new();
-        let mut owned: BTreeMap<LeaseId, u32> = BTreeMap::new();
-        for (entry, _) in self.plan.entries() {
-            if entry.shared {
-                let ttl = shared.entry(LeaseId::shared(&entry.key)).or_default();
-                *ttl = entry.ttl.max(*ttl);
-            } else {
-                owned.insert(self.identity.lease(entry.ttl), entry.ttl);
-            }
-        }
-        // An owned lease is kept while it is in use, and the last one for the next container that comes.
-        let held: BTreeSet<LeaseId> = self.plan.owned_leases().collect();
-        for (lease, ttl) in &self.leases {
-            if self.identity.owns(*lease) && (held.contains(lease) || owned.is_empty()) {
-                owned.insert(*lease, *ttl);
-            }
-        }
-        self.leases.clear();
-        let shared_ttl = self.hold(&shared).await?;
-        let owned_ttl = self.hold(&owned).await?;
-        let mut keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().collect();
-        for lease in owned.keys() {
-            keys.extend(self.store.keys(*lease).await?);
-        }
+        let (owned, on_owned) = self.own_leases().await?;
+        let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
         let keys: Vec<Key> = keys.into_iter().collect();
         let mut found = self.store.read(&keys).await?;
-        // Keys of containers that went before this process began say where to look for shared ones that went with them.
+        // What goes says where shared keys may be that go with it; those too live until it has gone.
         let directories: BTreeSet<Arc<str>> = found
             .iter()
             .filter(|found| found.lease.is_some_and(|lease| self.identity.owns(lease)))
@@ -195,59 +210,148 @@ impl<S: Store> Keeper<S> {
             .map(|found| directory(&found.key).into())
             .collect();
         let directories: Vec<Arc<str>> = directories.into_iter().collect();
+        let is_shared = |found: &Found| found.lease == Some(LeaseId::shared(&found.key));
         let siblings = self.store.list(&directories).await?;
         found.extend(
             siblings
                 .into_iter()
-                .filter(|found| found.lease == Some(LeaseId::shared(&found.key))),
+                .filter(|found| is_shared(found) && !self.plan.wants(&found.key)),
         );
+
+        let shared: Vec<LeaseId> = found
+            .iter()
+            .filter(|found| is_shared(found))
+            .filter_map(|found| found.lease)
+            .collect();
+        let mut alive = self.store.renew(&shared).await?;
+        alive.extend(self.store.renew(&owned).await?);
+        if let Some((lease, ttl)) = owned.first().and_then(|lease| alive.get_key_value(lease)) {
+            self.rival.renewed(*lease, *ttl);
+        }
+        let lost = |lease: LeaseId| {
+            (shared.contains(&lease) || owned.contains(&lease)) && !alive.contains_key(&lease)
+        };
+        if found.iter().filter_map(|found| found.lease).any(lost) {
+            return Ok(false);
+        }
+        let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
+        let shortest = alive
+            .values()
+            .copied()
+            .chain(wanted)
+            .min()
+            .unwrap_or(*TTL.end());
+        self.leases = alive.into_keys().collect();
         self.plan.learn(found);
-        self.renew_at = start + renewal(shared_ttl.min(owned_ttl));
-        self.loaded = true;
+        self.schedule(start, shortest);
+        Ok(true)
+    }
+
+    /// Our own leases that are in use, and the keys on them.
+    async fn own_leases(&mut self) -> Result<(Vec<LeaseId>, Vec<Key>), StoreError> {
+        let ttls = self
+            .plan
+            .entries()
+            .filter(|(entry, _)| !entry.shared)
+            .map(|(entry, _)| entry.ttl);
+        let wanted: BTreeSet<LeaseId> = ttls.map(|ttl| self.identity.lease(ttl)).collect();
+        let mut candidates: BTreeSet<LeaseId> = self
+            .leases
+            .iter()
+            .copied()
+            .filter(|lease| self.identity.owns(*lease))
+            .collect();
+        candidates.extend(&wanted);
+        if !self.adopted {
+            // An earlier process may have had other TTLs.
+            let all = match self.store.leases().await {
+                Ok(all) => all,
+                Err(StoreError::Refused(error)) => {
+                    debug!("cannot look for leases of an earlier process: {error:#}");
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            };
+            candidates.extend(all.into_iter().filter(|lease| self.identity.owns(*lease)));
+        }
+        let (mut in_use, mut keys) = (Vec::new(), Vec::new());
+        for lease in candidates {
+            let mut state = self.store.lease(lease).await?;
+            if let Some(Lease { remaining, .. }) = state
+                && self.rival.is_seen(lease, remaining)
+            {
+                self.wait_for_rival(lease).await?;
+                state = self.store.lease(lease).await?;
+            }
+            let on_lease = match state {
+                Some(Lease { keys, .. }) => keys,
+                None => continue,
+            };
+            // The last one is kept for the next container that comes.
+            if wanted.is_empty() || wanted.contains(&lease) || !on_lease.is_empty() {
+                in_use.push(lease);
+                keys.extend(on_lease);
+            }
+        }
+        self.adopted = true;
+        Ok((in_use, keys))
+    }
+
+    /// Lets another process with our identity have its way, until it is gone.
+    async fn wait_for_rival(&mut self, lease: LeaseId) -> Result<(), StoreError> {
+        error!(
+            "another registrar renews lease {lease}, which is this one's: both have the same identity and would delete \
+             each other's keys, so this one does nothing until the other is gone; give each registrar of a Docker \
+             daemon an --instance of its own"
+        );
+        self.rival.forget();
+        let ttl = self.identity.ttl(lease);
+        loop {
+            tokio::time::sleep(rival::pause(ttl)).await;
+            match self.store.lease(lease).await? {
+                Some(Lease { remaining, .. }) if !rival::is_abandoned(ttl, remaining) => {}
+                _ => break,
+            }
+        }
+        info!("the other registrar is gone; this one goes on");
         Ok(())
     }
 
-    /// Makes leases live, and returns for how long all of them do, not counting the margin of shared ones.
-    async fn hold(&mut self, leases: &BTreeMap<LeaseId, u32>) -> Result<u32, StoreError> {
-        let with_margin: Vec<(LeaseId, u32)> = leases
-            .iter()
-            .map(|(lease, ttl)| {
-                (
-                    *lease,
-                    if self.identity.owns(*lease) {
-                        *ttl
-                    } else {
-                        ttl + SHARED_MARGIN
-                    },
-                )
-            })
-            .collect();
-        let shortest = self.store.hold(&with_margin).await?.unwrap_or(*TTL.end());
-        self.leases.extend(leases);
-        let shared = leases.keys().any(|lease| !self.identity.owns(*lease));
-        Ok(if shared {
-            shortest.saturating_sub(SHARED_MARGIN).max(1)
-        } else {
-            shortest
-        })
+    fn schedule(&mut self, from: Instant, ttl: u32) {
+        self.renew_at = from + Duration::from_secs(u64::from(ttl)) / 3;
+        self.probe_at = from + Duration::from_secs(u64::from(ttl)) / 6;
+    }
+
+    /// Grants the leases that a batch needs and that we do not keep yet.
+    async fn grant(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let mut new = batch.leases.clone();
+        new.retain(|lease, _| !self.leases.contains(lease));
+        if new.is_empty() {
+            return Ok(());
+        }
+        for (lease, ttl) in &mut new {
+            if !self.identity.owns(*lease) {
+                *ttl += SHARED_MARGIN;
+            }
+        }
+        let granted = self.store.grant(&new).await?;
+        for (lease, ttl) in granted {
+            self.leases.insert(lease);
+            let now = Instant::now();
+            if now + Duration::from_secs(u64::from(ttl)) / 3 < self.renew_at {
+                self.schedule(now, ttl);
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the transaction was carried out; if not, the plan has learnt why.
     async fn carry_out(&mut self, batch: &Batch) -> Result<bool, StoreError> {
-        let mut new = batch.leases.clone();
-        new.retain(|lease, _| !self.leases.contains_key(lease));
-        if !new.is_empty() {
-            let ttl = self.hold(&new).await?;
-            self.renew_at = self.renew_at.min(Instant::now() + renewal(ttl));
-        }
+        self.grant(batch).await?;
         let outcome = self.store.transact(&batch.transaction).await?;
         match outcome {
             Outcome::Refused(found) => {
-                let keys = batch
-                    .transaction
-                    .guards
-                    .iter()
-                    .map(crate::store::Guard::key);
+                let keys = batch.transaction.guards.iter().map(Guard::key);
                 self.plan.observe(keys, found);
                 Ok(false)
             }
@@ -285,7 +389,7 @@ impl<S: Store> Keeper<S> {
             self.bring_in_step().await?;
             let owned: Vec<LeaseId> = self
                 .leases
-                .keys()
+                .iter()
                 .copied()
                 .filter(|lease| self.identity.owns(*lease))
                 .collect();
@@ -304,6 +408,3 @@ impl<S: Store> Keeper<S> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -346,14 +346,6 @@ impl Plan {
         self.wants.contains_key(key)
     }
 
-    /// Our own leases that hold a key, as far as known.
-    pub fn owned_leases(&self) -> impl Iterator<Item = LeaseId> {
-        self.known.values().filter_map(|known| match known.state {
-            State::Held { lease, .. } if self.identity.owns(lease) => Some(lease),
-            _ => None,
-        })
-    }
-
     fn enlist(&mut self, claim: &Claim) {
         for entry in claim.entries.iter() {
             let wants = self.wants.entry(Arc::clone(&entry.key)).or_default();

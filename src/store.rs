@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod model;
 pub mod print;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +57,11 @@ impl Identity {
         LeaseId(self.0 | i64::from(ttl))
     }
 
+    /// The TTL in seconds of one of this registrar's own leases.
+    pub fn ttl(self, lease: LeaseId) -> u32 {
+        u32::try_from(lease.0 ^ self.0).unwrap_or(u32::MAX)
+    }
+
     /// Whether a lease is one of this registrar's own, of whatever TTL.
     pub fn owns(self, lease: LeaseId) -> bool {
         lease.0 >> TTL_BITS << TTL_BITS == self.0
@@ -73,6 +79,15 @@ fn hash(parts: &[&str]) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(first) & i64::MAX
+}
+
+/// A lease as the store has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// For how many seconds it lives if nobody renews it, rounded down.
+    pub remaining: u32,
+    /// The keys on it, in no order.
+    pub keys: Vec<Key>,
 }
 
 /// A key as the store has it.
@@ -157,7 +172,9 @@ pub enum Outcome {
 pub enum StoreError {
     /// A put named a lease that does not exist (any more).
     LeaseLost,
-    /// Anything else, in the operator's words.
+    /// The store answered, and said no; in the operator's words. Another request may go well.
+    Refused(anyhow::Error),
+    /// There was no answer, or none that can be understood; in the operator's words.
     Failed(anyhow::Error),
 }
 
@@ -165,7 +182,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LeaseLost => f.write_str("a lease expired or was revoked"),
-            Self::Failed(error) => write!(f, "{error:#}"),
+            Self::Refused(error) | Self::Failed(error) => write!(f, "{error:#}"),
         }
     }
 }
@@ -181,17 +198,27 @@ pub trait Store: Send + 'static {
     /// of it the largest [`Step::nested_size`]. So etcd counts them (`checkTxnRequest` in its `v3rpc/key.go`).
     const MAX_OPERATIONS: usize;
 
-    /// Makes leases live for as many seconds from now as is said of each: renews them, and grants those that do not
-    /// exist. Returns the shortest time for which one of them lives now, which is another one than asked for if
-    /// somebody else granted that lease; none for no lease.
-    fn hold(
-        &mut self,
-        leases: &[(LeaseId, u32)],
-    ) -> impl Future<Output = Result<Option<u32>, StoreError>> + Send;
+    /// All leases that exist, whoever's.
+    fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, StoreError>> + Send;
 
-    /// The keys on a lease, in no order.
-    fn keys(&mut self, lease: LeaseId)
-    -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    /// A lease as it is; none if it does not exist. This does not renew it.
+    fn lease(
+        &mut self,
+        lease: LeaseId,
+    ) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
+
+    /// Renews leases. Returns for how many seconds each of them lives now; those that do not exist are left out.
+    fn renew(
+        &mut self,
+        leases: &[LeaseId],
+    ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
+
+    /// Grants leases with a TTL in seconds each; one that exists is renewed. Returns for how many seconds each of them
+    /// lives now, which is another number than asked for if somebody else granted it.
+    fn grant(
+        &mut self,
+        leases: &BTreeMap<LeaseId, u32>,
+    ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
 
     /// What the store has of these keys; those that do not exist are left out.
     fn read(&mut self, keys: &[Key])
@@ -261,6 +288,7 @@ mod tests {
             assert!(a.owns(a.lease(ttl)));
             assert!(!b.owns(a.lease(ttl)));
             assert!(a.lease(ttl).0 > 0);
+            assert_eq!(a.ttl(a.lease(ttl)), ttl);
         }
         assert_ne!(a.lease(30), a.lease(60));
         assert!(!a.owns(LeaseId::shared("/x")));

@@ -11,10 +11,10 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-/// What `docker inspect` says of a container with one port published.
+/// What `docker inspect` says of a container with one port published. Its id is the first letter of its name, repeated.
 fn inspected(name: &str, image: &str) -> Value {
     json!({
-        "Id": name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().repeat(64)[..64],
+        "Id": name[..1].repeat(64),
         "Name": format!("/{name}"), "Created": "2024-01-01T00:00:00Z", "Image": "sha256:0123",
         "State": { "Status": "running", "Running": true },
         "Config": { "Image": image, "ExposedPorts": { "80/tcp": {} } },
@@ -54,7 +54,7 @@ fn no_docker_at_the_address() {
     let socket = directory.path().join("docker.sock");
     let host = format!("unix://{}", socket.display());
     let message = format!(
-        "cannot reach Docker at `{host}`: there is no socket `{}`; is the daemon running, and is DOCKER_HOST right?",
+        "cannot use Docker at `{host}`: there is no socket `{}`; is the daemon running, and is DOCKER_HOST right?",
         socket.display()
     );
     let fake = docker_with(vec![inspected("one", "web")], |_| None);
@@ -96,11 +96,22 @@ fn no_etcd_at_the_address() {
 }
 
 #[test]
+fn no_etcd_is_noticed_on_a_host_without_containers() {
+    let bed = TestBed::new();
+    bed.etcd.stop();
+    let registrar = bed.registrar().start();
+    let message = format!("WARN cannot reach etcd at `{}`: ", bed.etcd.endpoint());
+    registrar.wait_for_log(&message, SOON);
+    assert!(!registrar.log().contains("in step"), "{}", registrar.log());
+}
+
+#[test]
 fn something_else_than_etcd_at_the_address() {
     let bed = TestBed::new();
     // It takes the connection and says nothing.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
+    let _web = bed.container().publish_all().start();
     let registrar = bed.registrar().flag("--etcd", &address).flag("--ttl", "3");
     let registrar = registrar.start();
     registrar.wait_for_log(&format!("etcd at `{address}`"), SOON);
@@ -374,11 +385,11 @@ fn entries_of_a_wrong_shape() {
         ),
         (
             "{ { key = '/a/../b', value = 'x' } }",
-            "entry 1: the segment `..` in the key `/a/../b`".to_owned(),
+            "entry 1: segment 2 of the key `/a/../b` is `..`".to_owned(),
         ),
         (
             "{ { key = '/a\\nb', value = 'x' } }",
-            "entry 1: a control character in the segment `a\\nb` in the key `/a\\nb`".to_owned(),
+            "entry 1: segment 1 of the key `/a\\nb` has a control character: `a\\nb`".to_owned(),
         ),
         (
             "{ { key = '/a', value = 'x' }, { key = '/a', value = 'y' } }",
@@ -419,20 +430,14 @@ fn hostile_service_names_reach_nobody_elses_keys() {
         let web = bed.container().label("SERVICE_NAME", service);
         web.publish_all().start()
     };
-    let long = "x".repeat(10 * 1024);
+    let too_long = "x".repeat(10 * 1024);
     let hostile = [
-        ("../../x", "a slash in the segment `../../x`".to_owned()),
-        ("a/b", "a slash in the segment `a/b`".to_owned()),
-        ("..", "the segment `..`".to_owned()),
-        ("", "an empty segment".to_owned()),
-        (
-            "a\nb",
-            "a control character in the segment `a\\nb`".to_owned(),
-        ),
-        (
-            &long,
-            "a segment of 10240 bytes (at most 255 are allowed)".to_owned(),
-        ),
+        ("../../x", "has a slash: `../../x`".to_owned()),
+        ("a/b", "has a slash: `a/b`".to_owned()),
+        ("..", "is `..`".to_owned()),
+        ("", "is empty".to_owned()),
+        ("a\nb", "has a control character: `a\\nb`".to_owned()),
+        (&too_long, "has 10240 bytes, more than 255: `xxx".to_owned()),
     ];
     let containers: Vec<Container> = hostile.iter().map(|(name, _)| web(name)).collect();
     let good = web("good");
@@ -440,7 +445,10 @@ fn hostile_service_names_reach_nobody_elses_keys() {
     let keys = web_keys("good", &good, HOST_IP);
     bed.wait_for_keys(&keys, SOON);
     for ((service, message), container) in hostile.iter().zip(&containers) {
-        let line = format!("ERROR `{}`: {message} in the key of ", container.name());
+        let line = format!(
+            "ERROR `{}`: segment 1 of the key {message}",
+            container.name()
+        );
         registrar.wait_for_log(&line, SOON);
         assert_eq!(count(&registrar.log(), &line), 1, "{service}");
     }
@@ -483,7 +491,7 @@ fn an_image_given_by_digest_has_its_name() {
         .run("keys");
     assert_eq!(
         output.stdout,
-        "/backends/app/1/6f6e656f6e65 192.0.2.1:8000\n/backends/app/1/port 80\n"
+        "/backends/app/1/oooooooooooo 192.0.2.1:8000\n/backends/app/1/port 80\n"
     );
     assert_eq!(
         (output.status.code(), output.stderr.as_str()),
@@ -566,7 +574,7 @@ fn wrong_flags_are_a_matter_of_usage() {
             "invalid value 'ftp://etcd' for '--etcd <HOST:PORT>'",
         ),
         ("--etcd", "etcd:many", "`many` is not a port"),
-        ("--prefix", "/a//b", "an empty segment in the key `/a//b`"),
+        ("--prefix", "/a//b", "segment 2 of the key `/a//b` is empty"),
         (
             "--set",
             "prefix=/x",

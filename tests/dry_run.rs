@@ -14,7 +14,10 @@ fn web(bed: &TestBed) -> Container {
 }
 
 /// The lines in which `keys` prints the keys of containers of the service `web`.
-fn key_lines<'a>(bed: &TestBed, containers: impl IntoIterator<Item = &'a Container>) -> String {
+fn key_lines<'a>(
+    bed: &TestBed,
+    containers: impl IntoIterator<Item = &'a Container>,
+) -> Vec<String> {
     let keys = containers
         .into_iter()
         .flat_map(|container| web_keys("web", container, HOST_IP));
@@ -22,6 +25,14 @@ fn key_lines<'a>(bed: &TestBed, containers: impl IntoIterator<Item = &'a Contain
         .map(|(key, value)| format!("{} {value}\n", bed.key(&key)))
         .collect();
     lines.into_iter().collect()
+}
+
+/// What becomes of `KEY VALUE` lines.
+fn edited(lines: &[String], line: impl Fn(&str, &str) -> String) -> String {
+    let pairs = lines
+        .iter()
+        .filter_map(|line| line.trim_end().split_once(' '));
+    pairs.map(|(key, value)| line(key, value)).collect()
 }
 
 /// Lines in which the order does not matter.
@@ -37,14 +48,6 @@ fn a_dry_run_prints_each_change_and_needs_no_etcd() {
     bed.etcd.stop();
     let first = web(&bed);
     let registrar = bed.registrar().arg("--dry-run").start();
-    let put = |lines: String| -> String {
-        let lines = lines.lines();
-        lines.map(|line| format!("put {line}\n")).collect()
-    };
-    let delete = |lines: String| -> String {
-        let keys = lines.lines().filter_map(|line| line.split_once(' '));
-        keys.map(|(key, _)| format!("delete {key}\n")).collect()
-    };
     let wait_for = |expected: &str| {
         common::eventually(SOON, &format!("{expected} on stdout"), || {
             registrar.stdout().len() >= expected.len()
@@ -52,24 +55,22 @@ fn a_dry_run_prints_each_change_and_needs_no_etcd() {
         assert_eq!(sorted(&registrar.stdout()), sorted(expected));
     };
 
-    let both = key_lines(&bed, [&first]);
-    let mut expected = put(both.clone());
+    let of_first = key_lines(&bed, [&first]);
+    let mut expected = edited(&of_first, |key, value| format!("put {key} {value}\n"));
     wait_for(&expected);
     let second = web(&bed);
-    let mut of_second = key_lines(&bed, [&second]);
-    // The port keys are there already.
-    of_second = of_second
-        .lines()
-        .filter(|line| !both.contains(line))
-        .map(|line| format!("{line}\n"))
+    let of_second: Vec<String> = key_lines(&bed, [&second])
+        .into_iter()
+        // The port keys are there already.
+        .filter(|line| !of_first.contains(line))
         .collect();
-    expected += &put(of_second.clone());
+    expected += &edited(&of_second, |key, value| format!("put {key} {value}\n"));
     wait_for(&expected);
     second.stop();
-    expected += &delete(of_second);
+    expected += &edited(&of_second, |key, _| format!("delete {key}\n"));
     wait_for(&expected);
     first.stop();
-    expected += &delete(both);
+    expected += &edited(&of_first, |key, _| format!("delete {key}\n"));
     wait_for(&expected);
 
     registrar.signal("TERM");
@@ -112,7 +113,7 @@ fn saved_containers_have_the_same_keys_as_live_ones() {
     let bed = TestBed::new();
     let containers = [web(&bed), web(&bed)];
     let bare = bed.container_of(BARE).start();
-    let wanted = key_lines(&bed, &containers);
+    let wanted = key_lines(&bed, &containers).concat();
 
     let live = bed.registrar().run("keys");
     assert_eq!(live.stdout, wanted);
@@ -208,7 +209,7 @@ fn what_is_left_out_is_explained() {
     let found = web(&bed);
 
     let output = bed.registrar().arg("--explain").run("keys");
-    assert_eq!(output.stdout, key_lines(&bed, [&found]));
+    assert_eq!(output.stdout, key_lines(&bed, [&found]).concat());
     let wanted = [
         format!("`{}`: left out: it exposes no port", bare.name()),
         format!("`{}`: left out: it is paused", paused.name()),
@@ -253,8 +254,24 @@ fn a_closed_pipe_ends_it_quietly() {
         bed.registrar().flag("--containers", "-").stdin(&saved),
         "keys",
     );
-    quiet(bed.registrar().arg("--dry-run"), "run");
     quiet(Registrar::command().arg("--help"), "keys");
+    quiet(bed.registrar().arg("--dry-run"), "run");
+}
+
+#[test]
+fn a_log_that_nobody_reads_is_no_reason_to_end() {
+    let bed = TestBed::new();
+    // As in `docker-register keys --explain 2>&1 | head -1`.
+    let _bare = bed.container_of(BARE).start();
+    let explained = bed.registrar().arg("--explain").closed_stderr();
+    assert_eq!(explained.run("keys").status.code(), Some(0));
+    let registrar = bed.registrar().closed_stderr().start();
+    let container = web(&bed);
+    bed.wait_for_keys(&web_keys("web", &container, HOST_IP), SOON);
+    assert!(registrar.exited().is_none());
+    container.stop();
+    common::eventually(SOON, "the keys to go", || bed.keys().is_empty());
+    assert_eq!(registrar.terminate().code(), Some(0));
 }
 
 #[test]
@@ -278,7 +295,7 @@ fn a_failing_policy_is_a_failure_of_keys() {
         output.stdout,
         format!("{directory}/aaaaaaaaaaaa 192.0.2.1:8000\n{directory}/port 80\n")
     );
-    let message = "error: `bad`: a slash in the segment `a/b` in the key of `a/b`, `1`\n";
+    let message = "error: `bad`: segment 1 of the key has a slash: `a/b`\n";
     assert!(output.stderr.starts_with(message), "{}", output.stderr);
     assert_eq!(output.status.code(), Some(1));
 }

@@ -1,6 +1,6 @@
 //! etcd v3: the only file that knows its client.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use etcd_client::{
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::{Key, quote};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
@@ -32,8 +32,6 @@ pub struct EtcdStore {
     current: usize,
     client: Option<Client>,
     timeout: Duration,
-    /// The leases that are known to exist, or were.
-    held: BTreeSet<LeaseId>,
 }
 
 impl EtcdStore {
@@ -45,7 +43,6 @@ impl EtcdStore {
             current: 0,
             client: None,
             timeout,
-            held: BTreeSet::new(),
         }
     }
 
@@ -99,7 +96,12 @@ impl EtcdStore {
         .await;
         let error = match result {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_answer(&error) => return Err(explain(&endpoint, error)),
+            Ok(Err(error)) if is_answer(&error) => {
+                return Err(match explain(&endpoint, error) {
+                    StoreError::Failed(error) => StoreError::Refused(error),
+                    other => other,
+                });
+            }
             Ok(Err(error)) => explain(&endpoint, error),
             Err(_) => StoreError::Failed(anyhow!(
                 "etcd at {} did not answer within {:.1} seconds",
@@ -111,6 +113,36 @@ impl EtcdStore {
         self.client = None;
         self.current = (self.current + 1) % self.endpoints.len();
         Err(error)
+    }
+
+    /// Makes a call for each lease, several at a time. Returns for how many seconds each lives; those that do not are
+    /// left out.
+    async fn each<L: Clone + Send>(
+        &mut self,
+        leases: Vec<L>,
+        call: impl AsyncFn(&mut Client, L) -> Result<(LeaseId, u32), Error>,
+    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        let mut alive = BTreeMap::new();
+        for chunk in leases.chunks(LEASES_IN_A_CALL) {
+            let all = async |client: &mut Client| {
+                stream::iter(chunk.to_vec())
+                    .map(|lease| {
+                        let mut client = client.clone();
+                        let call = &call;
+                        async move { call(&mut client, lease).await }
+                    })
+                    .buffer_unordered(LEASES_AT_ONCE)
+                    .try_collect::<Vec<_>>()
+                    .await
+            };
+            alive.extend(
+                self.call(all)
+                    .await?
+                    .into_iter()
+                    .filter(|(_, ttl)| *ttl > 0),
+            );
+        }
+        Ok(alive)
     }
 
     async fn gets(&mut self, gets: Vec<TxnOp>) -> Result<Vec<Found>, StoreError> {
@@ -131,36 +163,44 @@ impl EtcdStore {
 impl Store for EtcdStore {
     const MAX_OPERATIONS: usize = 128;
 
-    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
-        let mut shortest = None;
-        for chunk in leases.chunks(LEASES_IN_A_CALL) {
-            let held = self.held.clone();
-            let chunk_shortest = self
-                .call(async |client| {
-                    stream::iter(chunk.to_vec())
-                        .map(|(lease, ttl)| hold(client.clone(), lease, ttl, held.contains(&lease)))
-                        .buffer_unordered(LEASES_AT_ONCE)
-                        .try_fold(u32::MAX, async |shortest, ttl| Ok(shortest.min(ttl)))
-                        .await
-                })
-                .await?;
-            self.held.extend(chunk.iter().map(|(lease, _)| *lease));
-            shortest = Some(shortest.unwrap_or(u32::MAX).min(chunk_shortest));
-        }
-        Ok(shortest)
+    async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
+        let reply = self.call(async |client| client.leases().await).await?;
+        Ok(reply
+            .leases()
+            .iter()
+            .map(|lease| LeaseId(lease.id()))
+            .collect())
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
+    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
             .call(async |client| client.lease_time_to_live(lease.0, Some(options)).await)
             .await?;
-        // A key that is no text is none of ours, whoever put it on our lease.
-        Ok(reply
-            .keys()
-            .iter()
-            .filter_map(|key| str::from_utf8(key).ok().map(Key::from))
-            .collect())
+        // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
+        let text = |key: &Vec<u8>| str::from_utf8(key).ok().map(Key::from);
+        let keys = reply.keys().iter().filter_map(text).collect();
+        Ok(u32::try_from(reply.ttl())
+            .ok()
+            .map(|remaining| Lease { remaining, keys }))
+    }
+
+    async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        self.each(leases.to_vec(), async |client, lease| {
+            Ok((lease, renew(client, lease).await?))
+        })
+        .await
+    }
+
+    async fn grant(
+        &mut self,
+        leases: &BTreeMap<LeaseId, u32>,
+    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        let leases = leases.iter().map(|(lease, ttl)| (*lease, *ttl)).collect();
+        self.each(leases, async |client, (lease, ttl)| {
+            Ok((lease, grant(client, lease, ttl).await?))
+        })
+        .await
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
@@ -228,42 +268,38 @@ impl Store for EtcdStore {
     }
 }
 
-/// Renews a lease or grants it, whichever is likelier to be right first, and returns for how many seconds it lives.
-async fn hold(mut client: Client, lease: LeaseId, ttl: u32, exists: bool) -> Result<u32, Error> {
-    let seconds = |ttl: i64| u32::try_from(ttl).unwrap_or(u32::MAX);
-    if exists {
-        let renewed = renew(&mut client, lease).await?;
-        if renewed > 0 {
-            return Ok(seconds(renewed));
-        }
-    }
+/// Grants a lease, or renews it where that cannot be, and returns for how many seconds it lives.
+async fn grant(client: &mut Client, lease: LeaseId, ttl: u32) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
     match client.lease_grant(i64::from(ttl), Some(options)).await {
         Ok(reply) => Ok(seconds(reply.ttl())),
-        // It lives on from before this process, or another registrar wants the same shared key.
-        Err(Error::GRpcStatus(status)) if status.message().contains("lease already exists") => {
-            match renew(&mut client, lease).await? {
-                0 => Err(Error::LeaseKeepAliveError(
-                    "a lease expired while it was renewed".to_owned(),
-                )),
-                renewed => Ok(seconds(renewed)),
-            }
-        }
-        Err(error) => Err(error),
+        // It lives on from before this process, or another registrar wants the same shared key. An etcd that is out of
+        // space grants nothing, and renews all the same.
+        Err(error) => match renew(client, lease).await {
+            Ok(renewed) if renewed > 0 => Ok(renewed),
+            _ => Err(error),
+        },
     }
 }
 
 /// For how many seconds the lease lives from now; 0 if it does not exist.
-async fn renew(client: &mut Client, lease: LeaseId) -> Result<i64, Error> {
+async fn renew(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
     // The client makes the first renewal when it opens the stream, and turns a TTL of zero into an error.
     match client.lease_keep_alive(lease.0).await {
         Ok((mut keeper, mut replies)) => {
             keeper.keep_alive().await?;
-            Ok(replies.message().await?.map_or(0, |reply| reply.ttl()))
+            Ok(replies
+                .message()
+                .await?
+                .map_or(0, |reply| seconds(reply.ttl())))
         }
         Err(Error::LeaseKeepAliveError(_)) => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+fn seconds(ttl: i64) -> u32 {
+    u32::try_from(ttl.max(0)).unwrap_or(u32::MAX)
 }
 
 async fn connect(endpoint: &str, timeout: Duration) -> Result<Client, Error> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// What several registrars share.
@@ -221,26 +221,53 @@ impl Store for ModelStore {
     // Smaller than etcd's, so that few keys make several transactions.
     const MAX_OPERATIONS: usize = 12;
 
-    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
-        self.call(|model| {
-            let mut shortest = None;
-            for (lease, ttl) in leases {
-                let (deadline, granted) =
-                    model.leases.entry(*lease).or_insert((Instant::now(), *ttl));
-                *deadline = Instant::now() + Duration::from_secs(u64::from(*granted));
-                shortest = Some(shortest.unwrap_or(u32::MAX).min(*granted));
-            }
-            Ok(shortest)
-        })
+    async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
+        self.call(|model| Ok(model.leases.keys().copied().collect()))
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
+    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         self.call(|model| {
+            let Some((deadline, _)) = model.leases.get(&lease) else {
+                return Ok(None);
+            };
             let on_lease = model
                 .keys
                 .values()
                 .filter(|found| found.lease == Some(lease));
-            Ok(on_lease.map(|found| Arc::clone(&found.key)).collect())
+            let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
+            let remaining = deadline.duration_since(Instant::now()).as_secs();
+            Ok(Some(Lease {
+                remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+                keys,
+            }))
+        })
+    }
+
+    async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        self.call(|model| {
+            let mut renewed = BTreeMap::new();
+            for lease in leases {
+                if let Some((deadline, ttl)) = model.leases.get_mut(lease) {
+                    *deadline = Instant::now() + Duration::from_secs(u64::from(*ttl));
+                    renewed.insert(*lease, *ttl);
+                }
+            }
+            Ok(renewed)
+        })
+    }
+
+    async fn grant(
+        &mut self,
+        leases: &BTreeMap<LeaseId, u32>,
+    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        self.call(|model| {
+            let mut granted = BTreeMap::new();
+            for (lease, ttl) in leases {
+                let (deadline, ttl) = model.leases.entry(*lease).or_insert((Instant::now(), *ttl));
+                *deadline = Instant::now() + Duration::from_secs(u64::from(*ttl));
+                granted.insert(*lease, *ttl);
+            }
+            Ok(granted)
         })
     }
 

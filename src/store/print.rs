@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
@@ -14,6 +14,8 @@ use crate::entry::Key;
 pub struct PrintStore<W> {
     out: W,
     keys: BTreeMap<Key, Found>,
+    /// The leases, which never expire here, with their TTL in seconds.
+    leases: BTreeMap<LeaseId, u32>,
     revision: i64,
 }
 
@@ -23,6 +25,7 @@ impl<W: Write + Send + 'static> PrintStore<W> {
         Self {
             out,
             keys: BTreeMap::new(),
+            leases: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -68,16 +71,33 @@ impl<W: Write + Send + 'static> PrintStore<W> {
 impl<W: Write + Send + 'static> Store for PrintStore<W> {
     const MAX_OPERATIONS: usize = usize::MAX;
 
-    async fn hold(&mut self, leases: &[(LeaseId, u32)]) -> Result<Option<u32>, StoreError> {
-        Ok(leases.iter().map(|(_, ttl)| *ttl).min())
+    async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
+        Ok(self.leases.keys().copied().collect())
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Vec<Key>, StoreError> {
+    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let on_lease = self
             .keys
             .values()
             .filter(|found| found.lease == Some(lease));
-        Ok(on_lease.map(|found| Arc::clone(&found.key)).collect())
+        let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
+        Ok(self
+            .leases
+            .contains_key(&lease)
+            .then_some(Lease { remaining: 0, keys }))
+    }
+
+    async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        let ttl = |lease: &LeaseId| Some((*lease, *self.leases.get(lease)?));
+        Ok(leases.iter().filter_map(ttl).collect())
+    }
+
+    async fn grant(
+        &mut self,
+        leases: &BTreeMap<LeaseId, u32>,
+    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        self.leases.extend(leases);
+        Ok(leases.clone())
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
@@ -140,7 +160,15 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     }
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
-        for key in self.keys(lease).await? {
+        self.leases.remove(&lease);
+        let on_lease = |found: &&Found| found.lease == Some(lease);
+        let keys: Vec<Key> = self
+            .keys
+            .values()
+            .filter(on_lease)
+            .map(|found| Arc::clone(&found.key))
+            .collect();
+        for key in keys {
             self.delete(&key)?;
         }
         Ok(())

@@ -26,6 +26,8 @@ pub struct Etcd {
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
+    /// Flags of etcd beyond the usual ones; of two with one name the later counts.
+    flags: Vec<String>,
     process: Mutex<Option<Child>>,
     client: Mutex<Option<Client>>,
     pub(super) runtime: Runtime,
@@ -51,30 +53,59 @@ impl Etcd {
     ///
     /// If there is none to start, or it does not answer; the message ends with its log.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts an etcd with further flags and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::start`] does.
+    pub fn start_with(flags: &[&str]) -> Self {
+        for _ in 0..ATTEMPTS {
+            let mut etcd = Self::prepare();
+            etcd.flags = flags.iter().map(ToString::to_string).collect();
+            if etcd.spawn() {
+                return etcd;
+            }
+        }
+        panic!("etcd found no free port in {ATTEMPTS} attempts");
+    }
+
+    /// An etcd with a directory and free ports, which is not started yet.
+    pub(super) fn prepare() -> Self {
+        let (client_port, peer_port) = free_ports();
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("a tokio runtime can be made");
-        let mut etcd = Etcd {
+        Etcd {
             directory: tempfile::Builder::new()
                 .prefix("docker-register-etcd-")
                 .tempdir()
                 .expect("a temporary directory can be made"),
-            client_port: 0,
-            peer_port: 0,
+            client_port,
+            peer_port,
+            flags: Vec::new(),
             process: Mutex::new(None),
             client: Mutex::new(None),
             runtime,
-        };
-        for _ in 0..ATTEMPTS {
-            (etcd.client_port, etcd.peer_port) = free_ports();
-            if etcd.spawn() {
-                return etcd;
-            }
-            let _ = fs::remove_dir_all(etcd.directory.path().join("data"));
         }
-        panic!("etcd found no free port in {ATTEMPTS} attempts");
+    }
+
+    /// The address at which other members of its cluster find it.
+    pub(super) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Makes it a member of a cluster; `members` is as etcd's flag `--initial-cluster` has it.
+    pub(super) fn join(&mut self, name: &str, members: &str) {
+        // Members answer each other through a scheduler that is not idle: the defaults hold elections seldom.
+        let flags = ["--name", name, "--initial-cluster", members];
+        let pace = ["--heartbeat-interval", "100", "--election-timeout", "1000"];
+        let flags = flags.iter().chain(&pace);
+        self.flags.extend(flags.map(ToString::to_string));
     }
 
     /// `127.0.0.1:<port>`, the same after [`Etcd::start_again`].
@@ -203,8 +234,14 @@ impl Etcd {
 
     /// Starts the process and waits until it answers. False if its port was taken.
     fn spawn(&self) -> bool {
+        self.launch();
+        self.answers()
+    }
+
+    /// Starts the process.
+    pub(super) fn launch(&self) {
         let client = format!("http://{}", self.endpoint());
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let peer = self.peer_url();
         let log = self.directory.path().join("log");
         let file = File::create(&log).expect("etcd's log can be made");
         let child = Command::new("etcd")
@@ -217,12 +254,17 @@ impl Etcd {
             .args(["--initial-cluster", &format!("test={peer}")])
             // A quick election also allows leases of one second, where the defaults allow two.
             .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
+            .args(&self.flags)
             .stdout(file.try_clone().expect("etcd's log can be shared"))
             .stderr(file)
             .spawn()
             .expect("`etcd` can be run: `make test` installs it");
         *self.process() = Some(child);
+    }
 
+    /// Waits until the process answers. False if it ended because its port was taken.
+    pub(super) fn answers(&self) -> bool {
+        let log = self.directory.path().join("log");
         let exited = |process: &mut Option<Child>| {
             let child = process.as_mut().expect("etcd was started");
             child.try_wait().expect("a child can be waited for")

@@ -18,16 +18,24 @@
     reason = "each test program includes the whole harness and uses a part of it"
 )]
 
+mod cluster;
 mod container;
+mod dockerd;
 mod etcd;
 mod fake_docker;
+mod faults;
 mod history;
+mod proxy;
 mod registrar;
 
+pub use cluster::Cluster;
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
+pub use dockerd::Dockerd;
 pub use etcd::{Etcd, KeyValue};
 pub use fake_docker::{FakeDocker, Reply};
+pub use faults::{Rng, count, docker_of, inspection, let_time_pass};
 pub use history::{Event, Kind, Watch};
+pub use proxy::{Mode, Proxy};
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 
 use std::collections::BTreeMap;

@@ -156,6 +156,7 @@ pub struct RegistrarBuilder {
     env: Vec<(String, OsString)>,
     stdin: Option<String>,
     closed_stdout: bool,
+    closed_stderr: bool,
 }
 
 impl RegistrarBuilder {
@@ -202,6 +203,12 @@ impl RegistrarBuilder {
         self
     }
 
+    /// Closes the pipe that it logs to before it logs anything.
+    pub fn closed_stderr(mut self) -> Self {
+        self.closed_stderr = true;
+        self
+    }
+
     /// Starts the daemon, with `run`.
     pub fn start(&self) -> Registrar {
         self.spawn("run")
@@ -243,19 +250,19 @@ impl RegistrarBuilder {
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker-register can be run");
-        let mut stdout = Some(child.stdout.take().expect("stdout is a pipe"));
+        // Before it is given anything to read, on which it might act.
         if self.closed_stdout {
-            stdout = None;
+            child.stdout = None;
+        }
+        if self.closed_stderr {
+            child.stderr = None;
         }
         let stdin = child.stdin.take().expect("stdin is a pipe");
         feed(stdin, self.stdin.clone().unwrap_or_default());
         Registrar {
             pid: child.id(),
-            stdout: match stdout {
-                Some(stdout) => Stream::read(stdout),
-                None => Stream::read(std::io::empty()),
-            },
-            stderr: Stream::read(child.stderr.take().expect("stderr is a pipe")),
+            stdout: Stream::read(child.stdout.take()),
+            stderr: Stream::read(child.stderr.take()),
             child: Mutex::new(child),
         }
     }
@@ -273,10 +280,12 @@ struct Stream {
 }
 
 impl Stream {
-    fn read(mut pipe: impl Read + Send + 'static) -> Self {
+    /// Reads a pipe to its end, if there is one.
+    fn read(pipe: Option<impl Read + Send + 'static>) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
+            let Some(mut pipe) = pipe else { return };
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                 let mut bytes = shared.lock().expect(UNPOISONED);

@@ -1,0 +1,269 @@
+//! A Docker daemon of a test's own, which can be stopped, killed and started again.
+
+use super::{SOON, UNPOISONED, eventually, eventually_some};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a daemon may take to start or to end: it starts a containerd, and stops its containers.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// A daemon with directories of its own, which leaves the network of the host alone: its containers have the host's
+/// network or none. It ends with its containers when it goes out of scope.
+pub struct Dockerd {
+    directory: TempDir,
+    live_restore: bool,
+    process: Mutex<Option<Child>>,
+}
+
+impl Dockerd {
+    /// Starts a daemon, and gives it an image of the daemon that the tests use.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to start, or it does not answer; the message ends with its log.
+    pub fn start(image: &str, live_restore: bool) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("docker-register-dockerd-")
+            .tempdir()
+            .expect("a temporary directory can be made");
+        let daemon = Dockerd {
+            directory,
+            live_restore,
+            process: Mutex::new(None),
+        };
+        daemon.start_again();
+        daemon.import(image);
+        daemon
+    }
+
+    /// Its address, as `DOCKER_HOST` has it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path("docker.sock").display())
+    }
+
+    /// Runs the `docker` client with this daemon and returns what it prints.
+    ///
+    /// # Panics
+    ///
+    /// With what it says on stderr if it fails.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> String {
+        super::docker(&[&["--host", &self.host()], args].concat())
+    }
+
+    /// Starts a container in the network of the host, which ends at once when it is told to, and returns its id.
+    #[track_caller]
+    pub fn run(&self, image: &str, args: &[&str]) -> String {
+        let run = ["run", "--detach", "--pull", "never", "--network", "host"];
+        // It must not serve: its ports would be the host's.
+        let command = [
+            "sh",
+            "-c",
+            "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done",
+        ];
+        self.docker(&[&run[..], args, &[image], &command].concat())
+    }
+
+    /// Ends it as an operator does, and waits for its end.
+    pub fn stop(&self) {
+        self.end("TERM");
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill9(&self) {
+        self.end("KILL");
+    }
+
+    /// Starts it again, with the same data, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If it does not; the message ends with its log.
+    #[track_caller]
+    pub fn start_again(&self) {
+        self.launch();
+        let mut ended = false;
+        eventually(SLOW, "dockerd to answer", || {
+            let mut process = self.process.lock().expect(UNPOISONED);
+            let child = process.as_mut().expect("dockerd was started");
+            ended = child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some();
+            ended || self.is_up()
+        });
+        let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
+        assert!(!ended, "dockerd does not start:\n{}", log());
+    }
+
+    fn launch(&self) {
+        let log = File::create(self.path("log")).expect("a log can be made");
+        let mut command = as_root("dockerd");
+        command
+            .args(["--bridge", "none", "--iptables=false"])
+            .arg("--data-root")
+            .arg(self.path("data"))
+            .arg("--exec-root")
+            .arg(self.path("exec"))
+            .arg("--pidfile")
+            .arg(self.path("pid"))
+            .args(["--host", &self.host()])
+            .args(self.live_restore.then_some("--live-restore"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log can be shared"))
+            .stderr(log);
+        let child = command.spawn().expect("`dockerd` can be run");
+        *self.process.lock().expect(UNPOISONED) = Some(child);
+    }
+
+    fn import(&self, image: &str) {
+        let mut save = Command::new("docker")
+            .args(["save", image])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`docker` can be run");
+        let pipe = save.stdout.take().expect("stdout is a pipe");
+        let load = Command::new("docker")
+            .args(["--host", &self.host(), "load", "--quiet"])
+            .stdin(pipe)
+            .output()
+            .expect("`docker` can be run");
+        let saved = save.wait().expect("a child can be waited for");
+        assert!(
+            saved.success() && load.status.success(),
+            "{image} cannot be copied: {}",
+            String::from_utf8_lossy(&load.stderr)
+        );
+    }
+
+    fn is_up(&self) -> bool {
+        let mut info = Command::new("docker");
+        info.args(["--host", &self.host(), "info"])
+            .stdin(Stdio::null());
+        info.output().is_ok_and(|output| output.status.success())
+    }
+
+    #[track_caller]
+    fn end(&self, signal: &str) {
+        // Its own id: the child may be `sudo`.
+        let pid = fs::read_to_string(self.path("pid")).expect("dockerd runs");
+        assert!(kill(pid.trim(), signal), "dockerd cannot be told to end");
+        let child = self.process.lock().expect(UNPOISONED).take();
+        let mut child = child.expect("dockerd runs");
+        eventually_some(SLOW, "dockerd to end", || {
+            child.try_wait().expect("a child can be waited for")
+        });
+        let _ = fs::remove_file(self.path("pid"));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Removes its containers, for which it has to run.
+    fn remove_containers(&self) {
+        let host = self.host();
+        let list = ["--host", &host, "ps", "--all", "--quiet"];
+        let Ok(listing) = Command::new("docker").args(list).output() else {
+            return;
+        };
+        let ids = String::from_utf8_lossy(&listing.stdout).into_owned();
+        if !ids.is_empty() {
+            let remove = ["--host", &host, "rm", "--force", "--volumes"];
+            let ids = ids.split_whitespace();
+            let _ = Command::new("docker").args(remove).args(ids).output();
+        }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let running = self.process.get_mut().is_ok_and(|child| child.is_some());
+        if !running {
+            self.launch();
+        }
+        for _ in 0..200 {
+            if self.is_up() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.remove_containers();
+        if let Ok(pid) = fs::read_to_string(self.path("pid")) {
+            kill(pid.trim(), "TERM");
+        }
+        if let Ok(process) = self.process.get_mut()
+            && let Some(mut child) = process.take()
+        {
+            for _ in 0..300 {
+                if matches!(child.try_wait(), Ok(Some(_))) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // With live restore, and after a crash, its containerd lives on.
+        for pid in processes_of(self.directory.path()) {
+            kill(&pid, "KILL");
+        }
+        let inside = self.directory.path().display().to_string();
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let mut mounts: Vec<&str> = mounts.filter(|path| path.starts_with(&inside)).collect();
+        mounts.sort_unstable();
+        for mount in mounts.into_iter().rev() {
+            let _ = as_root("umount").arg(mount).output();
+        }
+        for name in ["data", "exec"] {
+            let path = self.path(name);
+            let _ = as_root("rm")
+                .args(["-rf", "--one-file-system"])
+                .arg(path)
+                .output();
+        }
+    }
+}
+
+/// The processes that were started with a path below `directory`, which no others have.
+fn processes_of(directory: &Path) -> Vec<String> {
+    let directory = directory.display().to_string();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let ids = entries.flatten().filter_map(|entry| {
+        let id = entry.file_name().into_string().ok()?;
+        id.parse::<u32>().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        String::from_utf8_lossy(&line)
+            .contains(&directory)
+            .then_some(id)
+    });
+    ids.collect()
+}
+
+/// A program that is run as root, which needs no password if the tests are run by someone else.
+fn as_root(program: &str) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let root = status
+        .lines()
+        .any(|line| line.split_whitespace().take(2).eq(["Uid:", "0"]));
+    if root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", program]);
+    command
+}
+
+fn kill(pid: &str, signal: &str) -> bool {
+    let mut command = as_root("sh");
+    command.args(["-c", "kill -s \"$0\" \"$1\"", signal, pid]);
+    command.output().is_ok_and(|output| output.status.success())
+}

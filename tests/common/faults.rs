@@ -1,0 +1,143 @@
+//! What tests of faults need beyond the harness: random numbers, many containers that do not exist, and etcd's upkeep.
+
+use super::etcd::Etcd;
+use super::{FakeDocker, Reply, eventually};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How often a text has a part.
+pub fn count(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+/// Lets a fault last. It is not for waiting until something has happened.
+pub fn let_time_pass(time: Duration) {
+    let start = Instant::now();
+    eventually(2 * time, "time to pass", || start.elapsed() >= time);
+}
+
+/// Random numbers that a seed reproduces (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The numbers that follow from a seed.
+    pub fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`.
+    ///
+    /// # Panics
+    ///
+    /// If `end` is zero.
+    pub fn below(&mut self, end: usize) -> usize {
+        let end = u64::try_from(end).expect("a size is at most 64 bits");
+        usize::try_from(self.next() % end).expect("it is below a size")
+    }
+
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, several: &'a [T]) -> &'a T {
+        &several[self.below(several.len())]
+    }
+}
+
+/// What Docker says of a running container with the ports 8005 and 8006, published from `port` on. Its id is as many
+/// digits of `number` as it takes.
+pub fn inspection(number: u16, service: &str, port: u16) -> Value {
+    let published = |port: u16| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
+    json!({
+        "Id": format!("{number:0>12}{:0>52}", ""),
+        "Name": format!("/c{number}"), "Created": "2024-01-01T00:00:00Z", "Image": "sha256:0123",
+        "State": { "Status": "running", "Running": true },
+        "Config": {
+            "Image": "web", "Env": [format!("SERVICE_NAME={service}")],
+            "ExposedPorts": { "8005/tcp": {}, "8006/tcp": {} },
+        },
+        "HostConfig": { "NetworkMode": "default" },
+        "NetworkSettings": {
+            "Ports": { "8005/tcp": published(port), "8006/tcp": published(port + 1) },
+        },
+    })
+}
+
+/// A Docker that runs these containers for ever.
+pub fn docker_of(containers: Vec<Value>) -> FakeDocker {
+    FakeDocker::start(move |_, path| {
+        if path == "/containers/json" {
+            let list = containers.iter().map(|c| json!({ "Id": c["Id"] }));
+            return Some(Reply::Json(200, list.collect()));
+        }
+        let id = path
+            .strip_prefix("/containers/")
+            .and_then(|rest| rest.strip_suffix("/json"))?;
+        let one = containers.iter().find(|c| c["Id"] == id)?;
+        Some(Reply::Json(200, one.clone()))
+    })
+}
+
+impl Etcd {
+    /// Forgets all history up to now, as etcd's automatic compaction does.
+    pub fn compact(&self) {
+        let revision = self.revision();
+        let options = CompactionOptions::new().with_physical();
+        self.call(async |mut etcd| etcd.compact(revision, Some(options)).await);
+    }
+
+    /// Writes until etcd says that its space is used up. The junk is in keys that begin with `prefix`.
+    ///
+    /// # Panics
+    ///
+    /// If etcd takes more than it was started with.
+    pub fn fill(&self, prefix: &str) {
+        let junk = "x".repeat(1024 * 1024);
+        let full = self.call(async |mut etcd| {
+            for number in 0..256 {
+                let key = format!("{prefix}{number}");
+                if etcd.put(key, junk.as_str(), None).await.is_err() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        });
+        assert!(full, "etcd takes all");
+        assert!(self.has_alarm(), "etcd is full and does not say so");
+    }
+
+    /// Whether etcd has the alarm `NOSPACE`.
+    pub fn has_alarm(&self) -> bool {
+        let answer = self
+            .call(async |mut etcd| etcd.alarm(AlarmAction::Get, AlarmType::Nospace, None).await);
+        !answer.alarms().is_empty()
+    }
+
+    /// Does what an operator does for an etcd that is full: removes the junk, compacts, defragments, ends the alarm.
+    pub fn make_room(&self, prefix: &str) {
+        let options = DeleteOptions::new().with_prefix();
+        self.call(async |mut etcd| etcd.delete(prefix, Some(options)).await);
+        self.compact();
+        self.call(async |mut etcd| etcd.defragment().await);
+        self.call(async |mut etcd| {
+            let alarms = etcd
+                .alarm(AlarmAction::Get, AlarmType::Nospace, None)
+                .await?;
+            for alarm in alarms.alarms() {
+                let mut options = AlarmOptions::new();
+                options.with_member(alarm.member_id());
+                etcd.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(options))
+                    .await?;
+            }
+            Ok(())
+        });
+    }
+}
