@@ -1,6 +1,11 @@
 //! What a policy gets to know of a container: one type, from an inspect reply of the daemon or from saved
 //! `docker inspect` output. It reads only what the Docker API 1.52 still has.
 
+mod image;
+mod signal;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +18,9 @@ use bollard::models::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
+
+pub use image::Image;
+use signal::{KILL, TERM};
 
 /// How many digits of an id Docker shows.
 pub const SHORT_ID: usize = 12;
@@ -58,25 +66,6 @@ pub struct Container {
     pub started: String,
     /// The whole inspect object.
     pub inspect: Arc<ContainerInspectResponse>,
-}
-
-/// The parts of an image reference.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Image {
-    /// As the container was made with it.
-    pub reference: String,
-    /// `registry.example.org:5000`, if one is named.
-    pub registry: Option<String>,
-    /// `team/app`; none if the image was given by its id.
-    pub repository: Option<String>,
-    /// The last part of the repository: `app`.
-    pub name: Option<String>,
-    /// The tag; `latest` if neither a tag nor a digest is named.
-    pub tag: Option<String>,
-    /// `sha256:…`, if one is named.
-    pub digest: Option<String>,
-    /// The image's id: `sha256:…`.
-    pub id: String,
 }
 
 /// An exposed port.
@@ -229,11 +218,11 @@ impl Container {
             .config
             .as_ref()
             .and_then(|config| config.stop_signal.as_deref());
-        let number = signal_number(signal);
+        let number = signal::number(signal);
         number.is_some()
             && (number == Some(TERM)
                 || number == Some(KILL)
-                || number == stop_signal.and_then(signal_number))
+                || number == stop_signal.and_then(signal::number))
     }
 
     /// How long after such a signal it may still be about to end. `docker stop --time` is not known to anybody but
@@ -295,54 +284,6 @@ pub fn find<'a>(
     containers
         .into_iter()
         .find(|container| container.is_called(reference))
-}
-
-impl Image {
-    /// Takes a reference such as `registry.example.org:5000/team/app:1.2@sha256:…` to parts.
-    fn new(reference: &str, id: &str) -> Self {
-        let whole = Self {
-            reference: reference.to_owned(),
-            id: id.to_owned(),
-            ..Self::default()
-        };
-        let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
-        if reference.starts_with("sha256:")
-            || digits.len() >= 12
-                && id
-                    .strip_prefix("sha256:")
-                    .is_some_and(|id| id.starts_with(digits))
-        {
-            return whole;
-        }
-        let (named, digest) = match reference.split_once('@') {
-            Some((named, digest)) => (named, Some(digest.to_owned())),
-            None => (reference, None),
-        };
-        // A colon before the last slash is that of the registry's port.
-        let slash = named.rfind('/').map_or(0, |slash| slash + 1);
-        let (path, tag) = match named[slash..].find(':') {
-            Some(colon) => (
-                &named[..slash + colon],
-                Some(named[slash + colon + 1..].to_owned()),
-            ),
-            None => (named, None),
-        };
-        let (registry, repository) = match path.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                (Some(first.to_owned()), rest)
-            }
-            _ => (None, path),
-        };
-        let present = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Self {
-            registry,
-            repository: present(repository),
-            name: repository.rsplit('/').next().and_then(present),
-            tag: tag.or_else(|| digest.is_none().then(|| "latest".to_owned())),
-            digest,
-            ..whole
-        }
-    }
 }
 
 impl Network {
@@ -421,33 +362,3 @@ fn expand(name: &str) -> Vec<(u16, String)> {
         _ => Vec::new(),
     }
 }
-
-const KILL: u8 = 9;
-const TERM: u8 = 15;
-
-/// The number of `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3` on Linux.
-fn signal_number(signal: &str) -> Option<u8> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    const RTMIN: u8 = 34;
-    const RTMAX: u8 = 64;
-    if let Ok(number) = signal.parse() {
-        return Some(number);
-    }
-    let name = signal.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    if let Some(above) = name.strip_prefix("RTMIN") {
-        return RTMIN.checked_add(above.trim_start_matches('+').parse().unwrap_or(0));
-    }
-    if let Some(below) = name.strip_prefix("RTMAX") {
-        return RTMAX.checked_sub(below.trim_start_matches('-').parse().unwrap_or(0));
-    }
-    let place = NAMES.iter().position(|known| *known == name)?;
-    u8::try_from(place + 1).ok()
-}
-
-#[cfg(test)]
-mod tests;

@@ -3,18 +3,18 @@
 //! An event only means "look again": what changed is inspected, and the snapshot tells what is. While Docker does
 //! not answer, no snapshot is made, so an error is never taken for an empty host.
 
+mod client;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{EventMessage, EventMessageTypeEnum};
-use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use futures_util::stream::{self, Stream, StreamExt as _};
-use futures_util::{FutureExt as _, future};
-use jiff::Timestamp;
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -22,30 +22,12 @@ use tracing::{debug, warn};
 use crate::container::{Container, find};
 use crate::entry::quote;
 use crate::trouble::Trouble;
+use client::{Events, Inspected, connect, inspect, list_ids, subscribe, within};
+
+pub use client::{Filters, daemon_id};
 
 /// How many containers are inspected at a time.
 const INSPECTS_AT_ONCE: usize = 16;
-/// How long Docker may take for one answer.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
-/// `health_status: healthy` and the like.
-const EVENTS: [&str; 12] = [
-    "start",
-    "die",
-    "kill",
-    "stop",
-    "destroy",
-    "pause",
-    "unpause",
-    "rename",
-    "update",
-    "health_status",
-    "connect",
-    "disconnect",
-];
-
-/// Docker's own container filters, as `docker ps --filter` has them.
-pub type Filters = HashMap<String, Vec<String>>;
 
 /// All containers at one moment.
 #[derive(Debug, Clone, Default)]
@@ -154,7 +136,7 @@ impl Feed {
         docker: &Docker,
         events: &mut (impl Events + Unpin),
     ) -> anyhow::Result<()> {
-        let listed = within(TIMEOUT, list_ids(docker, &self.filters))
+        let listed = list_ids(docker, &self.filters)
             .await
             .context("cannot list containers")?;
         self.changed = true;
@@ -360,164 +342,6 @@ impl Feed {
         Snapshot {
             containers,
             unreadable: self.unreadable.iter().filter(never_read).cloned().collect(),
-        }
-    }
-}
-
-/// The id that the daemon keeps through restarts, as `docker info` shows it.
-pub async fn daemon_id() -> anyhow::Result<String> {
-    let docker = connect().await?;
-    let info = within(TIMEOUT, docker.info())
-        .await
-        .context("cannot ask Docker for its id")?;
-    info.id
-        .filter(|id| !id.is_empty())
-        .context("Docker does not say its id (`docker info`)")
-}
-
-/// What an inspection came to.
-enum Inspected {
-    There {
-        container: Box<Container>,
-        listed: bool,
-    },
-    /// It does not run, does not exist, or does not pass the filters any more.
-    Gone,
-    /// Docker answered with an error, or with something that is no container.
-    Unreadable(anyhow::Error),
-    /// Docker did not answer.
-    Lost(anyhow::Error),
-}
-
-trait Events: Stream<Item = Result<EventMessage, Error>> {}
-impl<S: Stream<Item = Result<EventMessage, Error>>> Events for S {}
-
-/// Connects as Docker's own client would: by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, in the newest
-/// version of the API that both sides know.
-async fn connect() -> anyhow::Result<Docker> {
-    let host =
-        std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
-    let docker = Docker::connect_with_defaults()
-        .map(|docker| docker.with_timeout(TIMEOUT))
-        .map_err(explain)
-        .with_context(|| format!("cannot use Docker at {}", quote(&host)))?;
-    within(TIMEOUT, docker.negotiate_version())
-        .await
-        .with_context(|| format!("cannot reach Docker at {}", quote(&host)))
-}
-
-/// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
-/// repeated in it, so that a list which is asked for from now on misses nothing.
-async fn subscribe(docker: &Docker) -> anyhow::Result<impl Events + Unpin + use<>> {
-    let info = within(TIMEOUT, docker.info())
-        .await
-        .context("cannot ask Docker for its time")?;
-    let since = info
-        .system_time
-        .and_then(|time| time.parse::<Timestamp>().ok());
-    let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    let options = EventsOptions {
-        since: since.map(|time| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond())),
-        until: None,
-        filters: Some(HashMap::from([
-            ("type".to_owned(), list(&["container", "network"])),
-            ("event".to_owned(), list(&EVENTS)),
-        ])),
-    };
-    Ok(docker.events(Some(options)))
-}
-
-async fn list_ids(docker: &Docker, filters: &Filters) -> Result<BTreeSet<String>, Error> {
-    let options = ListContainersOptions {
-        filters: Some(filters.clone()),
-        ..Default::default()
-    };
-    let summaries = docker.list_containers(Some(options)).await?;
-    Ok(summaries
-        .into_iter()
-        .filter_map(|summary| summary.id)
-        .collect())
-}
-
-/// Looks at one container, and whether it belongs to the list: Docker alone can tell that of its filters.
-async fn inspect(docker: &Docker, filters: &Filters, id: String) -> (String, Inspected) {
-    let inspection = async {
-        let inspect = docker.inspect_container(&id, None::<InspectContainerOptions>);
-        if filters.is_empty() {
-            return Ok((inspect.await?, None));
-        }
-        let mut filters = filters.clone();
-        // Docker shows what has any of several ids, so an id of the user's must stay the only one.
-        filters
-            .entry("id".to_owned())
-            .or_insert_with(|| vec![id.clone()]);
-        let (inspect, listed) = future::try_join(inspect, list_ids(docker, &filters)).await?;
-        Ok((inspect, Some(listed)))
-    };
-    let inspected = match tokio::time::timeout(TIMEOUT, inspection).await {
-        Ok(Ok((inspect, listed))) => match Container::new(inspect) {
-            Ok(container) => {
-                let listed =
-                    listed.map_or(container.running, |listed| listed.contains(&container.id));
-                Inspected::There {
-                    container: Box::new(container),
-                    listed,
-                }
-            }
-            Err(error) => Inspected::Unreadable(error),
-        },
-        Ok(Err(Error::DockerResponseServerError {
-            status_code: 404, ..
-        })) => Inspected::Gone,
-        Ok(Err(
-            error @ (Error::DockerResponseServerError { .. } | Error::JsonDataError { .. }),
-        )) => Inspected::Unreadable(explain(error)),
-        Ok(Err(error)) => Inspected::Lost(explain(error).context("cannot inspect a container")),
-        Err(_) => Inspected::Lost(anyhow!(
-            "Docker did not answer within {} s",
-            TIMEOUT.as_secs()
-        )),
-    };
-    (id, inspected)
-}
-
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, Error>>,
-) -> anyhow::Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(explain(error)),
-        Err(_) => bail!("no answer within {} s", limit.as_secs()),
-    }
-}
-
-/// The innermost cause, which is what an operator can do something about.
-fn explain(error: Error) -> anyhow::Error {
-    match error {
-        Error::DockerResponseServerError {
-            status_code,
-            message,
-        } => {
-            anyhow!("Docker answered with {status_code}: {}", message.trim())
-        }
-        Error::SocketNotFoundError(path) => {
-            anyhow!(
-                "there is no socket {}; is the daemon running, and is DOCKER_HOST right?",
-                quote(&path)
-            )
-        }
-        Error::UnsupportedURISchemeError { .. } => {
-            anyhow!("DOCKER_HOST begins with unix://, tcp:// or http://")
-        }
-        error => {
-            let error = anyhow::Error::new(error);
-            let root = error.root_cause().to_string();
-            if root.contains("Permission denied") {
-                anyhow!("permission denied; run as root or as a member of the group `docker`")
-            } else {
-                anyhow!(root)
-            }
         }
     }
 }

@@ -1,4 +1,6 @@
-//! etcd v3: the only file that knows its client.
+//! etcd v3: the only place that knows its client.
+
+mod txn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, LeaseGrantOptions,
-    LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
+    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, Txn,
+    TxnOp,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction};
 use crate::entry::{Key, quote};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
@@ -150,11 +152,7 @@ impl EtcdStore {
         for chunk in gets.chunks(READ_AT_ONCE) {
             let txn = Txn::new().and_then(chunk.to_vec());
             let reply = self.call(async |client| client.txn(txn).await).await?;
-            for response in reply.op_responses() {
-                if let TxnOpResponse::Get(response) = response {
-                    found.extend(response.kvs().iter().filter_map(found_of));
-                }
-            }
+            found.extend(txn::found(&reply));
         }
         Ok(found)
     }
@@ -220,41 +218,9 @@ impl Store for EtcdStore {
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
-        let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
-        let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
-        let otherwise: Vec<TxnOp> = transaction
-            .guards
-            .iter()
-            .map(|guard| TxnOp::get(guard.key().as_bytes(), None))
-            .collect();
-        let txn = Txn::new().when(guards).and_then(steps).or_else(otherwise);
-        let reply = self.call(async |client| client.txn(txn).await).await?;
-        if !reply.succeeded() {
-            let mut found = Vec::new();
-            for response in reply.op_responses() {
-                if let TxnOpResponse::Get(response) = response {
-                    found.extend(response.kvs().iter().filter_map(found_of));
-                }
-            }
-            return Ok(Outcome::Refused(found));
-        }
-        let (mut existing, mut swept) = (Vec::new(), Vec::new());
-        for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
-            match (step, response) {
-                (Step::Ensure(..), TxnOpResponse::Txn(nested)) if nested.succeeded() => {
-                    for response in nested.op_responses() {
-                        if let TxnOpResponse::Get(response) = response {
-                            existing.extend(response.kvs().iter().filter_map(found_of));
-                        }
-                    }
-                }
-                (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) if nested.succeeded() => {
-                    swept.extend(sweep.iter().cloned());
-                }
-                _ => {}
-            }
-        }
-        Ok(Outcome::Done { existing, swept })
+        let request = txn::request(transaction);
+        let reply = self.call(async |client| client.txn(request).await).await?;
+        Ok(txn::outcome(transaction, &reply))
     }
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
@@ -313,96 +279,6 @@ async fn connect(endpoint: &str, timeout: Duration) -> Result<Client, Error> {
     Client::connect([endpoint], Some(options)).await
 }
 
-fn compare(guard: &Guard) -> Compare {
-    match guard {
-        Guard::Missing(key) => Compare::create_revision(key.as_bytes(), CompareOp::Equal, 0),
-        Guard::OnLease(key, lease) => Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0),
-        Guard::Unchanged(key, revision) => {
-            Compare::mod_revision(key.as_bytes(), CompareOp::Equal, *revision)
-        }
-    }
-}
-
-fn operation(step: &Step) -> TxnOp {
-    let put = |key: &Key, value: &Arc<str>, lease: LeaseId| {
-        TxnOp::put(
-            key.as_bytes(),
-            value.as_bytes(),
-            Some(PutOptions::new().with_lease(lease.0)),
-        )
-    };
-    match step {
-        Step::Put(key, value, lease) => put(key, value, *lease),
-        Step::Ensure(key, value, lease) => TxnOp::txn(
-            Txn::new()
-                .when([Compare::create_revision(
-                    key.as_bytes(),
-                    CompareOp::Greater,
-                    0,
-                )])
-                .and_then([TxnOp::get(key.as_bytes(), None)])
-                .or_else([put(key, value, *lease)]),
-        ),
-        Step::Delete(key) => TxnOp::delete(key.as_bytes(), None),
-        Step::Sweep {
-            expected,
-            directory,
-            sweep,
-        } => {
-            let on_shared_lease = sweep.iter().map(|key| {
-                Compare::lease(key.as_bytes(), CompareOp::Equal, LeaseId::shared(key).0)
-            });
-            let nothing_else = gaps(directory, expected).into_iter().map(|(from, to)| {
-                // On a range this holds for each key in it, and no key has been created at revision 0.
-                Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
-            });
-            let deletes = sweep.iter().map(|key| TxnOp::delete(key.as_bytes(), None));
-            TxnOp::txn(
-                Txn::new()
-                    .when(on_shared_lease.chain(nothing_else).collect::<Vec<_>>())
-                    .and_then(deletes.collect::<Vec<_>>()),
-            )
-        }
-    }
-}
-
-/// The ranges of keys in a directory that leave out the expected ones, which are sorted.
-fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut gaps = Vec::with_capacity(expected.len() + 1);
-    // The empty key is not in any range: etcd reads it as "no key given".
-    let mut from = if directory.is_empty() {
-        vec![0]
-    } else {
-        directory.as_bytes().to_vec()
-    };
-    for key in expected {
-        let key = key.as_bytes().to_vec();
-        // The key after `key` in byte order is `key` with a zero byte.
-        let after = [key.as_slice(), &[0]].concat();
-        gaps.push((from, key));
-        from = after;
-    }
-    // A directory ends with a slash, so its last key is below the same bytes with `0`, the character after `/`.
-    let mut end = directory.as_bytes().to_vec();
-    match end.last_mut() {
-        Some(slash) => *slash += 1,
-        // Without a directory the range has no end, which etcd writes as a zero byte.
-        None => end.push(0),
-    }
-    gaps.push((from, end));
-    gaps
-}
-
-/// A key that is no text cannot be one that we want; it is left out.
-fn found_of(kv: &KeyValue) -> Option<Found> {
-    Some(Found {
-        key: kv.key_str().ok()?.into(),
-        value: String::from_utf8_lossy(kv.value()).into(),
-        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
-        revision: kv.mod_revision(),
-    })
-}
-
 /// Whether etcd itself has answered, so that another member would say the same.
 fn is_answer(error: &Error) -> bool {
     match error {
@@ -436,41 +312,4 @@ fn root_cause(status: &dyn std::error::Error) -> Option<String> {
         cause = deeper;
     }
     Some(cause.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(range: (Vec<u8>, Vec<u8>)) -> (String, String) {
-        (
-            String::from_utf8(range.0).unwrap(),
-            String::from_utf8(range.1).unwrap(),
-        )
-    }
-
-    #[test]
-    fn gaps_leave_out_the_expected_keys_alone() {
-        let keys: Vec<Key> = vec!["/b/1/a".into(), "/b/1/port".into()];
-        let gaps: Vec<_> = gaps("/b/1/", &keys).into_iter().map(text).collect();
-        let wanted = [
-            ("/b/1/", "/b/1/a"),
-            ("/b/1/a\0", "/b/1/port"),
-            ("/b/1/port\0", "/b/10"),
-        ];
-        assert_eq!(
-            gaps,
-            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
-        );
-    }
-
-    #[test]
-    fn a_key_without_a_directory_has_all_keys_for_siblings() {
-        let gaps: Vec<_> = gaps("", &["port".into()]).into_iter().map(text).collect();
-        let wanted = [("\0", "port"), ("port\0", "\0")];
-        assert_eq!(
-            gaps,
-            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
-        );
-    }
 }

@@ -5,41 +5,35 @@ use super::etcd::Etcd;
 /// How often to look for free ports.
 const ATTEMPTS: usize = 10;
 
-/// Three members of one etcd. Each can be asked, stopped, killed, paused and started again by itself.
-pub struct Cluster {
-    /// The members.
-    pub members: [Etcd; 3],
+/// Starts three members of one etcd and waits until each of them answers. Each can be asked, stopped, killed, paused
+/// and started again by itself.
+///
+/// # Panics
+///
+/// If they do not answer.
+pub fn cluster() -> [Etcd; 3] {
+    for _ in 0..ATTEMPTS {
+        let mut members = [Etcd::prepare(), Etcd::prepare(), Etcd::prepare()];
+        let names = ["one", "two", "three"];
+        let all: Vec<String> = names
+            .iter()
+            .zip(&members)
+            .map(|(name, member)| format!("{name}={}", member.peer_url()))
+            .collect();
+        for (member, name) in members.iter_mut().zip(names) {
+            member.join(name, &all.join(","));
+        }
+        // None of them answers before a second one runs.
+        members.iter().for_each(Etcd::launch);
+        if members.iter().all(Etcd::answers) {
+            return members;
+        }
+    }
+    panic!("the members of an etcd cluster found no free ports in {ATTEMPTS} attempts");
 }
 
-impl Cluster {
-    /// Starts the members and waits until each of them answers.
-    ///
-    /// # Panics
-    ///
-    /// If they do not.
-    pub fn start() -> Self {
-        for _ in 0..ATTEMPTS {
-            let mut members = [Etcd::prepare(), Etcd::prepare(), Etcd::prepare()];
-            let names = ["one", "two", "three"];
-            let all: Vec<String> = names
-                .iter()
-                .zip(&members)
-                .map(|(name, member)| format!("{name}={}", member.peer_url()))
-                .collect();
-            for (member, name) in members.iter_mut().zip(names) {
-                member.join(name, &all.join(","));
-            }
-            // None of them answers before a second one runs.
-            members.iter().for_each(Etcd::launch);
-            if members.iter().all(Etcd::answers) {
-                return Cluster { members };
-            }
-        }
-        panic!("the members of an etcd cluster found no free ports in {ATTEMPTS} attempts");
-    }
-
-    /// All of them, for `--etcd`, the first member first.
-    pub fn endpoints(&self) -> String {
-        self.members.each_ref().map(Etcd::endpoint).join(",")
-    }
+/// The members, for `--etcd`, in this order.
+pub fn endpoints<'a>(members: impl IntoIterator<Item = &'a Etcd>) -> String {
+    let endpoints: Vec<String> = members.into_iter().map(Etcd::endpoint).collect();
+    endpoints.join(",")
 }

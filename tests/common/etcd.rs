@@ -130,6 +130,13 @@ impl Etcd {
         eventually(SOON, "etcd to start again", || self.spawn());
     }
 
+    /// Loses all it ever had. It must not run.
+    pub fn lose_data(&self) {
+        assert!(self.process().is_none(), "etcd still runs");
+        let data = self.directory.path().join("data");
+        fs::remove_dir_all(data).expect("etcd's data can be removed");
+    }
+
     /// Freezes it: connections stay open and nobody answers.
     pub fn pause(&self) {
         signal(self.pid(), "STOP");

@@ -28,7 +28,7 @@ mod history;
 mod proxy;
 mod registrar;
 
-pub use cluster::Cluster;
+pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
 pub use dockerd::Dockerd;
 pub use etcd::{Etcd, KeyValue};

@@ -1,0 +1,182 @@
+//! Transactions in etcd's own terms.
+
+use std::sync::Arc;
+
+use etcd_client::{
+    Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+
+use crate::entry::Key;
+use crate::store::{Found, Guard, LeaseId, Outcome, Step, Transaction};
+
+/// What etcd is asked.
+pub fn request(transaction: &Transaction) -> Txn {
+    let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
+    let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
+    let guarded = transaction
+        .guards
+        .iter()
+        .map(|guard| TxnOp::get(guard.key().as_bytes(), None));
+    Txn::new()
+        .when(guards)
+        .and_then(steps)
+        .or_else(guarded.collect::<Vec<_>>())
+}
+
+/// What etcd's reply says of it.
+pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
+    if !reply.succeeded() {
+        return Outcome::Refused(found(reply));
+    }
+    let (mut existing, mut swept) = (Vec::new(), Vec::new());
+    for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
+        match (step, response) {
+            (Step::Ensure(..), TxnOpResponse::Txn(nested)) if nested.succeeded() => {
+                existing.extend(found(&nested));
+            }
+            (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) if nested.succeeded() => {
+                swept.extend(sweep.iter().cloned());
+            }
+            _ => {}
+        }
+    }
+    Outcome::Done { existing, swept }
+}
+
+/// What the gets of a transaction found.
+pub fn found(reply: &TxnResponse) -> Vec<Found> {
+    let mut found = Vec::new();
+    for response in reply.op_responses() {
+        if let TxnOpResponse::Get(response) = response {
+            found.extend(response.kvs().iter().filter_map(found_of));
+        }
+    }
+    found
+}
+
+fn compare(guard: &Guard) -> Compare {
+    match guard {
+        Guard::Missing(key) => Compare::create_revision(key.as_bytes(), CompareOp::Equal, 0),
+        Guard::OnLease(key, lease) => Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0),
+        Guard::Unchanged(key, revision) => {
+            Compare::mod_revision(key.as_bytes(), CompareOp::Equal, *revision)
+        }
+    }
+}
+
+fn operation(step: &Step) -> TxnOp {
+    let put = |key: &Key, value: &Arc<str>, lease: LeaseId| {
+        TxnOp::put(
+            key.as_bytes(),
+            value.as_bytes(),
+            Some(PutOptions::new().with_lease(lease.0)),
+        )
+    };
+    match step {
+        Step::Put(key, value, lease) => put(key, value, *lease),
+        Step::Ensure(key, value, lease) => TxnOp::txn(
+            Txn::new()
+                .when([Compare::create_revision(
+                    key.as_bytes(),
+                    CompareOp::Greater,
+                    0,
+                )])
+                .and_then([TxnOp::get(key.as_bytes(), None)])
+                .or_else([put(key, value, *lease)]),
+        ),
+        Step::Delete(key) => TxnOp::delete(key.as_bytes(), None),
+        Step::Sweep {
+            expected,
+            directory,
+            sweep,
+        } => {
+            let on_shared_lease = sweep.iter().map(|key| {
+                Compare::lease(key.as_bytes(), CompareOp::Equal, LeaseId::shared(key).0)
+            });
+            let nothing_else = gaps(directory, expected).into_iter().map(|(from, to)| {
+                // On a range this holds for each key in it, and no key has been created at revision 0.
+                Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
+            });
+            let deletes = sweep.iter().map(|key| TxnOp::delete(key.as_bytes(), None));
+            TxnOp::txn(
+                Txn::new()
+                    .when(on_shared_lease.chain(nothing_else).collect::<Vec<_>>())
+                    .and_then(deletes.collect::<Vec<_>>()),
+            )
+        }
+    }
+}
+
+/// The ranges of keys in a directory that leave out the expected ones, which are sorted.
+fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut gaps = Vec::with_capacity(expected.len() + 1);
+    // The empty key is not in any range: etcd reads it as "no key given".
+    let mut from = if directory.is_empty() {
+        vec![0]
+    } else {
+        directory.as_bytes().to_vec()
+    };
+    for key in expected {
+        let key = key.as_bytes().to_vec();
+        // The key after `key` in byte order is `key` with a zero byte.
+        let after = [key.as_slice(), &[0]].concat();
+        gaps.push((from, key));
+        from = after;
+    }
+    // A directory ends with a slash, so its last key is below the same bytes with `0`, the character after `/`.
+    let mut end = directory.as_bytes().to_vec();
+    match end.last_mut() {
+        Some(slash) => *slash += 1,
+        // Without a directory the range has no end, which etcd writes as a zero byte.
+        None => end.push(0),
+    }
+    gaps.push((from, end));
+    gaps
+}
+
+/// A key that is no text cannot be one that we want; it is left out.
+fn found_of(kv: &KeyValue) -> Option<Found> {
+    Some(Found {
+        key: kv.key_str().ok()?.into(),
+        value: String::from_utf8_lossy(kv.value()).into(),
+        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+        revision: kv.mod_revision(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(range: (Vec<u8>, Vec<u8>)) -> (String, String) {
+        (
+            String::from_utf8(range.0).unwrap(),
+            String::from_utf8(range.1).unwrap(),
+        )
+    }
+
+    #[test]
+    fn gaps_leave_out_the_expected_keys_alone() {
+        let keys: Vec<Key> = vec!["/b/1/a".into(), "/b/1/port".into()];
+        let gaps: Vec<_> = gaps("/b/1/", &keys).into_iter().map(text).collect();
+        let wanted = [
+            ("/b/1/", "/b/1/a"),
+            ("/b/1/a\0", "/b/1/port"),
+            ("/b/1/port\0", "/b/10"),
+        ];
+        assert_eq!(
+            gaps,
+            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_key_without_a_directory_has_all_keys_for_siblings() {
+        let gaps: Vec<_> = gaps("", &["port".into()]).into_iter().map(text).collect();
+        let wanted = [("\0", "port"), ("port\0", "\0")];
+        assert_eq!(
+            gaps,
+            wanted.map(|(from, to)| (from.to_owned(), to.to_owned()))
+        );
+    }
+}
