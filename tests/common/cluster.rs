@@ -1,6 +1,7 @@
 //! An etcd cluster of three members.
 
 use super::etcd::Etcd;
+use super::{SOON, eventually};
 
 /// How often to look for free ports.
 const ATTEMPTS: usize = 10;
@@ -36,4 +37,21 @@ pub fn cluster() -> [Etcd; 3] {
 pub fn endpoints<'a>(members: impl IntoIterator<Item = &'a Etcd>) -> String {
     let endpoints: Vec<String> = members.into_iter().map(Etcd::endpoint).collect();
     endpoints.join(",")
+}
+
+impl Etcd {
+    /// Waits until the cluster of this member has a leader, as after the loss of the one that it had.
+    ///
+    /// # Panics
+    ///
+    /// If it has none before [`SOON`] has passed.
+    #[track_caller]
+    pub fn wait_for_leader(&self) {
+        let mut in_a_row = 0;
+        eventually(SOON, "a leader of the cluster", || {
+            in_a_row = if self.connect() { in_a_row + 1 } else { 0 };
+            // The loss of a leader takes an election timeout to be noticed.
+            in_a_row >= 100
+        });
+    }
 }

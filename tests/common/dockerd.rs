@@ -2,6 +2,7 @@
 
 use super::{SOON, UNPOISONED, eventually, eventually_some};
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -12,12 +13,17 @@ use tempfile::TempDir;
 /// How long a daemon may take to start or to end: it starts a containerd, and stops its containers.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// A daemon with directories of its own, which leaves the network of the host alone: its containers have the host's
-/// network or none. It ends with its containers when it goes out of scope.
+/// A daemon with directories of its own and in a network of its own, which holds no more than the daemon takes for the
+/// network of the host. Outside of it, the daemon would take the bridge and the packet filter of the other daemon for
+/// its own. It ends with its containers when it goes out of scope.
 pub struct Dockerd {
     directory: TempDir,
     live_restore: bool,
     process: Mutex<Option<Child>>,
+    /// A process that keeps the network while no daemon runs. It ends with the test, for it reads from it.
+    network: Child,
+    /// Where the network is, for `nsenter`.
+    namespace: String,
 }
 
 impl Dockerd {
@@ -31,10 +37,23 @@ impl Dockerd {
             .prefix("docker-register-dockerd-")
             .tempdir()
             .expect("a temporary directory can be made");
+        let mut network = as_root("unshare")
+            .args(["--net", "sh", "-c", "echo $$; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`unshare` can be run");
+        let mut pid = String::new();
+        let output = network.stdout.as_mut().expect("stdout is a pipe");
+        BufReader::new(output)
+            .read_line(&mut pid)
+            .expect("a pipe can be read");
         let daemon = Dockerd {
             directory,
             live_restore,
             process: Mutex::new(None),
+            namespace: format!("--net=/proc/{}/ns/net", pid.trim()),
+            network,
         };
         daemon.start_again();
         daemon.import(image);
@@ -56,11 +75,11 @@ impl Dockerd {
         super::docker(&[&["--host", &self.host()], args].concat())
     }
 
-    /// Starts a container in the network of the host, which ends at once when it is told to, and returns its id.
+    /// Starts a container in the daemon's network, which ends at once when it is told to, and returns its id.
     #[track_caller]
     pub fn run(&self, image: &str, args: &[&str]) -> String {
         let run = ["run", "--detach", "--pull", "never", "--network", "host"];
-        // It must not serve: its ports would be the host's.
+        // It need not serve, and two of them cannot, on the same ports.
         let command = [
             "sh",
             "-c",
@@ -103,8 +122,9 @@ impl Dockerd {
 
     fn launch(&self) {
         let log = File::create(self.path("log")).expect("a log can be made");
-        let mut command = as_root("dockerd");
+        let mut command = as_root("nsenter");
         command
+            .args([&self.namespace, "dockerd"])
             .args(["--bridge", "none", "--iptables=false"])
             .arg("--data-root")
             .arg(self.path("data"))
@@ -209,6 +229,9 @@ impl Drop for Dockerd {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // Without anything to read, what kept the network ends.
+        drop(self.network.stdin.take());
+        let _ = self.network.wait();
         // With live restore, and after a crash, its containerd lives on.
         for pid in processes_of(self.directory.path()) {
             kill(&pid, "KILL");

@@ -291,7 +291,7 @@ impl Etcd {
     }
 
     /// Makes the client, which proves itself by an answer from the etcd that runs now.
-    fn connect(&self) -> bool {
+    pub(super) fn connect(&self) -> bool {
         let attempt = async {
             let mut client = Client::connect([self.endpoint()], None).await?;
             client.get("/", None).await.map(|_| client)

@@ -1,0 +1,425 @@
+//! Chaos: two registrars, containers that come and go, and everything between them failing at random, from a seed that
+//! reproduces the schedule. At every quiet point etcd holds exactly what the running containers ask for, and no
+//! revision ever had a member without its `port` key.
+//!
+//! `CHAOS_SECONDS` says for how long (30), `CHAOS_SEED` which schedule (another one each time). The schedule is printed.
+
+mod common;
+
+use common::{
+    Container, Mode, Proxy, Registrar, Rng, SOON, Script, TestBed, eventually, let_time_pass,
+    web_keys,
+};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+const TTL: u32 = 3;
+const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+const SERVICES: [&str; 2] = ["red", "blue"];
+const CONTAINERS: usize = 8;
+
+/// How long all may take to be right when nothing fails any more: a lease of before has to end, and to be replaced.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The longest time, in milliseconds, for which etcd freezes at once. Leases run out meanwhile, and when it thaws it
+/// ends those that did in no order. Those of `port` keys have two seconds more, and etcd looks twice a second.
+const LONGEST_FREEZE: usize = 1200;
+
+#[test]
+fn whatever_fails_all_is_right_when_it_is_over() {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let seconds = variable("CHAOS_SECONDS").map_or(30, |text| text.parse().expect("a number"));
+    let seed = variable("CHAOS_SEED").map_or_else(
+        || {
+            let now = UNIX_EPOCH.elapsed().expect("the clock is past 1970");
+            u64::from(now.subsec_nanos()) ^ now.as_secs()
+        },
+        |text| text.parse().expect("a number"),
+    );
+    println!("CHAOS_SEED={seed} CHAOS_SECONDS={seconds}");
+    let mut world = World::new(seed);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(seconds) {
+        for _ in 0..4 + world.rng.below(9) {
+            let act = world.choose();
+            println!("{:8.3} {act:?}", start.elapsed().as_secs_f64());
+            world.perform(act);
+            let pause = world.rng.below(400);
+            let_time_pass(Duration::from_millis(pause as u64));
+        }
+        println!("{:8.3} quiet", start.elapsed().as_secs_f64());
+        world.be_quiet();
+    }
+}
+
+/// What may happen. A host is 0 or 1; a container is its place in the list.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    New(usize, &'static str),
+    Stop(usize),
+    Kill(usize),
+    Start(usize),
+    Restart(usize),
+    Pause(usize),
+    Unpause(usize),
+    Rename(usize),
+    /// Two containers of one host exchange their names.
+    Exchange(usize, usize),
+    Remove(usize),
+    EtcdKilled,
+    EtcdStarted,
+    EtcdFreezes(usize),
+    /// The connection of a host with etcd.
+    Etcd(usize, Mode),
+    /// The connection of a registrar with Docker.
+    Docker(usize, Mode),
+    RegistrarKilled(usize),
+    RegistrarEnds(usize),
+    RegistrarStarts(usize, &'static str),
+    RegistrarSleeps(usize),
+    RegistrarWakes(usize),
+    /// Somebody deletes a member's key.
+    Meddling(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused,
+    Ended,
+}
+
+struct Slot {
+    container: Container,
+    host: usize,
+    service: &'static str,
+    state: State,
+    /// Its keys while it runs.
+    keys: BTreeMap<String, String>,
+}
+
+struct Host {
+    etcd: Proxy,
+    docker: Proxy,
+    registrar: Option<Registrar>,
+    asleep: bool,
+}
+
+struct World {
+    rng: Rng,
+    // Dropped in this order: the registrars first, so that they do not tell of what is taken from under them.
+    hosts: [Host; 2],
+    past: Vec<Registrar>,
+    slots: Vec<Slot>,
+    bed: TestBed,
+    script: Script,
+    etcd_is_up: bool,
+    names: usize,
+    quiet_points: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let bed = TestBed::new();
+        let host = |_| Host {
+            etcd: Proxy::tcp(&bed.etcd.endpoint()),
+            docker: Proxy::the_docker(),
+            registrar: None,
+            asleep: false,
+        };
+        let hosts = [0, 1].map(host);
+        let script = Script::new(
+            "local register = require 'register'\n\
+             function register.member(container) return container.name end\n\
+             return register\n",
+        );
+        let mut world = World {
+            rng: Rng::new(seed),
+            hosts,
+            past: Vec::new(),
+            slots: Vec::new(),
+            bed,
+            script,
+            etcd_is_up: true,
+            names: 0,
+            quiet_points: 0,
+        };
+        world.be_quiet();
+        world
+    }
+
+    /// The next act, of those that are possible.
+    fn choose(&mut self) -> Act {
+        loop {
+            let host = self.rng.below(2);
+            let weight = self.rng.below(44);
+            let act = match weight {
+                0..4 if self.slots.len() < CONTAINERS => Act::New(host, SERVICES[self.rng.below(2)]),
+                4..6 => self.container(State::Running, Act::Stop),
+                6..8 => self.container(State::Running, Act::Kill),
+                8..10 => self.container(State::Ended, Act::Start),
+                10 => self.container(State::Running, Act::Restart),
+                11..13 => self.container(State::Running, Act::Pause),
+                13..15 => self.container(State::Paused, Act::Unpause),
+                15 | 16 => self.container(State::Running, Act::Rename),
+                17 => self.exchange(),
+                18 => self.container(State::Ended, Act::Remove),
+                19 => self.container(State::Running, Act::Remove),
+                20..24 => Act::Etcd(host, self.mode()),
+                24..28 => Act::Docker(host, self.mode()),
+                28 if self.etcd_is_up => Act::EtcdKilled,
+                29..31 if !self.etcd_is_up => Act::EtcdStarted,
+                31 if self.etcd_is_up => Act::EtcdFreezes(self.rng.below(LONGEST_FREEZE)),
+                32..34 if self.runs(host) => Act::RegistrarKilled(host),
+                34 if self.runs(host) && !self.hosts[host].asleep => Act::RegistrarEnds(host),
+                35..39 if !self.runs(host) => Act::RegistrarStarts(host, self.on_exit()),
+                39 | 40 if self.runs(host) && !self.hosts[host].asleep => {
+                    Act::RegistrarSleeps(host)
+                }
+                41 | 42 if self.hosts[host].asleep => Act::RegistrarWakes(host),
+                43 if self.etcd_is_up => {
+                    let index = 1 + self.rng.below(2);
+                    self.container(State::Running, |slot| Act::Meddling(slot, index))
+                }
+                _ => continue,
+            };
+            // A place that does not exist stands for a container in that state, of which there is none.
+            match act {
+                Act::Stop(slot)
+                | Act::Kill(slot)
+                | Act::Start(slot)
+                | Act::Restart(slot)
+                | Act::Pause(slot)
+                | Act::Unpause(slot)
+                | Act::Rename(slot)
+                | Act::Exchange(slot, _)
+                | Act::Remove(slot)
+                | Act::Meddling(slot, _)
+                    if slot >= self.slots.len() => {}
+                act => return act,
+            }
+        }
+    }
+
+    fn container(&mut self, state: State, act: impl Fn(usize) -> Act) -> Act {
+        let slots = (0..self.slots.len()).filter(|slot| self.slots[*slot].state == state);
+        let slots: Vec<usize> = slots.collect();
+        if slots.is_empty() {
+            return act(usize::MAX);
+        }
+        act(*self.rng.pick(&slots))
+    }
+
+    fn exchange(&mut self) -> Act {
+        let (one, other) = (self.rng.below(CONTAINERS), self.rng.below(CONTAINERS));
+        let host = |slot: usize| self.slots.get(slot).map(|slot| slot.host);
+        if one == other || host(one) != host(other) {
+            return Act::Exchange(usize::MAX, usize::MAX);
+        }
+        Act::Exchange(one, other)
+    }
+
+    fn mode(&mut self) -> Mode {
+        let delay = Mode::Delay(Duration::from_millis(20 + self.rng.below(100) as u64));
+        let pass = Mode::Pass;
+        *self
+            .rng
+            .pick(&[Mode::Cut, Mode::Stall, Mode::HoldAnswers, delay, pass, pass])
+    }
+
+    fn on_exit(&mut self) -> &'static str {
+        ["leave", "remove"][self.rng.below(2)]
+    }
+
+    fn runs(&self, host: usize) -> bool {
+        self.hosts[host].registrar.is_some()
+    }
+
+    fn perform(&mut self, act: Act) {
+        match act {
+            Act::New(host, service) => {
+                let container = self.bed.container_on(["a", "b"][host]);
+                let container = container.env("SERVICE_NAME", service).start();
+                self.slots.push(Slot {
+                    container,
+                    host,
+                    service,
+                    state: State::Running,
+                    keys: BTreeMap::new(),
+                });
+                self.learn(self.slots.len() - 1);
+            }
+            Act::Stop(slot) => {
+                self.slots[slot].container.stop();
+                self.slots[slot].state = State::Ended;
+            }
+            Act::Kill(slot) => {
+                self.slots[slot].container.kill("KILL");
+                self.slots[slot].state = State::Ended;
+                self.wait_for_end(slot);
+            }
+            Act::Start(slot) => {
+                self.slots[slot].container.start();
+                self.slots[slot].state = State::Running;
+                self.learn(slot);
+            }
+            Act::Restart(slot) => {
+                self.slots[slot].container.restart();
+                self.learn(slot);
+            }
+            Act::Pause(slot) => {
+                self.slots[slot].container.pause();
+                self.slots[slot].state = State::Paused;
+            }
+            Act::Unpause(slot) => {
+                self.slots[slot].container.unpause();
+                self.slots[slot].state = State::Running;
+                self.learn(slot);
+            }
+            Act::Rename(slot) => {
+                let name = self.new_name();
+                self.slots[slot].container.rename(&name);
+                self.learn(slot);
+            }
+            Act::Exchange(one, other) => {
+                let between = self.new_name();
+                let [first, second] = [one, other].map(|slot| self.slots[slot].container.name());
+                self.slots[one].container.rename(&between);
+                self.slots[other].container.rename(&first);
+                self.slots[one].container.rename(&second);
+                self.learn(one);
+                self.learn(other);
+            }
+            Act::Remove(slot) => drop(self.slots.remove(slot)),
+            Act::EtcdKilled => {
+                self.bed.etcd.kill9();
+                self.etcd_is_up = false;
+            }
+            Act::EtcdStarted => {
+                self.bed.etcd.start_again();
+                self.etcd_is_up = true;
+            }
+            Act::EtcdFreezes(milliseconds) => {
+                self.bed.etcd.pause();
+                let_time_pass(Duration::from_millis(milliseconds as u64));
+                self.bed.etcd.resume();
+            }
+            Act::Etcd(host, mode) => self.hosts[host].etcd.set(mode),
+            Act::Docker(host, mode) => self.hosts[host].docker.set(mode),
+            Act::RegistrarKilled(host) => {
+                let registrar = self.hosts[host].registrar.take().expect("it runs");
+                registrar.kill9();
+                self.hosts[host].asleep = false;
+                self.past.push(registrar);
+            }
+            Act::RegistrarEnds(host) => {
+                let registrar = self.hosts[host].registrar.take().expect("it runs");
+                assert_eq!(registrar.terminate().code(), Some(0));
+                self.past.push(registrar);
+            }
+            Act::RegistrarStarts(host, on_exit) => self.start_registrar(host, on_exit),
+            Act::RegistrarSleeps(host) => self.send(host, "STOP"),
+            Act::RegistrarWakes(host) => self.send(host, "CONT"),
+            Act::Meddling(slot, index) => {
+                let Slot {
+                    container, service, ..
+                } = &self.slots[slot];
+                let key = format!("{service}/{index}/{}", container.name());
+                self.bed.etcd.delete(&self.bed.key(&key));
+            }
+        }
+    }
+
+    /// Takes note of what keys a container has while it runs.
+    fn learn(&mut self, slot: usize) {
+        let slot = &mut self.slots[slot];
+        let keys = match slot.state {
+            State::Running => web_keys(slot.service, &slot.container, ADDRESSES[slot.host]),
+            State::Paused | State::Ended => return,
+        };
+        let (id, name) = (slot.container.short_id(), slot.container.name());
+        let by_name = keys
+            .into_iter()
+            .map(|(key, value)| (key.replace(id, &name), value));
+        slot.keys = by_name.collect();
+    }
+
+    fn wait_for_end(&self, slot: usize) {
+        let container = &self.slots[slot].container;
+        eventually(SOON, "a container to end", || {
+            container.inspect()["State"]["Running"] == false
+        });
+    }
+
+    fn new_name(&mut self) -> String {
+        self.names += 1;
+        format!("{}-n{}", self.bed.name, self.names)
+    }
+
+    fn send(&mut self, host: usize, signal: &str) {
+        let host = &mut self.hosts[host];
+        host.registrar.as_ref().expect("it runs").signal(signal);
+        host.asleep = signal == "STOP";
+    }
+
+    fn start_registrar(&mut self, host: usize, on_exit: &str) {
+        let registrar = self
+            .bed
+            .registrar_on(["a", "b"][host], ADDRESSES[host])
+            .flag("--ttl", TTL.to_string())
+            .flag("--resync", "5")
+            .flag("--on-exit", on_exit)
+            .flag("--script", self.script.path())
+            .flag("--etcd", self.hosts[host].etcd.address())
+            .env("DOCKER_HOST", self.hosts[host].docker.address());
+        self.hosts[host].registrar = Some(registrar.start());
+    }
+
+    /// Ends all faults, and checks that all is right then.
+    fn be_quiet(&mut self) {
+        if !self.etcd_is_up {
+            self.perform(Act::EtcdStarted);
+        }
+        for host in 0..2 {
+            self.hosts[host].etcd.set(Mode::Pass);
+            self.hosts[host].docker.set(Mode::Pass);
+            if self.hosts[host].asleep {
+                self.send(host, "CONT");
+            }
+            if !self.runs(host) {
+                let on_exit = self.on_exit();
+                self.start_registrar(host, on_exit);
+            }
+        }
+        let running = self
+            .slots
+            .iter()
+            .filter(|slot| slot.state == State::Running);
+        let wanted: BTreeMap<String, String> = running.flat_map(|slot| slot.keys.clone()).collect();
+        self.bed.wait_for_keys(&wanted, DEADLINE);
+
+        self.quiet_points += 1;
+        if self.quiet_points % 3 == 0 {
+            // Neither does anything change any more, once all leases of before are over.
+            self.bed.etcd.let_pass(1);
+            self.bed.wait_for_keys(&wanted, DEADLINE);
+            let revision = self.bed.etcd.revision();
+            self.bed.etcd.let_pass(TTL);
+            let changes = self.bed.etcd.history(&self.bed.prefix);
+            let changes: Vec<_> = changes.iter().filter(|e| e.revision > revision).collect();
+            assert!(
+                changes.is_empty(),
+                "there is nothing to write: {changes:#?}"
+            );
+        }
+        assert_eq!(self.bed.keys(), wanted);
+        self.bed.assert_each_member_always_had_its_port();
+        for host in &self.hosts {
+            let registrar = host.registrar.as_ref().expect("it was started");
+            assert!(registrar.exited().is_none(), "it ended by itself");
+        }
+        for registrar in self.hosts.iter().filter_map(|host| host.registrar.as_ref()) {
+            assert!(!registrar.log().contains("panicked"), "{}", registrar.log());
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! What becomes of the keys when Docker, or the connection to it, fails: they stay until it can be asked again, and then
+//! they are what the containers ask for.
+
+mod common;
+
+use common::{
+    ContainerBuilder, Dockerd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder, Reply,
+    SOON, Script, TestBed, WEB, count, docker, eventually, inspection, joined, let_time_pass, map,
+    web_keys,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How soon all is right after Docker is there again.
+const REPAIR: Duration = Duration::from_secs(2);
+
+/// What it takes a test to see what has happened, on a machine that does much else.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// How often one trouble may be spoken of while it lasts for seconds: its kind may change once or twice. Retries are
+/// many more.
+const FEW: usize = 3;
+
+fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
+    bed.container().env("SERVICE_NAME", name).publish_all()
+}
+
+fn in_step(registrar: &RegistrarBuilder) -> Registrar {
+    let registrar = registrar.start();
+    registrar.wait_for_log("in step", SOON);
+    registrar
+}
+
+fn nothing() -> BTreeMap<String, String> {
+    BTreeMap::new()
+}
+
+fn warnings(registrar: &Registrar) -> usize {
+    count(&registrar.log(), "WARN ")
+}
+
+/// Checks that the log speaks of the troubles that were, of each when it began and when it was over.
+#[track_caller]
+fn assert_told(registrar: &Registrar, troubles: usize) {
+    eventually(SOON, "the end of the trouble in the log", || {
+        count(&registrar.log(), "Docker is back after") >= troubles
+    });
+    let (log, warnings) = (registrar.log(), warnings(registrar));
+    assert_eq!(count(&log, "Docker is back after"), troubles, "{log}");
+    assert!(
+        (troubles..=FEW * troubles).contains(&warnings),
+        "{warnings} warnings of {troubles} troubles"
+    );
+}
+
+#[track_caller]
+fn assert_nothing_was_ever_deleted(bed: &TestBed) {
+    let history = bed.etcd.history(&bed.prefix);
+    let deleted = history.iter().find(|event| event.kind == Kind::Delete);
+    assert_eq!(deleted, None, "it should have stood all the time");
+}
+
+// --- The connection --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_half_open_connection_is_noticed_within_a_third_of_the_ttl() {
+    const TTL: u32 = 6;
+    const THIRD: Duration = Duration::from_secs(TTL as u64 / 3);
+    let bed = TestBed::new();
+    let web = service(&bed, "web").start();
+    let proxy = Proxy::the_docker();
+    let registrar = bed.registrar().env("DOCKER_HOST", proxy.address());
+    let registrar = in_step(&registrar.flag("--ttl", TTL.to_string()));
+    let revision = bed.etcd.revision();
+
+    for trouble in 1..=3 {
+        // Not always at the same moment of the program's own rhythm.
+        let_time_pass(Duration::from_millis(700));
+        let before = warnings(&registrar);
+        proxy.set(Mode::Stall);
+        let start = Instant::now();
+        eventually(SOON, "the stall in the log", || {
+            warnings(&registrar) > before
+        });
+        let took = start.elapsed();
+        assert!(took <= THIRD + SLACK, "noticed after {took:?} only");
+        proxy.set(Mode::Pass);
+        assert_told(&registrar, trouble);
+    }
+    assert_eq!(bed.keys(), web_keys("web", &web, HOST_IP));
+    assert_eq!(bed.etcd.revision(), revision, "nothing was written");
+}
+
+/// Lets containers come and go while Docker cannot be asked, for longer than the TTL.
+fn changes_are_made_up_for(away: Mode) {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let [lives, dies, pauses, moves] =
+        ["web", "web", "web", "alone"].map(|name| service(&bed, name).start());
+    let proxy = Proxy::the_docker();
+    let registrar = bed.registrar().env("DOCKER_HOST", proxy.address());
+    let registrar = in_step(&registrar.flag("--ttl", TTL.to_string()));
+    let before = bed.keys();
+    assert_eq!(before.len(), 12);
+
+    proxy.set(away);
+    dies.stop();
+    pauses.pause();
+    moves.restart();
+    let comes = service(&bed, "new").start();
+    service(&bed, "brief").start().rm();
+    bed.etcd.let_pass(3 * TTL);
+    assert_eq!(bed.keys(), before, "the keys stay as they were");
+    proxy.set(Mode::Pass);
+    let wanted = joined([
+        &web_keys("web", &lives, HOST_IP),
+        &web_keys("alone", &moves, HOST_IP),
+        &web_keys("new", &comes, HOST_IP),
+    ]);
+    bed.wait_for_keys(&wanted, REPAIR);
+    assert_told(&registrar, 1);
+
+    // It follows events again.
+    pauses.unpause();
+    let wanted = joined([&wanted, &web_keys("web", &pauses, HOST_IP)]);
+    bed.wait_for_keys(&wanted, SOON);
+    bed.assert_each_member_always_had_its_port();
+    bed.assert_each_port_always_had_a_member();
+}
+
+#[test]
+fn what_happened_while_docker_was_cut_off_is_made_up_for() {
+    changes_are_made_up_for(Mode::Cut);
+}
+
+#[test]
+fn what_happened_while_docker_did_not_answer_is_made_up_for() {
+    changes_are_made_up_for(Mode::Stall);
+}
+
+#[test]
+fn an_event_stream_that_ends_again_and_again_loses_nothing() {
+    let bed = TestBed::new();
+    let proxy = Proxy::the_docker();
+    let registrar = bed.registrar().env("DOCKER_HOST", proxy.address());
+    let registrar = in_step(&registrar);
+    let stays = service(&bed, "web").start();
+    for _ in 0..5 {
+        proxy.set(Mode::Cut);
+        proxy.set(Mode::Pass);
+        let web = service(&bed, "web").start();
+        proxy.set(Mode::Cut);
+        proxy.set(Mode::Pass);
+        let keys = joined([
+            &web_keys("web", &stays, HOST_IP),
+            &web_keys("web", &web, HOST_IP),
+        ]);
+        bed.wait_for_keys(&keys, REPAIR);
+        web.kill("KILL");
+    }
+    bed.wait_for_keys(&web_keys("web", &stays, HOST_IP), SOON);
+    assert!(registrar.exited().is_none());
+    bed.assert_each_member_always_had_its_port();
+    bed.assert_each_port_always_had_a_member();
+}
+
+#[test]
+fn a_slow_docker_is_no_trouble() {
+    let bed = TestBed::new();
+    let proxy = Proxy::the_docker();
+    let registrar = bed.registrar().env("DOCKER_HOST", proxy.address());
+    let registrar = in_step(&registrar.flag("--ttl", "12"));
+    proxy.set(Mode::Delay(Duration::from_millis(150)));
+    let (stays, goes) = (service(&bed, "web").start(), service(&bed, "web").start());
+    goes.stop();
+    bed.wait_for_keys(&web_keys("web", &stays, HOST_IP), SOON);
+    bed.etcd.let_pass(12);
+    assert_eq!(bed.keys(), web_keys("web", &stays, HOST_IP));
+    assert_eq!(warnings(&registrar), 0);
+}
+
+/// A Docker that never tells of an event, as one that dropped them all.
+#[test]
+fn lost_events_are_made_up_for_by_listing_again() {
+    let bed = TestBed::new();
+    let running: Arc<Mutex<Vec<Value>>> = Arc::new(Mutex::new(vec![inspection(1, "web", 8000)]));
+    let shown = Arc::clone(&running);
+    let fake = common::FakeDocker::start(move |_, path| {
+        let containers = shown.lock().unwrap();
+        if path == "/containers/json" {
+            let list = containers.iter().map(|c| json!({ "Id": c["Id"] }));
+            return Some(Reply::Json(200, list.collect()));
+        }
+        let is_asked =
+            |c: &&Value| path == format!("/containers/{}/json", c["Id"].as_str().unwrap());
+        let one = containers.iter().find(is_asked)?;
+        Some(Reply::Json(200, one.clone()))
+    });
+    let registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "1"));
+    let keys = |number: u16, port: u16| {
+        map([
+            (format!("web/1/{number:0>12}"), format!("{HOST_IP}:{port}")),
+            (
+                format!("web/2/{number:0>12}"),
+                format!("{HOST_IP}:{}", port + 1),
+            ),
+            ("web/1/port".to_owned(), "8005".to_owned()),
+            ("web/2/port".to_owned(), "8006".to_owned()),
+        ])
+    };
+    assert_eq!(bed.keys(), keys(1, 8000));
+    *running.lock().unwrap() = vec![inspection(1, "web", 8002), inspection(2, "web", 8004)];
+    bed.wait_for_keys(&joined([&keys(1, 8002), &keys(2, 8004)]), SOON);
+    *running.lock().unwrap() = vec![inspection(2, "web", 8004)];
+    bed.wait_for_keys(&keys(2, 8004), SOON);
+    running.lock().unwrap().clear();
+    bed.wait_for_keys(&nothing(), SOON);
+    assert_eq!(warnings(&registrar), 0);
+}
+
+// --- The daemon ------------------------------------------------------------------------------------------------------
+
+/// A registrar of a daemon of the test's own.
+fn of_daemon(bed: &TestBed, daemon: &Dockerd) -> RegistrarBuilder {
+    let registrar = Registrar::command()
+        .flag("--etcd", bed.etcd.endpoint())
+        .flag("--prefix", &bed.prefix)
+        .flag("--host-ip", HOST_IP);
+    registrar
+        .flag("--ttl", "3")
+        .env("DOCKER_HOST", daemon.host())
+}
+
+/// The keys of a container in the network of the host.
+fn host_keys(service: &str, id: &str) -> BTreeMap<String, String> {
+    let member = &id[..12];
+    let of_port = |(index, port)| {
+        [
+            (
+                format!("{service}/{index}/{member}"),
+                format!("{HOST_IP}:{port}"),
+            ),
+            (format!("{service}/{index}/port"), format!("{port}")),
+        ]
+    };
+    map([(1, 8005), (2, 8006)].into_iter().flat_map(of_port))
+}
+
+fn a_restart_with_live_restore(end: impl Fn(&Dockerd)) {
+    let bed = TestBed::new();
+    let daemon = Dockerd::start(WEB, true);
+    let web = daemon.run(WEB, &["--env", "SERVICE_NAME=web"]);
+    let registrar = in_step(&of_daemon(&bed, &daemon));
+    assert_eq!(bed.keys(), host_keys("web", &web));
+    end(&daemon);
+    bed.etcd.let_pass(6);
+    assert_eq!(bed.keys(), host_keys("web", &web));
+    daemon.start_again();
+    assert_told(&registrar, 1);
+    assert_eq!(bed.keys(), host_keys("web", &web));
+    assert_nothing_was_ever_deleted(&bed);
+
+    let new = daemon.run(WEB, &["--env", "SERVICE_NAME=new"]);
+    let wanted = joined([&host_keys("web", &web), &host_keys("new", &new)]);
+    bed.wait_for_keys(&wanted, SOON);
+    daemon.docker(&["kill", &web]);
+    bed.wait_for_keys(&host_keys("new", &new), SOON);
+    bed.assert_each_member_always_had_its_port();
+}
+
+#[test]
+fn a_daemon_that_restarts_with_live_restore_changes_nothing() {
+    a_restart_with_live_restore(Dockerd::stop);
+}
+
+#[test]
+fn a_daemon_that_crashes_with_live_restore_changes_nothing() {
+    a_restart_with_live_restore(Dockerd::kill9);
+}
+
+fn a_restart_without_live_restore(end: impl Fn(&Dockerd)) {
+    let bed = TestBed::new();
+    let daemon = Dockerd::start(WEB, false);
+    let web = daemon.run(WEB, &["--env", "SERVICE_NAME=web"]);
+    let always = ["--env", "SERVICE_NAME=always", "--restart", "always"];
+    let always = daemon.run(WEB, &always);
+    let registrar = in_step(&of_daemon(&bed, &daemon));
+    let wanted = joined([&host_keys("web", &web), &host_keys("always", &always)]);
+    assert_eq!(bed.keys(), wanted);
+    end(&daemon);
+    bed.etcd.let_pass(6);
+    daemon.start_again();
+    // Its containers ended with it, and one is to be started again.
+    bed.wait_for_keys(&host_keys("always", &always), SOON);
+    assert_told(&registrar, 1);
+    let new = daemon.run(WEB, &["--env", "SERVICE_NAME=new"]);
+    let wanted = joined([&host_keys("always", &always), &host_keys("new", &new)]);
+    bed.wait_for_keys(&wanted, SOON);
+    bed.assert_each_member_always_had_its_port();
+    bed.assert_each_port_always_had_a_member();
+}
+
+#[test]
+fn a_daemon_that_restarts_takes_its_containers_with_it() {
+    a_restart_without_live_restore(Dockerd::stop);
+}
+
+#[test]
+fn a_daemon_that_crashes_takes_its_containers_with_it() {
+    a_restart_without_live_restore(Dockerd::kill9);
+}
+
+#[test]
+fn a_registrar_that_starts_while_the_daemon_is_away_keeps_the_keys_of_before() {
+    let bed = TestBed::new();
+    let daemon = Dockerd::start(WEB, true);
+    let web = daemon.run(WEB, &["--env", "SERVICE_NAME=web"]);
+    // The TTL is longer than the daemon is away, for nobody can keep the keys alive meanwhile: the id by which a
+    // registrar finds them is the daemon's.
+    let registrar = of_daemon(&bed, &daemon).flag("--ttl", "60");
+    in_step(&registrar).kill9();
+    daemon.stop();
+    let registrar = registrar.start();
+    registrar.wait_for_log("WARN ", SOON);
+    daemon.start_again();
+    registrar.wait_for_log("in step", SOON);
+    assert_eq!(bed.keys(), host_keys("web", &web));
+    assert_nothing_was_ever_deleted(&bed);
+}
+
+// --- Containers in a hurry -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_container_that_dies_at_once_a_hundred_times_leaves_nothing() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let registrar = in_step(&bed.registrar().flag("--ttl", TTL.to_string()));
+    let stays = service(&bed, "web").start();
+    let brief = || service(&bed, "web").command(&["true"]).create();
+    let brief = [brief(), brief(), brief(), brief()];
+    thread::scope(|scope| {
+        for container in &brief {
+            scope.spawn(|| (0..25).for_each(|_| container.start()));
+        }
+    });
+    let wanted = web_keys("web", &stays, HOST_IP);
+    let last = service(&bed, "last").start();
+    let with_last = joined([&wanted, &web_keys("last", &last, HOST_IP)]);
+    bed.wait_for_keys(&with_last, SOON);
+    last.rm();
+    bed.wait_for_keys(&wanted, SOON);
+    bed.etcd.let_pass(2 * TTL);
+    assert_eq!(bed.keys(), wanted);
+    // One for the owned keys, and one for each `port` key.
+    assert_eq!(bed.etcd.leases().len(), 3, "{:?}", bed.etcd.leases());
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+    bed.assert_each_member_always_had_its_port();
+    bed.assert_each_port_always_had_a_member();
+}
+
+#[test]
+fn a_container_that_is_made_anew_under_its_name_has_the_keys_of_its_name() {
+    let bed = TestBed::new();
+    let script = Script::new(
+        "local register = require 'register'\n\
+         function register.member(container) return container.name end\n\
+         return register\n",
+    );
+    let registrar = bed.registrar().flag("--script", script.path());
+    let registrar = in_step(&registrar.flag("--log-level", "debug"));
+    let name = format!("{}-by-name", bed.name);
+    let keys = |container: &common::Container| {
+        let by_id = web_keys("web", container, HOST_IP);
+        let rename = |key: String| key.replace(container.short_id(), &container.name());
+        map(by_id.into_iter().map(|(key, value)| (rename(key), value)))
+    };
+    let mut before = service(&bed, "web").name(&name).start();
+    for _ in 0..5 {
+        bed.wait_for_keys(&keys(&before), SOON);
+        before.rm();
+        before = service(&bed, "web").name(&name).start();
+    }
+    bed.wait_for_keys(&keys(&before), SOON);
+
+    // The old one may also live on under another name.
+    before.rename(&format!("{name}-old"));
+    let new = service(&bed, "web").name(&name).start();
+    bed.wait_for_keys(&joined([&keys(&before), &keys(&new)]), SOON);
+    // Names may even be exchanged.
+    before.rename(&format!("{name}-between"));
+    new.rename(&format!("{name}-old"));
+    before.rename(&name);
+    bed.wait_for_keys(&joined([&keys(&before), &keys(&new)]), SOON);
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+    bed.assert_each_member_always_had_its_port();
+}
+
+/// `docker stop` sends TERM, waits for ten seconds, and kills.
+#[test]
+fn a_stop_that_ends_with_a_kill_after_ten_seconds_takes_the_keys_when_it_begins() {
+    let bed = TestBed::new();
+    let _registrar = in_step(&bed.registrar());
+    let deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"];
+    let web = service(&bed, "web").command(&deaf).start();
+    bed.wait_for_keys(&web_keys("web", &web, HOST_IP), SOON);
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| docker(&["stop", web.id()]));
+        bed.wait_for_keys(&nothing(), SOON);
+        assert!(!stop.is_finished(), "the keys went with the container only");
+    });
+    // When what comes later has its keys, what came before has had its effect.
+    let later = service(&bed, "later").start();
+    bed.wait_for_keys(&web_keys("later", &later, HOST_IP), SOON);
+    let puts = bed.etcd.history(&bed.key("web/"));
+    let puts = puts.iter().filter(|event| event.kind == Kind::Put).count();
+    assert_eq!(puts, 4, "the keys did not come back in between");
+}
