@@ -35,13 +35,13 @@ local function is_loopback(ip)
   return ip:find("^127%.") ~= nil or ip == "::1"
 end
 
--- The binding that is registered: the best, and on a host that is known by IPv6 the best of that family.
+-- The binding that is registered: the best that others can reach under this host's address; nil if there is none.
 local function binding(port)
-  local ipv6 = options.host_ip:find(":", 1, true) ~= nil
+  local every_address = options.host_ip:find(":", 1, true) and "::" or "0.0.0.0"
   for _, candidate in ipairs(port.bindings) do
-    if candidate.ip == (ipv6 and "::" or "0.0.0.0") then return candidate end
+    local unspecified = candidate.ip == "0.0.0.0" or candidate.ip == "::"
+    if candidate.ip == every_address or not unspecified and not is_loopback(candidate.ip) then return candidate end
   end
-  return port.bindings[1]
 end
 
 -- Whether a container is registered, and if not, why.
@@ -62,7 +62,7 @@ function register.accept_port(container, port)
     return false, port.protocol .. " is not asked for (--set protocols=tcp,udp)"
   end
   if not port.host_port then return false, "it is not published" end
-  if is_loopback(port.host_ip) then return false, "it is published on " .. port.host_ip .. " alone" end
+  if not binding(port) then return false, "it is published on " .. port.host_ip .. " alone" end
   if switched_on(setting(container, port, "IGNORE")) then
     return false, "SERVICE_" .. port.port .. "_IGNORE is set"
   end
@@ -71,9 +71,10 @@ end
 
 -- The service that a port belongs to.
 function register.service(container, port)
-  return setting(container, port, "NAME")
-    or container.image.name
-    or error("its image was given by id, which has no name: set SERVICE_NAME")
+  local name = setting(container, port, "NAME") or container.image.name
+  if not name then error("its image was given by id, which has no name: set SERVICE_NAME") end
+  if name == "" then error("SERVICE_NAME is empty: give it a value, or remove it") end
+  return name
 end
 
 -- What tells the containers of a service apart.
@@ -83,7 +84,7 @@ end
 
 -- Where a port is reached.
 function register.address(container, port)
-  local bound = binding(port)
+  local bound = binding(port) or error("port " .. port.port .. " cannot be reached from outside")
   local unspecified = bound.ip == "0.0.0.0" or bound.ip == "::"
   local ip = unspecified and options.host_ip or bound.ip
   if ip:find(":", 1, true) then ip = "[" .. ip .. "]" end

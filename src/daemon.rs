@@ -136,6 +136,7 @@ async fn supervise(
         tokio::select! {
             failure = drive(&world, &script) => bail!("{failure}"),
             ended = &mut feed => return ended.context("the watch of Docker broke down"),
+            // Nobody reads what a dry run prints any more.
             ended = &mut *keeper => return ended.context("the work on etcd broke down"),
             () = signals.end() => return Ok(()),
             _ = hangup.recv() => match Script::load(world.clone()) {
@@ -182,12 +183,18 @@ fn start_keeper(
             PrintStore::new(stdout()),
             identity,
             wanted,
-            OnExit::Leave,
+            None,
             shutdown,
         ))
     } else {
         let store = EtcdStore::new(config.endpoints.clone(), call_timeout(config.options.ttl));
-        tokio::spawn(keep(store, identity, wanted, config.on_exit, shutdown))
+        tokio::spawn(keep(
+            store,
+            identity,
+            wanted,
+            Some(config.on_exit),
+            shutdown,
+        ))
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Feed {
     known: HashMap<String, Known>,
     /// The containers that were sent a signal that should end them, and when that has to be over.
     stopping: HashMap<String, Instant>,
+    /// The signals that were sent to containers before they were known.
+    signals: HashMap<String, Vec<String>>,
     /// The containers that need a look.
     dirty: BTreeSet<String>,
     /// The containers that Docker lists but could not show.
@@ -74,6 +76,7 @@ impl Feed {
             patience,
             known: HashMap::new(),
             stopping: HashMap::new(),
+            signals: HashMap::new(),
             dirty: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             joined: HashMap::new(),
@@ -188,6 +191,7 @@ impl Feed {
             Inspected::Gone => {
                 self.unreadable.remove(&id);
                 self.stopping.remove(&id);
+                self.signals.remove(&id);
                 self.changed |= self.known.remove(&id).is_some();
             }
             Inspected::Unreadable(why) => {
@@ -214,6 +218,10 @@ impl Feed {
             } => {
                 // What was asked for by name is known by its id.
                 let id = container.id.clone();
+                let signals = self.signals.remove(&id).unwrap_or_default();
+                if signals.iter().any(|signal| container.ends_by(signal)) {
+                    self.begin_to_stop(&container);
+                }
                 container.stopping = self.stopping.contains_key(&id);
                 self.changed |= self.unreadable.remove(&id);
                 match self.known.get_mut(&id) {
@@ -253,31 +261,45 @@ impl Feed {
         match action.as_str() {
             "kill" => {
                 let signal = attributes.get("signal").map_or("", String::as_str);
-                match self.known.get_mut(&id) {
+                match self
+                    .known
+                    .get(&id)
+                    .map(|known| Arc::clone(&known.container))
+                {
                     // Nothing else of it has changed, so it need not be inspected.
-                    Some(known) if known.container.ends_by(signal) => {
-                        let over = Instant::now() + known.container.stop_grace();
-                        self.stopping.insert(id, over);
-                        if !known.container.stopping {
-                            let stopping = Container {
-                                stopping: true,
-                                ..(*known.container).clone()
-                            };
-                            known.container = Arc::new(stopping);
-                            self.changed = true;
-                        }
-                    }
+                    Some(container) if container.ends_by(signal) => self.begin_to_stop(&container),
                     Some(_) => {}
-                    None => drop(self.dirty.insert(id)),
+                    None => {
+                        self.signals
+                            .entry(id.clone())
+                            .or_default()
+                            .push(signal.to_owned());
+                        self.dirty.insert(id);
+                    }
                 }
             }
             "start" | "die" => {
                 self.stopping.remove(&id);
+                self.signals.remove(&id);
                 self.dirty.insert(id);
             }
             _ => drop(self.dirty.insert(id)),
         }
         Ok(())
+    }
+
+    fn begin_to_stop(&mut self, container: &Container) {
+        let over = Instant::now() + container.stop_grace();
+        self.stopping.insert(container.id.clone(), over);
+        if !container.stopping
+            && let Some(known) = self.known.get_mut(&container.id)
+        {
+            known.container = Arc::new(Container {
+                stopping: true,
+                ..container.clone()
+            });
+            self.changed = true;
+        }
     }
 
     /// Looks again at the containers that should have ended by now.

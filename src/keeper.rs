@@ -26,9 +26,6 @@ use crate::store::{Found, Guard, Identity, Lease, LeaseId, Outcome, Step, Store,
 use crate::trouble::Trouble;
 use rival::Rival;
 
-/// How many seconds longer a shared lease lives than the owned ones. etcd looks for expired leases twice a second and
-/// revokes those it finds in no order, so a second and a half is the least that keeps the order.
-const SHARED_MARGIN: u32 = 2;
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
 /// How often in a row a lease may end while its keys are read.
@@ -45,12 +42,13 @@ pub enum OnExit {
     Remove,
 }
 
-/// Keeps `store` in step with what is `wanted` until `shutdown` is over.
+/// Keeps `store` in step with what is `wanted` until `shutdown` is over. A store that keeps nothing has nothing to be
+/// done `on_exit`.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
-    on_exit: OnExit,
+    on_exit: Option<OnExit>,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut keeper = Keeper::new(store, identity);
@@ -59,8 +57,9 @@ pub async fn keep<S: Store>(
         () = shutdown => {}
     }
     match on_exit {
-        OnExit::Leave => info!("ending; the keys stay until their TTL"),
-        OnExit::Remove => keeper.remove_all().await,
+        Some(OnExit::Leave) => info!("ending; the keys stay until their TTL"),
+        Some(OnExit::Remove) => keeper.remove_all().await,
+        None => {}
     }
 }
 
@@ -124,6 +123,7 @@ impl<S: Store> Keeper<S> {
                         () = tokio::time::sleep_until(self.probe_at.min(self.renew_at)) => {}
                     }
                 }
+                Err(StoreError::Closed) => return,
                 Err(error) => {
                     self.loaded = false;
                     in_step = false;
@@ -210,7 +210,11 @@ impl<S: Store> Keeper<S> {
             .map(|found| directory(&found.key).into())
             .collect();
         let directories: Vec<Arc<str>> = directories.into_iter().collect();
-        let is_shared = |found: &Found| found.lease == Some(LeaseId::shared(&found.key));
+        let is_shared = |found: &Found| {
+            found
+                .lease
+                .is_some_and(|lease| lease.is_shared_for(&found.key))
+        };
         let siblings = self.store.list(&directories).await?;
         found.extend(
             siblings
@@ -304,7 +308,7 @@ impl<S: Store> Keeper<S> {
              daemon an --instance of its own"
         );
         self.rival.forget();
-        let ttl = self.identity.ttl(lease);
+        let ttl = lease.ttl();
         loop {
             tokio::time::sleep(rival::pause(ttl)).await;
             match self.store.lease(lease).await? {
@@ -323,15 +327,14 @@ impl<S: Store> Keeper<S> {
 
     /// Grants the leases that a batch needs and that we do not keep yet.
     async fn grant(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let mut new = batch.leases.clone();
-        new.retain(|lease, _| !self.leases.contains(lease));
+        let new: Vec<LeaseId> = batch
+            .leases
+            .iter()
+            .copied()
+            .filter(|lease| !self.leases.contains(lease))
+            .collect();
         if new.is_empty() {
             return Ok(());
-        }
-        for (lease, ttl) in &mut new {
-            if !self.identity.owns(*lease) {
-                *ttl += SHARED_MARGIN;
-            }
         }
         let granted = self.store.grant(&new).await?;
         for (lease, ttl) in granted {

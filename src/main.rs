@@ -33,7 +33,7 @@ mod plan;
 mod store;
 mod trouble;
 
-use std::io::{ErrorKind, IsTerminal as _, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -58,7 +58,8 @@ async fn main() -> ExitCode {
         // Whoever read our output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // That nobody listens is no reason to panic.
+            let _ = writeln!(stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -82,7 +83,8 @@ fn start_log(args: &CommonArgs) {
     let lines = fmt::layer()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        .log_internal_errors(false);
     let log = tracing_subscriber::registry().with(ours);
     // It is set once, so it cannot fail.
     let _ = match args.log_format {

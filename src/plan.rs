@@ -8,7 +8,7 @@
 //! | owned  | ours, same value and lease         | nothing |
 //! | owned  | ours, another value or TTL         | put, if still ours |
 //! | shared | nothing                            | put unless it exists by then |
-//! | shared | on its shared lease, same value    | nothing |
+//! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours is left for ours |
 //! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
@@ -18,11 +18,12 @@
 //! | no     | anything else                      | nothing: it is not ours |
 
 mod batch;
+mod decision;
 mod note;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ use crate::entry::{Entry, Key, quote};
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
 pub use batch::Batch;
-use batch::{Change, Group};
+use batch::Group;
+use decision::Decision;
 pub use note::Note;
 
 /// Names a container in messages, and tells two of one name apart.
@@ -75,8 +77,9 @@ pub struct Plan {
     known: HashMap<Key, Known>,
     /// Keys whose wants or state changed since they were last settled.
     dirty: BTreeSet<Key>,
-    /// Shared keys that we held and no longer want: each goes with the last owned key in its directory.
-    idle: BTreeSet<Key>,
+    /// Shared keys that we held and no longer want, with their leases: each goes with the last owned key in its
+    /// directory.
+    idle: BTreeMap<Key, LeaseId>,
     notes: HashMap<Key, Note>,
     fresh_notes: Vec<Note>,
 }
@@ -122,7 +125,7 @@ impl Plan {
             wants: HashMap::new(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
-            idle: BTreeSet::new(),
+            idle: BTreeMap::new(),
             notes: HashMap::new(),
             fresh_notes: Vec::new(),
         }
@@ -244,8 +247,8 @@ impl Plan {
             }
             match decision {
                 Decision::Nothing => settled.push(Arc::clone(key)),
-                Decision::Idle => {
-                    self.idle.insert(Arc::clone(key));
+                Decision::Idle(lease) => {
+                    self.idle.insert(Arc::clone(key), lease);
                     settled.push(Arc::clone(key));
                 }
                 Decision::Change(change) => {
@@ -273,15 +276,12 @@ impl Plan {
         for step in &batch.transaction.steps {
             match step {
                 Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
-                    let value = Arc::clone(value);
-                    self.set_state(
-                        key,
-                        State::Held {
-                            value: Arc::clone(&value),
-                            lease: *lease,
-                        },
-                    );
-                    self.known_mut(key).settled = Some(value);
+                    let (value, lease) = (Arc::clone(value), *lease);
+                    self.set_state(key, State::Held { value, lease });
+                    // Ours has had its say, even where theirs was only moved to a longer lease.
+                    let ours = self.wants.get(key).and_then(|wants| wants.first());
+                    let ours = ours.map(|want| Arc::clone(&want.entry.value));
+                    self.known_mut(key).settled = ours;
                 }
                 Step::Delete(key) => self.set_state(key, State::Missing),
                 Step::Sweep { .. } => {}
@@ -337,93 +337,6 @@ impl Plan {
         }
     }
 
-    /// The decision table.
-    fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
-        let known = self.known.get(key);
-        let state = known.map_or(&State::Missing, |known| &known.state);
-        let owner = known.and_then(|known| known.owner.clone());
-        let Some((want, rivals)) = self.wants.get(key).and_then(|wants| wants.split_first()) else {
-            let decision = match state {
-                State::Held { lease, value } if self.identity.owns(*lease) => {
-                    if owner.is_some() || !self.may_be_unknown(key, value) {
-                        Decision::Change(Change::delete(key, *lease, owner))
-                    } else {
-                        Decision::Nothing
-                    }
-                }
-                State::Held { .. } => Decision::Idle,
-                _ => Decision::Nothing,
-            };
-            return (decision, None);
-        };
-        let rival = rivals.iter().find(|rival| {
-            rival.entry.value != want.entry.value || rival.entry.shared != want.entry.shared
-        });
-        let note = rival.map(|rival| Note::Collision {
-            key: Arc::clone(key),
-            kept: want.who.clone(),
-            refused: rival.who.clone(),
-        });
-        let (entry, who) = (&want.entry, &want.who);
-        let shared = LeaseId::shared(key);
-        let lease = if entry.shared {
-            shared
-        } else {
-            self.identity.lease(entry.ttl)
-        };
-        match state {
-            State::Missing => (Decision::Change(Change::create(entry, lease, who)), note),
-            State::Held { value, lease: at } if *at == lease => {
-                let settled = known.and_then(|known| known.settled.as_ref());
-                if *value == entry.value {
-                    (Decision::Nothing, note)
-                } else if !entry.shared || settled != Some(&entry.value) {
-                    (
-                        Decision::Change(Change::replace(entry, lease, *at, who)),
-                        note,
-                    )
-                } else {
-                    let differs = Note::Differs {
-                        key: Arc::clone(key),
-                        wanted: Arc::clone(&entry.value),
-                        found: Arc::clone(value),
-                    };
-                    (Decision::Nothing, note.or(Some(differs)))
-                }
-            }
-            State::Held { lease: at, .. } if self.identity.owns(*at) => (
-                Decision::Change(Change::replace(entry, lease, *at, who)),
-                note,
-            ),
-            State::Loose { revision } => {
-                let leftover = Note::Leftover {
-                    key: Arc::clone(key),
-                    who: who.clone(),
-                };
-                (
-                    Decision::Change(Change::take(entry, lease, *revision, who)),
-                    note.or(Some(leftover)),
-                )
-            }
-            // A shared lease under an owned wish is other registrars' business as much as a stranger's lease is.
-            State::Held { lease: at, .. } | State::Foreign { lease: at } => {
-                let foreign = Note::Foreign {
-                    key: Arc::clone(key),
-                    who: who.clone(),
-                    lease: *at,
-                };
-                (Decision::Nothing, note.or(Some(foreign)))
-            }
-        }
-    }
-
-    /// Whether a key that nobody has claimed may be that of a container whose entries are not known.
-    fn may_be_unknown(&self, key: &str, value: &str) -> bool {
-        self.unknown
-            .iter()
-            .any(|mark| key.contains(mark.as_str()) || value.contains(mark.as_str()))
-    }
-
     /// Whatever puts an owned key also makes sure that the shared keys which its container wants are still there:
     /// another host may just be deleting them with what it believes to be the last owned key of the directory.
     fn require_siblings(&self, group: &mut Group) {
@@ -438,10 +351,11 @@ impl Plan {
             .iter()
             .filter(|entry| entry.shared && !self.dirty.contains(&entry.key))
         {
-            let shared = LeaseId::shared(&entry.key);
-            let held = self.known.get(&entry.key).map(|known| &known.state);
-            if matches!(held, Some(State::Held { lease, .. }) if *lease == shared) {
-                group.require(&entry.key, shared);
+            if let Some(State::Held { lease, .. }) =
+                self.known.get(&entry.key).map(|known| &known.state)
+                && lease.is_shared_for(&entry.key)
+            {
+                group.require(&entry.key, *lease);
             }
         }
     }
@@ -451,7 +365,7 @@ impl Plan {
             None => State::Loose {
                 revision: found.revision,
             },
-            Some(lease) if lease == LeaseId::shared(&found.key) || self.identity.owns(lease) => {
+            Some(lease) if lease.is_shared_for(&found.key) || self.identity.owns(lease) => {
                 State::Held {
                     value: found.value,
                     lease,
@@ -495,14 +409,6 @@ impl Plan {
     fn known_mut(&mut self, key: &Key) -> &mut Known {
         self.known.entry(Arc::clone(key)).or_default()
     }
-}
-
-/// What follows for one key.
-enum Decision {
-    Nothing,
-    /// A shared key that we held and want no more.
-    Idle,
-    Change(Change),
 }
 
 impl fmt::Display for Who {

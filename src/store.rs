@@ -16,11 +16,13 @@ use crate::entry::Key;
 
 /// A lease: what lives and dies together.
 ///
-/// The id says whose it is, so that a restarted registrar finds its own keys with no state on disk:
+/// The id says whose it is and how long it lives, so that a restarted registrar finds its own keys with no state on
+/// disk, and registrars of different hosts meet on the lease of a key that they share:
 ///
 /// ```text
-/// bit 62 = 0   owned   45 bits of a hash of the registrar's identity, 17 bits of the TTL in seconds
-/// bit 62 = 1   shared  62 bits of a hash of the key
+/// bit 62       0: owned, 1: shared
+/// bits 17-61   a hash: of the registrar's identity, or of the shared key
+/// bits 0-16    the TTL in seconds
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
@@ -29,9 +31,19 @@ const SHARED_BIT: i64 = 1 << 62;
 const TTL_BITS: u32 = 17;
 
 impl LeaseId {
-    /// The lease of every registrar that wants the shared key `key`.
-    pub fn shared(key: &str) -> Self {
-        Self(SHARED_BIT | hash(&["shared", key]) >> 1)
+    /// The lease of a key that several registrars want, for `ttl` seconds.
+    pub fn shared(key: &str, ttl: u32) -> Self {
+        Self(SHARED_BIT | hash(&["shared", key]) | i64::from(ttl))
+    }
+
+    /// Whether this is a lease, of whatever TTL, that registrars share for this key.
+    pub fn is_shared_for(self, key: &str) -> bool {
+        self.0 >> TTL_BITS << TTL_BITS == SHARED_BIT | hash(&["shared", key])
+    }
+
+    /// The TTL in seconds, of an owned or a shared lease.
+    pub fn ttl(self) -> u32 {
+        u32::try_from(self.0 & ((1 << TTL_BITS) - 1)).unwrap_or(u32::MAX)
     }
 }
 
@@ -49,17 +61,12 @@ pub struct Identity(i64);
 impl Identity {
     /// Derived from the id that `docker info` shows and from `--instance`.
     pub fn new(daemon_id: &str, instance: &str) -> Self {
-        Self((hash(&["owned", daemon_id, instance]) >> 1) >> TTL_BITS << TTL_BITS)
+        Self(hash(&["owned", daemon_id, instance]))
     }
 
     /// The lease of this registrar's owned keys with that TTL in seconds.
     pub fn lease(self, ttl: u32) -> LeaseId {
         LeaseId(self.0 | i64::from(ttl))
-    }
-
-    /// The TTL in seconds of one of this registrar's own leases.
-    pub fn ttl(self, lease: LeaseId) -> u32 {
-        u32::try_from(lease.0 ^ self.0).unwrap_or(u32::MAX)
     }
 
     /// Whether a lease is one of this registrar's own, of whatever TTL.
@@ -68,7 +75,7 @@ impl Identity {
     }
 }
 
-/// 63 bits that are the same on every machine and in every version of this program.
+/// 45 bits, in their place in an id, that are the same on every machine and in every version of this program.
 fn hash(parts: &[&str]) -> i64 {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -78,7 +85,7 @@ fn hash(parts: &[&str]) -> i64 {
     let digest = hasher.finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
-    i64::from_be_bytes(first) & i64::MAX
+    (i64::from_be_bytes(first) & (SHARED_BIT - 1)) >> TTL_BITS << TTL_BITS
 }
 
 /// A lease as the store has it.
@@ -139,8 +146,8 @@ pub enum Step {
         expected: Vec<Key>,
         /// The directory, with the slash at its end.
         directory: Arc<str>,
-        /// The keys to delete.
-        sweep: Vec<Key>,
+        /// The keys to delete, each if it is on this lease.
+        sweep: Vec<(Key, LeaseId)>,
     },
 }
 
@@ -176,12 +183,15 @@ pub enum StoreError {
     Refused(anyhow::Error),
     /// There was no answer, or none that can be understood; in the operator's words.
     Failed(anyhow::Error),
+    /// The store is gone for good: nobody reads what it prints.
+    Closed,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LeaseLost => f.write_str("a lease expired or was revoked"),
+            Self::Closed => f.write_str("nobody reads the output any more"),
             Self::Refused(error) | Self::Failed(error) => write!(f, "{error:#}"),
         }
     }
@@ -213,11 +223,11 @@ pub trait Store: Send + 'static {
         leases: &[LeaseId],
     ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
 
-    /// Grants leases with a TTL in seconds each; one that exists is renewed. Returns for how many seconds each of them
-    /// lives now, which is another number than asked for if somebody else granted it.
+    /// Grants leases, each for the TTL that is in its id; one that exists is renewed. Returns for how many seconds each
+    /// of them lives now.
     fn grant(
         &mut self,
-        leases: &BTreeMap<LeaseId, u32>,
+        leases: &[LeaseId],
     ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
 
     /// What the store has of these keys; those that do not exist are left out.
@@ -258,9 +268,7 @@ impl Step {
         match self {
             Self::Put(key, value, _) | Self::Ensure(key, value, _) => 2 * key.len() + value.len(),
             Self::Delete(key) => 2 * key.len(),
-            Self::Sweep {
-                expected, sweep, ..
-            } => expected.iter().chain(sweep).map(|key| 3 * key.len()).sum(),
+            Self::Sweep { expected, .. } => expected.iter().map(|key| 5 * key.len()).sum(),
         }
     }
 }
@@ -273,10 +281,10 @@ mod tests {
     fn a_lease_id_is_the_same_for_ever() {
         // Registrars of different versions meet in one etcd: these numbers must never change.
         let identity = Identity::new("CO7M:QV3V", "a");
-        assert_eq!(identity.lease(60).to_string(), "ab8ffc09430003c");
+        assert_eq!(identity.lease(60).to_string(), "1571ff812862003c");
         assert_eq!(
-            LeaseId::shared("/backends/web/1/port").to_string(),
-            "7c07236a3ed611d5"
+            LeaseId::shared("/backends/web/1/port", 62).to_string(),
+            "780e46d47dac003e"
         );
     }
 
@@ -284,15 +292,16 @@ mod tests {
     fn an_identity_knows_its_own_leases() {
         let (a, b) = (Identity::new("daemon", "a"), Identity::new("daemon", "b"));
         assert_ne!(a, b);
-        for ttl in [1, 60, 86_400] {
-            assert!(a.owns(a.lease(ttl)));
-            assert!(!b.owns(a.lease(ttl)));
-            assert!(a.lease(ttl).0 > 0);
-            assert_eq!(a.ttl(a.lease(ttl)), ttl);
+        for ttl in [1, 60, 86_402] {
+            assert!(a.owns(a.lease(ttl)) && !b.owns(a.lease(ttl)));
+            assert_eq!(a.lease(ttl).ttl(), ttl);
+            let shared = LeaseId::shared("/x", ttl);
+            assert!(shared.is_shared_for("/x") && !shared.is_shared_for("/y"));
+            assert_eq!(shared.ttl(), ttl);
+            assert!(!a.owns(shared) && !a.lease(ttl).is_shared_for("/x"));
+            assert!(a.lease(ttl).0 > 0 && shared.0 > 0);
         }
         assert_ne!(a.lease(30), a.lease(60));
-        assert!(!a.owns(LeaseId::shared("/x")));
-        assert!(LeaseId::shared("/x").0 > 0);
     }
 
     #[test]

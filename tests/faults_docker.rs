@@ -10,7 +10,7 @@ use common::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -182,6 +182,18 @@ fn a_slow_docker_is_no_trouble() {
     assert_eq!(warnings(&registrar), 0);
 }
 
+/// The keys of the container that [`inspection`] describes.
+fn simulated_keys(service: &str, number: u16, port: u16) -> BTreeMap<String, String> {
+    let of_port = |(index, exposed)| {
+        let address = format!("{HOST_IP}:{}", port + index - 1);
+        [
+            (format!("{service}/{index}/{number:0>12}"), address),
+            (format!("{service}/{index}/port"), format!("{exposed}")),
+        ]
+    };
+    map([(1, 8005), (2, 8006)].into_iter().flat_map(of_port))
+}
+
 /// A Docker that never tells of an event, as one that dropped them all.
 #[test]
 fn lost_events_are_made_up_for_by_listing_again() {
@@ -200,17 +212,7 @@ fn lost_events_are_made_up_for_by_listing_again() {
         Some(Reply::Json(200, one.clone()))
     });
     let registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "1"));
-    let keys = |number: u16, port: u16| {
-        map([
-            (format!("web/1/{number:0>12}"), format!("{HOST_IP}:{port}")),
-            (
-                format!("web/2/{number:0>12}"),
-                format!("{HOST_IP}:{}", port + 1),
-            ),
-            ("web/1/port".to_owned(), "8005".to_owned()),
-            ("web/2/port".to_owned(), "8006".to_owned()),
-        ])
-    };
+    let keys = |number: u16, port: u16| simulated_keys("web", number, port);
     assert_eq!(bed.keys(), keys(1, 8000));
     *running.lock().unwrap() = vec![inspection(1, "web", 8002), inspection(2, "web", 8004)];
     bed.wait_for_keys(&joined([&keys(1, 8002), &keys(2, 8004)]), SOON);
@@ -370,7 +372,7 @@ fn a_container_that_is_made_anew_under_its_name_has_the_keys_of_its_name() {
          return register\n",
     );
     let registrar = bed.registrar().flag("--script", script.path());
-    let registrar = in_step(&registrar.flag("--log-level", "debug"));
+    let registrar = in_step(&registrar);
     let name = format!("{}-by-name", bed.name);
     let keys = |container: &common::Container| {
         let by_id = web_keys("web", container, HOST_IP);
@@ -396,6 +398,53 @@ fn a_container_that_is_made_anew_under_its_name_has_the_keys_of_its_name() {
     bed.wait_for_keys(&joined([&keys(&before), &keys(&new)]), SOON);
     assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
     bed.assert_each_member_always_had_its_port();
+}
+
+/// Docker answers questions about a container that it is just starting when it has started it, which takes its time. The
+/// keys of others do not wait for that.
+#[test]
+fn a_container_that_docker_is_slow_to_show_holds_up_no_other() {
+    let bed = TestBed::new();
+    let [slow, other] = [(1, "slow", 8000), (2, "web", 8002)]
+        .map(|(number, service, port)| inspection(number, service, port));
+    let id = |container: &Value| container["Id"].as_str().unwrap().to_owned();
+    let event = |action: &str, container: &Value, signal: &str| -> Value {
+        json!({
+            "Type": "container", "Action": action, "scope": "local", "time": 1,
+            "Actor": { "ID": id(container), "Attributes": { "signal": signal } },
+        })
+    };
+    let (events, stream) = mpsc::channel();
+    let (proceed, may_answer) = mpsc::channel::<()>();
+    let (stream, may_answer) = (Mutex::new(Some(stream)), Mutex::new(may_answer));
+    let [path_of_slow, path_of_other] =
+        [&slow, &other].map(|container| format!("/containers/{}/json", id(container)));
+    let (shown_slow, shown_other) = (slow.clone(), other.clone());
+    let looked_at = format!("GET {path_of_slow}");
+    let fake = common::FakeDocker::start(move |_, path| match path {
+        "/events" => stream.lock().unwrap().take().map(Reply::Stream),
+        path if path == path_of_slow => {
+            // Once the sender has gone, there is nothing to wait for.
+            let _ = may_answer.lock().unwrap().recv();
+            Some(Reply::Json(200, shown_slow.clone()))
+        }
+        path if path == path_of_other => Some(Reply::Json(200, shown_other.clone())),
+        _ => None,
+    });
+    let registrar = bed.registrar_of(&fake).flag("--ttl", "60");
+    let _registrar = in_step(&registrar);
+
+    events.send(event("start", &slow, "")).unwrap();
+    eventually(SOON, "the slow one to be looked at", || {
+        fake.requests().contains(&looked_at)
+    });
+    events.send(event("start", &other, "")).unwrap();
+    let keys = simulated_keys("web", 2, 8002);
+    bed.wait_for_keys(&keys, REPAIR);
+    events.send(event("kill", &other, "15")).unwrap();
+    bed.wait_for_keys(&nothing(), REPAIR);
+    drop(proceed);
+    bed.wait_for_keys(&simulated_keys("slow", 1, 8000), SOON);
 }
 
 /// `docker stop` sends TERM, waits for ten seconds, and kills.

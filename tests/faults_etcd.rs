@@ -265,6 +265,23 @@ fn answers_that_never_arrive_are_noticed_within_a_third_of_the_ttl() {
 }
 
 #[test]
+fn a_half_open_connection_is_noticed_on_a_host_without_containers() {
+    const TTL: u32 = 6;
+    let bed = TestBed::new();
+    let proxy = Proxy::tcp(&bed.etcd.endpoint());
+    let registrar = ttl(bed.registrar().flag("--etcd", proxy.address()), TTL);
+    let registrar = in_step(&registrar);
+    proxy.set(Mode::Stall);
+    let start = Instant::now();
+    registrar.wait_for_log("WARN ", SOON);
+    let took = start.elapsed();
+    assert!(
+        took <= Duration::from_secs(u64::from(TTL) / 3) + SLACK,
+        "noticed after {took:?} only"
+    );
+}
+
+#[test]
 fn a_stall_that_outlasts_the_ttl_is_mended_when_it_is_over() {
     const TTL: u32 = 3;
     let bed = TestBed::new();
@@ -567,8 +584,8 @@ fn a_registrar_that_slept_for_longer_than_the_ttl_sets_all_right_when_it_wakes()
     bed.assert_each_port_always_had_a_member();
 }
 
-#[test]
-fn two_registrars_with_one_identity_do_not_fight_for_ever() {
+/// Starts two registrars with one identity, the second this much later than the first.
+fn two_with_one_identity(later: Duration) {
     const TTL: u32 = 3;
     let bed = TestBed::new();
     let member = |host| bed.container_on(host).env("SERVICE_NAME", host).start();
@@ -576,7 +593,9 @@ fn two_registrars_with_one_identity_do_not_fight_for_ever() {
     let keys = [web_keys("a", &a, HOST_IP), web_keys("b", &b, HOST_IP)];
     // Both say that they are the same, and each sees other containers.
     let on = |host: &str| ttl(bed.registrar(), TTL).filter(&format!("label=host={host}"));
-    let registrars = [on("a").start(), on("b").start()];
+    let first = on("a").start();
+    let_time_pass(later);
+    let registrars = [first, on("b").start()];
     let complains = |registrar: &Registrar| {
         let log = registrar.log();
         log.lines()
@@ -602,6 +621,16 @@ fn two_registrars_with_one_identity_do_not_fight_for_ever() {
     let deadline = SOON + Duration::from_secs(TTL.into());
     bed.wait_for_keys(&keys[loser], deadline);
     bed.assert_each_member_always_had_its_port();
+}
+
+#[test]
+fn two_registrars_with_one_identity_that_start_together_do_not_fight_for_ever() {
+    two_with_one_identity(Duration::ZERO);
+}
+
+#[test]
+fn a_registrar_with_the_identity_of_another_does_not_fight_it_for_ever() {
+    two_with_one_identity(Duration::from_millis(1400));
 }
 
 // --- The end ---------------------------------------------------------------------------------------------------------

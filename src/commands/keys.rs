@@ -91,15 +91,16 @@ pub async fn run(mut config: Config, out: &mut impl Write) -> anyhow::Result<boo
         .all(|remembered| remembered.failure.is_none()))
 }
 
-/// Says on stderr for which containers the policy failed, and what it left out.
+/// Says on stderr for which containers the policy failed, and what it left out. That nobody listens is no failure.
 fn say(memory: &Memory, explain: bool) {
+    let mut stderr = std::io::stderr().lock();
     for remembered in memory.all() {
         let name = quote(&remembered.name);
         if let Some(failure) = &remembered.failure {
-            eprintln!("error: {name}: {failure}");
+            let _ = writeln!(stderr, "error: {name}: {failure}");
         } else if explain {
             for why in &remembered.left_out {
-                eprintln!("{name}: left out: {why}");
+                let _ = writeln!(stderr, "{name}: left out: {why}");
             }
         }
     }

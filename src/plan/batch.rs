@@ -15,8 +15,8 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub struct Batch {
     /// What is asked of the store.
     pub transaction: Transaction,
-    /// The leases that must live first, with their TTL in seconds.
-    pub leases: BTreeMap<LeaseId, u32>,
+    /// The leases that must live first.
+    pub leases: BTreeSet<LeaseId>,
     /// For whom each step is, for the log; a key of a container that went before this process began is nobody's.
     pub owners: Vec<Option<Who>>,
 }
@@ -27,36 +27,34 @@ pub(super) struct Change {
     pub who: Option<Who>,
     guard: Option<Guard>,
     step: Step,
-    lease: Option<(LeaseId, u32)>,
+    lease: Option<LeaseId>,
 }
 
 impl Change {
     pub fn create(entry: &Entry, lease: LeaseId, who: &Who) -> Self {
         let (key, value) = (Arc::clone(&entry.key), Arc::clone(&entry.value));
         if entry.shared {
-            Self::put(None, Step::Ensure(key, value, lease), lease, entry.ttl, who)
+            Self::put(None, Step::Ensure(key, value, lease), lease, who)
         } else {
             let guard = Guard::Missing(Arc::clone(&key));
-            Self::put(
-                Some(guard),
-                Step::Put(key, value, lease),
-                lease,
-                entry.ttl,
-                who,
-            )
+            Self::put(Some(guard), Step::Put(key, value, lease), lease, who)
         }
     }
 
-    pub fn replace(entry: &Entry, lease: LeaseId, at: LeaseId, who: &Who) -> Self {
-        let guard = Guard::OnLease(Arc::clone(&entry.key), at);
-        let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
-        Self::put(Some(guard), step, lease, entry.ttl, who)
+    pub fn replace(key: &Key, value: &Arc<str>, lease: LeaseId, at: LeaseId, who: &Who) -> Self {
+        let guard = Guard::OnLease(Arc::clone(key), at);
+        Self::put(
+            Some(guard),
+            Step::Put(Arc::clone(key), Arc::clone(value), lease),
+            lease,
+            who,
+        )
     }
 
     pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &Who) -> Self {
         let guard = Guard::Unchanged(Arc::clone(&entry.key), revision);
         let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
-        Self::put(Some(guard), step, lease, entry.ttl, who)
+        Self::put(Some(guard), step, lease, who)
     }
 
     pub fn delete(key: &Key, lease: LeaseId, who: Option<Who>) -> Self {
@@ -69,12 +67,12 @@ impl Change {
         }
     }
 
-    fn put(guard: Option<Guard>, step: Step, lease: LeaseId, ttl: u32, who: &Who) -> Self {
+    fn put(guard: Option<Guard>, step: Step, lease: LeaseId, who: &Who) -> Self {
         Self {
             who: Some(who.clone()),
             guard,
             step,
-            lease: Some((lease, ttl)),
+            lease: Some(lease),
         }
     }
 
@@ -138,13 +136,17 @@ impl Group {
 }
 
 /// Packs groups, in their order, into as few transactions as the limits allow.
-pub(super) fn pack(groups: Vec<Group>, idle: &BTreeSet<Key>, max_operations: usize) -> Vec<Batch> {
-    let mut directories: BTreeMap<&str, Vec<Key>> = BTreeMap::new();
-    for key in idle {
+pub(super) fn pack(
+    groups: Vec<Group>,
+    idle: &BTreeMap<Key, LeaseId>,
+    max_operations: usize,
+) -> Vec<Batch> {
+    let mut directories: BTreeMap<&str, Vec<(Key, LeaseId)>> = BTreeMap::new();
+    for (key, lease) in idle {
         directories
             .entry(directory(key))
             .or_default()
-            .push(Arc::clone(key));
+            .push((Arc::clone(key), *lease));
     }
     let mut packer = Packer {
         idle,
@@ -169,9 +171,9 @@ pub(super) fn pack(groups: Vec<Group>, idle: &BTreeSet<Key>, max_operations: usi
 }
 
 struct Packer<'a> {
-    idle: &'a BTreeSet<Key>,
+    idle: &'a BTreeMap<Key, LeaseId>,
     /// The idle keys by their directory.
-    directories: BTreeMap<&'a str, Vec<Key>>,
+    directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
     max_operations: usize,
     batches: Vec<Batch>,
     current: Batch,
@@ -277,7 +279,7 @@ impl Packer<'_> {
                 let expected: BTreeSet<&Key> = deleted
                     .iter()
                     .copied()
-                    .chain(self.idle)
+                    .chain(self.idle.keys())
                     .filter(inside)
                     .collect();
                 let expected = expected.into_iter().cloned().collect();

@@ -10,7 +10,7 @@ use crate::store::LeaseId;
 /// Something that an operator should know of a key; said once, until it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// Two containers want the key with different values.
+    /// Two containers want the key with different values, or one owned and one shared.
     Collision {
         /// The key.
         key: Key,
@@ -51,7 +51,7 @@ impl fmt::Display for Note {
         match self {
             Self::Collision { key, kept, refused } => write!(
                 f,
-                "two containers want {} with different values: {kept} is older and keeps it, {refused} goes \
+                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} goes \
                  without; make their keys differ in the policy",
                 quote(key)
             ),

@@ -88,7 +88,7 @@ fn only(plan: &mut Plan) -> Transaction {
 fn settle(plan: &mut Plan) {
     for batch in plan.batches(MAX_OPERATIONS) {
         let swept = batch.transaction.steps.iter().flat_map(|step| match step {
-            Step::Sweep { sweep, .. } => sweep.clone(),
+            Step::Sweep { sweep, .. } => sweep.iter().map(|(key, _)| Arc::clone(key)).collect(),
             _ => Vec::new(),
         });
         let outcome = Outcome::Done {
@@ -127,7 +127,7 @@ fn a_missing_shared_key_is_put_unless_it_exists_by_then() {
     let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
     let transaction = only(&mut plan);
     assert!(transaction.guards.is_empty());
-    let lease = LeaseId::shared("/x/port");
+    let lease = LeaseId::shared("/x/port", TTL + 2);
     assert_eq!(
         transaction.steps,
         [Step::Ensure("/x/port".into(), "80".into(), lease)]
@@ -137,7 +137,7 @@ fn a_missing_shared_key_is_put_unless_it_exists_by_then() {
 
 #[test]
 fn what_is_held_as_it_is_wanted_stays_untouched() {
-    let lease = LeaseId::shared("/b/web/1/port");
+    let lease = LeaseId::shared("/b/web/1/port", TTL + 2);
     let held = [
         found("/b/web/1/a", "1.2.3.4:80", Some(own())),
         found("/b/web/1/port", "80", Some(lease)),
@@ -203,7 +203,7 @@ fn a_key_on_a_strangers_lease_is_left_until_it_is_free() {
 
 #[test]
 fn a_key_that_others_share_is_not_taken_for_an_owned_one() {
-    let held = found("/x/a", "1", Some(LeaseId::shared("/x/a")));
+    let held = found("/x/a", "1", Some(LeaseId::shared("/x/a", TTL + 2)));
     let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[held]);
     assert_is_settled(&mut plan);
     assert_eq!(notes(&mut plan).len(), 1);
@@ -211,7 +211,7 @@ fn a_key_that_others_share_is_not_taken_for_an_owned_one() {
 
 #[test]
 fn a_shared_value_is_put_once_and_then_not_fought_over() {
-    let lease = LeaseId::shared("/x/port");
+    let lease = LeaseId::shared("/x/port", TTL + 2);
     let theirs = found("/x/port", "81", Some(lease));
     let claims = [claim("a", &[shared("/x/port", "80")])];
     // Ours is new, so it is put, even over theirs.
@@ -236,8 +236,33 @@ fn a_shared_value_is_put_once_and_then_not_fought_over() {
 }
 
 #[test]
+fn a_shared_key_is_on_the_longest_lease_that_anybody_wants() {
+    let (short, long) = (
+        LeaseId::shared("/x/port", 10),
+        LeaseId::shared("/x/port", TTL + 2),
+    );
+    let claims = [claim("a", &[shared("/x/port", "80")])];
+    let mut plan = plan(&claims, &[found("/x/port", "80", Some(short))]);
+    let transaction = only(&mut plan);
+    assert_eq!(
+        transaction.guards,
+        [Guard::OnLease("/x/port".into(), short)]
+    );
+    assert_eq!(transaction.steps, [put("/x/port", "80", long)]);
+    settle(&mut plan);
+    // Another's value is not fought over, but moved.
+    plan.learn(vec![found("/x/port", "81", Some(short))]);
+    assert_eq!(only(&mut plan).steps, [put("/x/port", "81", long)]);
+    settle(&mut plan);
+    // A longer one than ours is left as it is.
+    let longer = LeaseId::shared("/x/port", 1000);
+    plan.learn(vec![found("/x/port", "81", Some(longer))]);
+    assert_is_settled(&mut plan);
+}
+
+#[test]
 fn a_shared_value_that_was_found_where_nothing_was_believed_is_put_too() {
-    let lease = LeaseId::shared("/x/port");
+    let lease = LeaseId::shared("/x/port", TTL + 2);
     let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
     let batch = plan.batches(MAX_OPERATIONS).remove(0);
     let existing = vec![found("/x/port", "81", Some(lease))];
@@ -265,7 +290,7 @@ fn what_is_not_ours_is_never_deleted() {
     let others = [
         found("/x/a", "1", None),
         found("/x/b", "1", Some(LeaseId(0x77))),
-        found("/x/c", "1", Some(LeaseId::shared("/x/c"))),
+        found("/x/c", "1", Some(LeaseId::shared("/x/c", TTL + 2))),
         found(
             "/x/d",
             "1",
@@ -286,7 +311,10 @@ fn a_shared_key_goes_with_the_last_owned_key_of_its_directory() {
     let sweep = Step::Sweep {
         expected: vec!["/b/web/1/a".into(), "/b/web/1/port".into()],
         directory: "/b/web/1/".into(),
-        sweep: vec!["/b/web/1/port".into()],
+        sweep: vec![(
+            "/b/web/1/port".into(),
+            LeaseId::shared("/b/web/1/port", TTL + 2),
+        )],
     };
     assert_eq!(
         only(&mut plan).steps,
@@ -332,7 +360,7 @@ fn a_new_member_requires_that_its_shared_keys_are_there() {
     settle(&mut plan);
     plan.want(&wanted(&[web("a"), web("b")]));
     let transaction = only(&mut plan);
-    let lease = LeaseId::shared("/b/web/1/port");
+    let lease = LeaseId::shared("/b/web/1/port", TTL + 2);
     assert!(
         transaction
             .guards
@@ -391,7 +419,7 @@ fn the_older_container_keeps_a_key_that_two_want() {
         claim("a", &[owned("/x", "1")]),
         claim("b", &[owned("/x", "2")]),
     );
-    let warning = "two containers want `/x` with different values: `a` is older and keeps it, `b` goes without; \
+    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` goes without; \
                    make their keys differ in the policy";
     for order in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
         let mut plan = plan(&order, &[]);
@@ -524,7 +552,7 @@ fn no_transaction_is_larger_than_etcd_allows_when_everything_goes() {
         assert!(size <= MAX_OPERATIONS, "{size}");
         for step in &transaction.steps {
             if let Step::Sweep { sweep, .. } = step {
-                for key in sweep {
+                for (key, _) in sweep {
                     *swept.entry(Arc::clone(key)).or_insert(0) += 1;
                 }
             }

@@ -119,10 +119,10 @@ impl EtcdStore {
 
     /// Makes a call for each lease, several at a time. Returns for how many seconds each lives; those that do not are
     /// left out.
-    async fn each<L: Clone + Send>(
+    async fn each(
         &mut self,
-        leases: Vec<L>,
-        call: impl AsyncFn(&mut Client, L) -> Result<(LeaseId, u32), Error>,
+        leases: &[LeaseId],
+        call: impl AsyncFn(&mut Client, LeaseId) -> Result<(LeaseId, u32), Error>,
     ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         let mut alive = BTreeMap::new();
         for chunk in leases.chunks(LEASES_IN_A_CALL) {
@@ -184,19 +184,15 @@ impl Store for EtcdStore {
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        self.each(leases.to_vec(), async |client, lease| {
+        self.each(leases, async |client, lease| {
             Ok((lease, renew(client, lease).await?))
         })
         .await
     }
 
-    async fn grant(
-        &mut self,
-        leases: &BTreeMap<LeaseId, u32>,
-    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        let leases = leases.iter().map(|(lease, ttl)| (*lease, *ttl)).collect();
-        self.each(leases, async |client, (lease, ttl)| {
-            Ok((lease, grant(client, lease, ttl).await?))
+    async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        self.each(leases, async |client, lease| {
+            Ok((lease, grant(client, lease).await?))
         })
         .await
     }
@@ -235,9 +231,12 @@ impl Store for EtcdStore {
 }
 
 /// Grants a lease, or renews it where that cannot be, and returns for how many seconds it lives.
-async fn grant(client: &mut Client, lease: LeaseId, ttl: u32) -> Result<u32, Error> {
+async fn grant(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
-    match client.lease_grant(i64::from(ttl), Some(options)).await {
+    match client
+        .lease_grant(i64::from(lease.ttl()), Some(options))
+        .await
+    {
         Ok(reply) => Ok(seconds(reply.ttl())),
         // It lives on from before this process, or another registrar wants the same shared key. An etcd that is out of
         // space grants nothing, and renews all the same.

@@ -17,8 +17,8 @@ use crate::entry::Key;
 pub struct Model {
     /// The keys.
     pub keys: BTreeMap<Key, Found>,
-    /// When each lease expires, and its TTL in seconds.
-    pub leases: BTreeMap<LeaseId, (Instant, u32)>,
+    /// When each lease expires.
+    pub leases: BTreeMap<LeaseId, Instant>,
     /// The keys and values at every revision.
     pub history: Vec<BTreeMap<Key, Arc<str>>>,
 }
@@ -39,8 +39,8 @@ impl Model {
         let mut over: Vec<(Instant, LeaseId)> = self
             .leases
             .iter()
-            .filter(|(_, (deadline, _))| *deadline <= now)
-            .map(|(lease, (deadline, _))| (*deadline, *lease))
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(lease, deadline)| (*deadline, *lease))
             .collect();
         over.sort();
         for (_, lease) in over.into_iter().rev() {
@@ -154,14 +154,16 @@ impl Model {
                     sweep,
                 } => {
                     let mut inside = before.keys().filter(|key| key.starts_with(&**directory));
-                    let on_lease = |key: &Key| {
+                    let on_lease = |(key, lease): &(Key, LeaseId)| {
                         before
                             .get(key)
-                            .is_some_and(|found| found.lease == Some(LeaseId::shared(key)))
+                            .is_some_and(|found| found.lease == Some(*lease))
                     };
                     if inside.all(|key| expected.contains(key)) && sweep.iter().all(on_lease) {
-                        after.retain(|key, _| !sweep.contains(key));
-                        swept.extend(sweep.iter().cloned());
+                        for (key, _) in sweep {
+                            after.remove(key);
+                            swept.push(Arc::clone(key));
+                        }
                     }
                 }
             }
@@ -227,7 +229,7 @@ impl Store for ModelStore {
 
     async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         self.call(|model| {
-            let Some((deadline, _)) = model.leases.get(&lease) else {
+            let Some(deadline) = model.leases.get(&lease) else {
                 return Ok(None);
             };
             let on_lease = model
@@ -247,25 +249,22 @@ impl Store for ModelStore {
         self.call(|model| {
             let mut renewed = BTreeMap::new();
             for lease in leases {
-                if let Some((deadline, ttl)) = model.leases.get_mut(lease) {
-                    *deadline = Instant::now() + Duration::from_secs(u64::from(*ttl));
-                    renewed.insert(*lease, *ttl);
+                if let Some(deadline) = model.leases.get_mut(lease) {
+                    *deadline = Instant::now() + Duration::from_secs(u64::from(lease.ttl()));
+                    renewed.insert(*lease, lease.ttl());
                 }
             }
             Ok(renewed)
         })
     }
 
-    async fn grant(
-        &mut self,
-        leases: &BTreeMap<LeaseId, u32>,
-    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+    async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         self.call(|model| {
             let mut granted = BTreeMap::new();
-            for (lease, ttl) in leases {
-                let (deadline, ttl) = model.leases.entry(*lease).or_insert((Instant::now(), *ttl));
-                *deadline = Instant::now() + Duration::from_secs(u64::from(*ttl));
-                granted.insert(*lease, *ttl);
+            for lease in leases {
+                let deadline = Instant::now() + Duration::from_secs(u64::from(lease.ttl()));
+                model.leases.insert(*lease, deadline);
+                granted.insert(*lease, lease.ttl());
             }
             Ok(granted)
         })

@@ -1,10 +1,10 @@
 //! A store that writes nothing: it holds all in memory and prints each change. It serves `run --dry-run`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 
 use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
@@ -14,8 +14,8 @@ use crate::entry::Key;
 pub struct PrintStore<W> {
     out: W,
     keys: BTreeMap<Key, Found>,
-    /// The leases, which never expire here, with their TTL in seconds.
-    leases: BTreeMap<LeaseId, u32>,
+    /// The leases, which never expire here.
+    leases: BTreeSet<LeaseId>,
     revision: i64,
 }
 
@@ -25,7 +25,7 @@ impl<W: Write + Send + 'static> PrintStore<W> {
         Self {
             out,
             keys: BTreeMap::new(),
-            leases: BTreeMap::new(),
+            leases: BTreeSet::new(),
             revision: 0,
         }
     }
@@ -45,6 +45,7 @@ impl<W: Write + Send + 'static> PrintStore<W> {
     }
 
     fn put(&mut self, key: &Key, value: &Arc<str>, lease: LeaseId) -> Result<(), StoreError> {
+        self.print(&format!("put {key} {value}"))?;
         let found = Found {
             key: Arc::clone(key),
             value: Arc::clone(value),
@@ -52,19 +53,21 @@ impl<W: Write + Send + 'static> PrintStore<W> {
             revision: self.revision,
         };
         self.keys.insert(Arc::clone(key), found);
-        self.print(&format!("put {key} {value}"))
+        Ok(())
     }
 
     fn delete(&mut self, key: &Key) -> Result<(), StoreError> {
+        self.print(&format!("delete {key}"))?;
         self.keys.remove(key);
-        self.print(&format!("delete {key}"))
+        Ok(())
     }
 
     fn print(&mut self, line: &str) -> Result<(), StoreError> {
-        writeln!(self.out, "{line}")
-            .and_then(|()| self.out.flush())
-            .context("cannot print")
-            .map_err(StoreError::Failed)
+        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StoreError::Closed),
+            Err(error) => Err(StoreError::Failed(anyhow!("cannot print: {error}"))),
+        }
     }
 }
 
@@ -72,7 +75,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     const MAX_OPERATIONS: usize = usize::MAX;
 
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
-        Ok(self.leases.keys().copied().collect())
+        Ok(self.leases.iter().copied().collect())
     }
 
     async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
@@ -83,21 +86,18 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
         let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
         Ok(self
             .leases
-            .contains_key(&lease)
+            .contains(&lease)
             .then_some(Lease { remaining: 0, keys }))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        let ttl = |lease: &LeaseId| Some((*lease, *self.leases.get(lease)?));
-        Ok(leases.iter().filter_map(ttl).collect())
+        let known = leases.iter().filter(|lease| self.leases.contains(lease));
+        Ok(known.map(|lease| (*lease, lease.ttl())).collect())
     }
 
-    async fn grant(
-        &mut self,
-        leases: &BTreeMap<LeaseId, u32>,
-    ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+    async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         self.leases.extend(leases);
-        Ok(leases.clone())
+        self.renew(leases).await
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
@@ -148,7 +148,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
                 } => {
                     let mut inside = before.iter().filter(|key| key.starts_with(&**directory));
                     if inside.all(|key| expected.contains(key)) {
-                        for key in sweep {
+                        for (key, _) in sweep {
                             self.delete(key)?;
                             swept.push(Arc::clone(key));
                         }

@@ -35,7 +35,7 @@ pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
                 existing.extend(found(&nested));
             }
             (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) if nested.succeeded() => {
-                swept.extend(sweep.iter().cloned());
+                swept.extend(sweep.iter().map(|(key, _)| Arc::clone(key)));
             }
             _ => {}
         }
@@ -90,14 +90,16 @@ fn operation(step: &Step) -> TxnOp {
             directory,
             sweep,
         } => {
-            let on_shared_lease = sweep.iter().map(|key| {
-                Compare::lease(key.as_bytes(), CompareOp::Equal, LeaseId::shared(key).0)
-            });
+            let on_shared_lease = sweep
+                .iter()
+                .map(|(key, lease)| Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0));
             let nothing_else = gaps(directory, expected).into_iter().map(|(from, to)| {
                 // On a range this holds for each key in it, and no key has been created at revision 0.
                 Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
             });
-            let deletes = sweep.iter().map(|key| TxnOp::delete(key.as_bytes(), None));
+            let deletes = sweep
+                .iter()
+                .map(|(key, _)| TxnOp::delete(key.as_bytes(), None));
             TxnOp::txn(
                 Txn::new()
                     .when(on_shared_lease.chain(nothing_else).collect::<Vec<_>>())

@@ -1,0 +1,131 @@
+//! The decision table, for one key.
+
+use std::sync::Arc;
+
+use super::batch::Change;
+use super::{Known, Note, Plan, State, Want};
+use crate::entry::{Entry, Key};
+use crate::store::LeaseId;
+
+/// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
+/// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
+/// the least that keeps the order.
+const SHARED_MARGIN: u32 = 2;
+
+/// What follows for one key.
+pub(super) enum Decision {
+    Nothing,
+    /// A shared key that we hold, on this lease, and want no more.
+    Idle(LeaseId),
+    Change(Change),
+}
+
+impl Plan {
+    /// What follows for a key, and what is to be said of it.
+    pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
+        let unknown = Known::default();
+        let known = self.known.get(key).unwrap_or(&unknown);
+        match self.wants.get(key).and_then(|wants| wants.split_first()) {
+            None => (self.decide_unwanted(key, known), None),
+            Some((want, rivals)) => {
+                let (decision, note) = self.decide_wanted(known, want);
+                let collision = rivals.iter().find(|rival| {
+                    rival.entry.value != want.entry.value || rival.entry.shared != want.entry.shared
+                });
+                let collision = collision.map(|rival| Note::Collision {
+                    key: Arc::clone(key),
+                    kept: want.who.clone(),
+                    refused: rival.who.clone(),
+                });
+                (decision, collision.or(note))
+            }
+        }
+    }
+
+    fn decide_unwanted(&self, key: &Key, known: &Known) -> Decision {
+        match &known.state {
+            State::Held { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
+            State::Held { lease, value }
+                if known.owner.is_some() || !self.may_be_unknown(key, value) =>
+            {
+                Decision::Change(Change::delete(key, *lease, known.owner.clone()))
+            }
+            _ => Decision::Nothing,
+        }
+    }
+
+    fn decide_wanted(&self, known: &Known, want: &Want) -> (Decision, Option<Note>) {
+        let Want { entry, who, .. } = want;
+        let key = || Arc::clone(&entry.key);
+        let lease = self.lease_of(entry);
+        let put = |value: &Arc<str>, at| {
+            Decision::Change(Change::replace(&entry.key, value, lease, at, who))
+        };
+        match &known.state {
+            State::Missing => (Decision::Change(Change::create(entry, lease, who)), None),
+            State::Loose { revision } => {
+                let note = Note::Leftover {
+                    key: key(),
+                    who: who.clone(),
+                };
+                (
+                    Decision::Change(Change::take(entry, lease, *revision, who)),
+                    Some(note),
+                )
+            }
+            State::Held { value, lease: at } if self.identity.owns(*at) => {
+                let same = *at == lease && *value == entry.value;
+                (
+                    if same {
+                        Decision::Nothing
+                    } else {
+                        put(&entry.value, *at)
+                    },
+                    None,
+                )
+            }
+            State::Held { value, lease: at } if entry.shared => {
+                let ours_is_new = known.settled.as_ref() != Some(&entry.value);
+                let differs = (*value != entry.value && !ours_is_new).then(|| Note::Differs {
+                    key: key(),
+                    wanted: Arc::clone(&entry.value),
+                    found: Arc::clone(value),
+                });
+                let wanted = if ours_is_new { &entry.value } else { value };
+                let decision = if at.ttl() < lease.ttl() {
+                    put(wanted, *at)
+                } else if wanted == value {
+                    Decision::Nothing
+                } else {
+                    Decision::Change(Change::replace(&entry.key, wanted, *at, *at, who))
+                };
+                (decision, differs)
+            }
+            // A shared lease under an owned wish is other registrars' business as much as a stranger's lease is.
+            State::Held { lease: at, .. } | State::Foreign { lease: at } => {
+                let note = Note::Foreign {
+                    key: key(),
+                    who: who.clone(),
+                    lease: *at,
+                };
+                (Decision::Nothing, Some(note))
+            }
+        }
+    }
+
+    /// The lease that an entry belongs on.
+    fn lease_of(&self, entry: &Entry) -> LeaseId {
+        if entry.shared {
+            LeaseId::shared(&entry.key, entry.ttl + SHARED_MARGIN)
+        } else {
+            self.identity.lease(entry.ttl)
+        }
+    }
+
+    /// Whether a key that nobody has claimed may be that of a container whose entries are not known.
+    fn may_be_unknown(&self, key: &str, value: &str) -> bool {
+        self.unknown
+            .iter()
+            .any(|mark| key.contains(mark.as_str()) || value.contains(mark.as_str()))
+    }
+}
