@@ -116,9 +116,11 @@ async fn work(
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
     // The keeper says goodbye to the store, unless somebody is in a hurry.
     drop(shutdown);
-    tokio::select! {
-        _ = keeper => {}
-        () = signals.end() => info!("ending at once"),
+    if !keeper.is_finished() {
+        tokio::select! {
+            _ = keeper => {}
+            () = signals.end() => info!("ending at once"),
+        }
     }
     result
 }

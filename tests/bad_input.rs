@@ -432,12 +432,12 @@ fn hostile_service_names_reach_nobody_elses_keys() {
     };
     let too_long = "x".repeat(10 * 1024);
     let hostile = [
-        ("../../x", "has a slash: `../../x`".to_owned()),
-        ("a/b", "has a slash: `a/b`".to_owned()),
-        ("..", "is `..`".to_owned()),
-        ("", "is empty".to_owned()),
-        ("a\nb", "has a control character: `a\\nb`".to_owned()),
-        (&too_long, "has 10240 bytes, more than 255: `xxx".to_owned()),
+        ("../../x", "segment 1 of the key has a slash: `../../x`"),
+        ("a/b", "segment 1 of the key has a slash: `a/b`"),
+        ("..", "segment 1 of the key is `..`"),
+        ("", "SERVICE_NAME is empty: give it a value, or remove it"),
+        ("a\nb", "segment 1 of the key has a control character: `a\\nb`"),
+        (&too_long, "segment 1 of the key has 10240 bytes, more than 255: `xxx"),
     ];
     let containers: Vec<Container> = hostile.iter().map(|(name, _)| web(name)).collect();
     let good = web("good");
@@ -445,10 +445,7 @@ fn hostile_service_names_reach_nobody_elses_keys() {
     let keys = web_keys("good", &good, HOST_IP);
     bed.wait_for_keys(&keys, SOON);
     for ((service, message), container) in hostile.iter().zip(&containers) {
-        let line = format!(
-            "ERROR `{}`: segment 1 of the key {message}",
-            container.name()
-        );
+        let line = format!("ERROR `{}`: {message}", container.name());
         registrar.wait_for_log(&line, SOON);
         assert_eq!(count(&registrar.log(), &line), 1, "{service}");
     }
@@ -535,7 +532,7 @@ fn of_two_containers_with_one_key_the_older_keeps_it() {
     let registrar = bed.registrar().flag("--script", script.path()).start();
     bed.wait_for_keys(&keys(&older), SOON);
     let warning = format!(
-        "WARN two containers want `{}` with different values: `{}` is older and keeps it, `{}` goes without; make \
+        "WARN two containers want `{}` and do not agree on it: `{}` is older and keeps it, `{}` goes without; make \
          their keys differ in the policy",
         bed.key("web/1/one"),
         older.name(),

@@ -7,14 +7,14 @@
 mod common;
 
 use common::{
-    Container, Mode, Proxy, Registrar, Rng, SOON, Script, TestBed, eventually, let_time_pass,
-    web_keys,
+    Dockerd, Mode, Proxy, Registrar, Rng, SOON, Script, TestBed, WEB, eventually, let_time_pass,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const TTL: u32 = 3;
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+const NAMES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 2] = ["red", "blue"];
 const CONTAINERS: usize = 8;
 
@@ -66,6 +66,10 @@ enum Act {
     /// Two containers of one host exchange their names.
     Exchange(usize, usize),
     Remove(usize),
+    /// The daemon crashes. Its containers live on, for it has `--live-restore`.
+    DockerKilled,
+    DockerStopped,
+    DockerStarted,
     EtcdKilled,
     EtcdStarted,
     EtcdFreezes(usize),
@@ -89,8 +93,10 @@ enum State {
     Ended,
 }
 
+/// A container.
 struct Slot {
-    container: Container,
+    id: String,
+    name: String,
     host: usize,
     service: &'static str,
     state: State,
@@ -111,8 +117,10 @@ struct World {
     hosts: [Host; 2],
     past: Vec<Registrar>,
     slots: Vec<Slot>,
+    docker: Dockerd,
     bed: TestBed,
     script: Script,
+    docker_is_up: bool,
     etcd_is_up: bool,
     names: usize,
     quiet_points: usize,
@@ -121,9 +129,10 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let bed = TestBed::new();
+        let docker = Dockerd::start(WEB, true);
         let host = |_| Host {
             etcd: Proxy::tcp(&bed.etcd.endpoint()),
-            docker: Proxy::the_docker(),
+            docker: Proxy::docker(&docker.host()),
             registrar: None,
             asleep: false,
         };
@@ -138,8 +147,10 @@ impl World {
             hosts,
             past: Vec::new(),
             slots: Vec::new(),
+            docker,
             bed,
             script,
+            docker_is_up: true,
             etcd_is_up: true,
             names: 0,
             quiet_points: 0,
@@ -152,9 +163,12 @@ impl World {
     fn choose(&mut self) -> Act {
         loop {
             let host = self.rng.below(2);
-            let weight = self.rng.below(44);
+            let weight = self.rng.below(48);
             let act = match weight {
-                0..4 if self.slots.len() < CONTAINERS => Act::New(host, SERVICES[self.rng.below(2)]),
+                0..20 if !self.docker_is_up => continue,
+                0..4 if self.slots.len() < CONTAINERS => {
+                    Act::New(host, SERVICES[self.rng.below(2)])
+                }
                 4..6 => self.container(State::Running, Act::Stop),
                 6..8 => self.container(State::Running, Act::Kill),
                 8..10 => self.container(State::Ended, Act::Start),
@@ -181,6 +195,9 @@ impl World {
                     let index = 1 + self.rng.below(2);
                     self.container(State::Running, |slot| Act::Meddling(slot, index))
                 }
+                44 if self.docker_is_up => Act::DockerKilled,
+                45 if self.docker_is_up => Act::DockerStopped,
+                46 | 47 if !self.docker_is_up => Act::DockerStarted,
                 _ => continue,
             };
             // A place that does not exist stands for a container in that state, of which there is none.
@@ -237,60 +254,67 @@ impl World {
 
     fn perform(&mut self, act: Act) {
         match act {
-            Act::New(host, service) => {
-                let container = self.bed.container_on(["a", "b"][host]);
-                let container = container.env("SERVICE_NAME", service).start();
-                self.slots.push(Slot {
-                    container,
-                    host,
-                    service,
-                    state: State::Running,
-                    keys: BTreeMap::new(),
-                });
-                self.learn(self.slots.len() - 1);
-            }
+            Act::New(host, service) => self.start_container(host, service),
             Act::Stop(slot) => {
-                self.slots[slot].container.stop();
+                self.docker(&["stop"], slot);
                 self.slots[slot].state = State::Ended;
             }
             Act::Kill(slot) => {
-                self.slots[slot].container.kill("KILL");
+                self.docker(&["kill"], slot);
                 self.slots[slot].state = State::Ended;
-                self.wait_for_end(slot);
+                eventually(SOON, "a container to end", || {
+                    self.docker(&["inspect", "--format", "{{.State.Running}}"], slot) == "false"
+                });
             }
             Act::Start(slot) => {
-                self.slots[slot].container.start();
+                self.docker(&["start"], slot);
                 self.slots[slot].state = State::Running;
                 self.learn(slot);
             }
             Act::Restart(slot) => {
-                self.slots[slot].container.restart();
+                self.docker(&["restart"], slot);
                 self.learn(slot);
             }
             Act::Pause(slot) => {
-                self.slots[slot].container.pause();
+                self.docker(&["pause"], slot);
                 self.slots[slot].state = State::Paused;
             }
             Act::Unpause(slot) => {
-                self.slots[slot].container.unpause();
+                self.docker(&["unpause"], slot);
                 self.slots[slot].state = State::Running;
                 self.learn(slot);
             }
             Act::Rename(slot) => {
                 let name = self.new_name();
-                self.slots[slot].container.rename(&name);
+                self.rename(slot, name);
                 self.learn(slot);
             }
             Act::Exchange(one, other) => {
                 let between = self.new_name();
-                let [first, second] = [one, other].map(|slot| self.slots[slot].container.name());
-                self.slots[one].container.rename(&between);
-                self.slots[other].container.rename(&first);
-                self.slots[one].container.rename(&second);
+                let [first, second] = [one, other].map(|slot| self.slots[slot].name.clone());
+                self.rename(one, between);
+                self.rename(other, first);
+                self.rename(one, second);
                 self.learn(one);
                 self.learn(other);
             }
-            Act::Remove(slot) => drop(self.slots.remove(slot)),
+            Act::Remove(slot) => {
+                self.docker(&["rm", "--force"], slot);
+                self.slots.remove(slot);
+            }
+            Act::DockerKilled => {
+                self.docker.kill9();
+                self.docker_is_up = false;
+            }
+            Act::DockerStopped => {
+                self.docker.stop();
+                self.docker_is_up = false;
+            }
+            Act::DockerStarted => {
+                self.docker.start_again();
+                self.docker_is_up = true;
+                (0..self.slots.len()).for_each(|slot| self.learn(slot));
+            }
             Act::EtcdKilled => {
                 self.bed.etcd.kill9();
                 self.etcd_is_up = false;
@@ -321,34 +345,66 @@ impl World {
             Act::RegistrarSleeps(host) => self.send(host, "STOP"),
             Act::RegistrarWakes(host) => self.send(host, "CONT"),
             Act::Meddling(slot, index) => {
-                let Slot {
-                    container, service, ..
-                } = &self.slots[slot];
-                let key = format!("{service}/{index}/{}", container.name());
+                let Slot { name, service, .. } = &self.slots[slot];
+                let key = format!("{service}/{index}/{name}");
                 self.bed.etcd.delete(&self.bed.key(&key));
             }
         }
     }
 
-    /// Takes note of what keys a container has while it runs.
-    fn learn(&mut self, slot: usize) {
-        let slot = &mut self.slots[slot];
-        let keys = match slot.state {
-            State::Running => web_keys(slot.service, &slot.container, ADDRESSES[slot.host]),
-            State::Paused | State::Ended => return,
-        };
-        let (id, name) = (slot.container.short_id(), slot.container.name());
-        let by_name = keys
-            .into_iter()
-            .map(|(key, value)| (key.replace(id, &name), value));
-        slot.keys = by_name.collect();
+    fn start_container(&mut self, host: usize, service: &'static str) {
+        let name = self.new_name();
+        let label = self.bed.filter();
+        let label = label.trim_start_matches("label=");
+        let of_host = format!("host={}", NAMES[host]);
+        let service_name = format!("SERVICE_NAME={service}");
+        let run = ["run", "--detach", "--pull", "never", "--publish-all"];
+        let labels = ["--name", &name, "--label", label, "--label", &of_host];
+        let rest = ["--env", &service_name, WEB];
+        let id = self.docker.docker(&[&run[..], &labels, &rest].concat());
+        self.slots.push(Slot {
+            id,
+            name,
+            host,
+            service,
+            state: State::Running,
+            keys: BTreeMap::new(),
+        });
+        self.learn(self.slots.len() - 1);
     }
 
-    fn wait_for_end(&self, slot: usize) {
-        let container = &self.slots[slot].container;
-        eventually(SOON, "a container to end", || {
-            container.inspect()["State"]["Running"] == false
-        });
+    /// Does something with a container.
+    fn docker(&self, command: &[&str], slot: usize) -> String {
+        self.docker
+            .docker(&[command, &[self.slots[slot].id.as_str()]].concat())
+    }
+
+    fn rename(&mut self, slot: usize, name: String) {
+        self.docker.docker(&["rename", &self.slots[slot].id, &name]);
+        self.slots[slot].name = name;
+    }
+
+    /// Takes note of what keys a container has, if it runs.
+    fn learn(&mut self, slot: usize) {
+        if self.slots[slot].state != State::Running {
+            return;
+        }
+        let bindings = self.docker(&["port"], slot);
+        let slot = &mut self.slots[slot];
+        slot.keys.clear();
+        for (index, port) in [(1, "8005"), (2, "8006")] {
+            let beginning = format!("{port}/tcp -> 0.0.0.0:");
+            let published = bindings
+                .lines()
+                .find_map(|line| line.strip_prefix(&beginning))
+                .expect("every port is published");
+            let directory = format!("{}/{index}", slot.service);
+            let address = format!("{}:{published}", ADDRESSES[slot.host]);
+            slot.keys
+                .insert(format!("{directory}/{}", slot.name), address);
+            slot.keys
+                .insert(format!("{directory}/port"), port.to_owned());
+        }
     }
 
     fn new_name(&mut self) -> String {
@@ -365,7 +421,7 @@ impl World {
     fn start_registrar(&mut self, host: usize, on_exit: &str) {
         let registrar = self
             .bed
-            .registrar_on(["a", "b"][host], ADDRESSES[host])
+            .registrar_on(NAMES[host], ADDRESSES[host])
             .flag("--ttl", TTL.to_string())
             .flag("--resync", "5")
             .flag("--on-exit", on_exit)
@@ -379,6 +435,9 @@ impl World {
     fn be_quiet(&mut self) {
         if !self.etcd_is_up {
             self.perform(Act::EtcdStarted);
+        }
+        if !self.docker_is_up {
+            self.perform(Act::DockerStarted);
         }
         for host in 0..2 {
             self.hosts[host].etcd.set(Mode::Pass);

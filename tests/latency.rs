@@ -5,13 +5,11 @@ mod common;
 use common::{Kind, TestBed};
 use std::time::{Duration, SystemTime};
 
-/// How often a container is started and stopped in one attempt.
+/// How often a container is started and stopped.
 const SAMPLES: usize = 15;
 
-/// How many attempts there are at finding the machine idle.
-const ATTEMPTS: usize = 4;
-
-/// What the median may be. Without optimisation, and beside other tests, only the order of magnitude can be held to.
+/// What the median may be: on an idle machine, `cargo test --release --test latency`. Without optimisation only the
+/// order of magnitude can be held to.
 const BOUND: Duration = if cfg!(debug_assertions) {
     Duration::from_millis(100)
 } else {
@@ -32,25 +30,17 @@ fn keys_follow_docker_within_milliseconds() {
         since(container.event_time(event), seen)
     };
 
-    for attempt in 1..=ATTEMPTS {
-        let (mut starts, mut stops) = (Vec::new(), Vec::new());
-        for _ in 0..SAMPLES {
-            container.start();
-            starts.push(delay(Kind::Put, "start"));
-            container.stop();
-            stops.push(delay(Kind::Delete, "kill"));
-        }
-        let (start, stop) = (median(&mut starts), median(&mut stops));
-        println!("start event to key: median {start:?} of {starts:?}");
-        println!("stop event to no key: median {stop:?} of {stops:?}");
-        if start <= BOUND && stop <= BOUND {
-            return;
-        }
-        assert!(
-            attempt < ATTEMPTS,
-            "the median is above {BOUND:?} in each attempt"
-        );
+    let (mut starts, mut stops) = (Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        container.start();
+        starts.push(delay(Kind::Put, "start"));
+        container.stop();
+        stops.push(delay(Kind::Delete, "kill"));
     }
+    let (start, stop) = (median(&mut starts), median(&mut stops));
+    println!("start event to key: median {start:?} of {starts:?}");
+    println!("stop event to no key: median {stop:?} of {stops:?}");
+    assert!(start <= BOUND && stop <= BOUND, "a median is above {BOUND:?}");
 }
 
 /// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.

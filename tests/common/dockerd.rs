@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a daemon may take to start or to end: it starts a containerd, and stops its containers.
 const SLOW: Duration = Duration::from_secs(60);
+
+/// How often it is started before it is given up.
+const ATTEMPTS: usize = 3;
+
+/// How long what a crashed daemon leaves behind may take to die with it.
+const DEATH: Duration = Duration::from_secs(2);
 
 /// A daemon with directories of its own and in a network of its own, which holds no more than the daemon takes for the
 /// network of the host. Outside of it, the daemon would take the bridge and the packet filter of the other daemon for
@@ -96,6 +102,12 @@ impl Dockerd {
     /// Kills it, as a crash would.
     pub fn kill9(&self) {
         self.end("KILL");
+        let pid = fs::read_to_string(self.path("exec/containerd/containerd.pid"));
+        let containerd = Path::new("/proc").join(pid.unwrap_or_default().trim());
+        let start = Instant::now();
+        while containerd.exists() && start.elapsed() < DEATH {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Starts it again, with the same data, and waits until it answers.
@@ -105,19 +117,26 @@ impl Dockerd {
     /// If it does not; the message ends with its log.
     #[track_caller]
     pub fn start_again(&self) {
-        self.launch();
-        let mut ended = false;
-        eventually(SLOW, "dockerd to answer", || {
-            let mut process = self.process.lock().expect(UNPOISONED);
-            let child = process.as_mut().expect("dockerd was started");
-            ended = child
-                .try_wait()
-                .expect("a child can be waited for")
-                .is_some();
-            ended || self.is_up()
-        });
-        let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
-        assert!(!ended, "dockerd does not start:\n{}", log());
+        // After a crash it may find its containerd while that still dies, and give up, as it would under systemd, which
+        // starts it again.
+        for _ in 0..ATTEMPTS {
+            self.launch();
+            let mut ended = false;
+            eventually(SLOW, "dockerd to answer", || {
+                let mut process = self.process.lock().expect(UNPOISONED);
+                let child = process.as_mut().expect("dockerd was started");
+                ended = child
+                    .try_wait()
+                    .expect("a child can be waited for")
+                    .is_some();
+                ended || self.is_up()
+            });
+            if !ended {
+                return;
+            }
+        }
+        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+        panic!("dockerd does not start:\n{log}");
     }
 
     fn launch(&self) {
@@ -125,7 +144,6 @@ impl Dockerd {
         let mut command = as_root("nsenter");
         command
             .args([&self.namespace, "dockerd"])
-            .args(["--bridge", "none", "--iptables=false"])
             .arg("--data-root")
             .arg(self.path("data"))
             .arg("--exec-root")
