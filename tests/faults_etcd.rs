@@ -54,6 +54,8 @@ fn assert_told(registrar: &Registrar, troubles: usize) {
         (troubles..=FEW * troubles).contains(&warnings),
         "{warnings} warnings of {troubles} troubles"
     );
+    // Such as that of another registrar, when it was this one that etcd heard of twice.
+    assert_eq!(count(&log, "ERROR "), 0, "a trouble is no error: {log}");
 }
 
 /// The keys with the revisions that tell whether they were ever written anew.
@@ -331,6 +333,45 @@ fn a_write_whose_answer_is_lost_is_not_repeated() {
         let kinds: Vec<Kind> = history.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [Kind::Put, Kind::Delete], "{history:#?}");
     }
+}
+
+/// What etcd did for this registrar without its knowledge is not taken for the work of another one.
+#[test]
+fn a_registrar_is_not_its_own_rival() {
+    const TTL: u32 = 6;
+    let bed = TestBed::new();
+    let web = service(&bed, "web").start();
+    let proxy = Proxy::tcp(&bed.etcd.endpoint());
+    let registrar = ttl(bed.registrar().flag("--etcd", proxy.address()), TTL);
+    let registrar = in_step(&registrar);
+    let wanted = web_keys("web", &web, HOST_IP);
+    for trouble in 1..=3 {
+        // Renewals arrive and their answers do not, several times in a row.
+        proxy.set(Mode::HoldAnswers);
+        bed.etcd.let_pass(TTL / 2);
+        proxy.set(Mode::Pass);
+        assert_told(&registrar, trouble);
+    }
+    assert_never_deleted(&bed, wanted.keys());
+    // The lease ends and is granted again, and a new leader of etcd renews it.
+    let member = bed.key(&format!("web/1/{}", web.short_id()));
+    for trouble in 4..=5 {
+        let lease = bed.etcd.kv(&member).expect("the key exists").lease;
+        bed.etcd.revoke(lease);
+        bed.wait_for_keys(&wanted, SOON);
+        let before = warnings(&registrar);
+        bed.etcd.kill9();
+        eventually(SOON, "the loss of etcd in the log", || {
+            warnings(&registrar) > before
+        });
+        bed.etcd.start_again();
+        eventually(SOON, "etcd to be back", || {
+            count(&registrar.log(), "etcd is back after") >= trouble
+        });
+    }
+    bed.etcd.let_pass(2 * TTL);
+    assert_eq!(bed.keys(), wanted);
+    assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
 }
 
 #[test]
@@ -660,6 +701,14 @@ fn sigterm_during_a_sync_leaves_nothing_half_done() {
         if on_exit == "leave" {
             assert!(log.contains("the keys stay"), "{log}");
             assert!(!bed.keys().is_empty());
+            for (revision, state) in bed.states() {
+                let members = state.keys().filter(|key| !key.ends_with("/port"));
+                let by_container: Vec<&str> = members.map(|key| &key[key.len() - 12..]).collect();
+                for member in &by_container {
+                    let keys = by_container.iter().filter(|other| other == &member).count();
+                    assert_eq!(keys, 2, "at revision {revision} {member} is half there");
+                }
+            }
         } else {
             assert!(log.contains("the keys are removed"), "{log}");
             // A write that was on its way when the signal came has arrived as well by now.
@@ -669,14 +718,6 @@ fn sigterm_during_a_sync_leaves_nothing_half_done() {
         }
         bed.assert_each_member_always_had_its_port();
         bed.assert_each_port_always_had_a_member();
-        for (revision, state) in bed.states() {
-            let members = state.keys().filter(|key| !key.ends_with("/port"));
-            let by_container: Vec<&str> = members.map(|key| &key[key.len() - 12..]).collect();
-            for member in &by_container {
-                let keys = by_container.iter().filter(|other| other == &member).count();
-                assert_eq!(keys, 2, "at revision {revision} {member} is half there");
-            }
-        }
     }
 }
 
