@@ -8,17 +8,27 @@ use tokio::net::{UdpSocket, lookup_host};
 /// The address from which this host reaches the first of the endpoints that is not on the host itself; none if all
 /// of them are. The kernel is asked for the route, and nothing is sent.
 pub async fn toward(endpoints: &[String]) -> anyhow::Result<Option<IpAddr>> {
+    let mut failure = None;
     for endpoint in endpoints {
-        let addresses = lookup_host(endpoint)
+        match local(endpoint).await {
+            Ok(Some(address)) => return Ok(Some(address)),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+async fn local(endpoint: &str) -> anyhow::Result<Option<IpAddr>> {
+    let addresses = lookup_host(endpoint)
+        .await
+        .with_context(|| format!("cannot look up etcd's address `{endpoint}`"))?;
+    for address in addresses {
+        let local = local_address(address)
             .await
-            .with_context(|| format!("cannot look up etcd's address `{endpoint}`"))?;
-        for address in addresses {
-            let local = local_address(address)
-                .await
-                .with_context(|| format!("cannot find a route to etcd at `{endpoint}`"))?;
-            if !local.is_loopback() {
-                return Ok(Some(local));
-            }
+            .with_context(|| format!("cannot find a route to etcd at `{endpoint}`"))?;
+        if !local.is_loopback() {
+            return Ok(Some(local));
         }
     }
     Ok(None)

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::docker::Filters;
@@ -45,7 +46,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Print each change and write nothing; etcd is not needed
-    #[arg(long)]
+    #[arg(long, env = "DOCKER_REGISTER_DRY_RUN", value_parser = FalseyValueParser::new())]
     pub dry_run: bool,
 
     /// What becomes of the keys at exit: they stay until their TTL, or they are removed
@@ -113,7 +114,7 @@ pub struct CommonArgs {
     pub instance: String,
 
     /// Say on stderr what is left out, and why
-    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN")]
+    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     pub explain: bool,
 
     /// How log lines look
@@ -197,10 +198,19 @@ impl RunArgs {
 }
 
 impl CommonArgs {
+    /// `--set`, without empty lines.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        self.set
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .cloned()
+            .collect()
+    }
+
     /// `--filter` as Docker takes it: the values of each name.
     pub fn filters(&self) -> Filters {
         let mut filters: Filters = HashMap::new();
-        for (name, value) in &self.filter {
+        for (name, value) in self.filter.iter().filter(|(name, _)| !name.is_empty()) {
             filters.entry(name.clone()).or_default().push(value.clone());
         }
         filters
@@ -263,6 +273,8 @@ fn ttl(text: &str) -> Result<u32, String> {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        // Text of several lines may end with an empty one.
+        None if text.trim().is_empty() => Ok((String::new(), String::new())),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("it is NAME=VALUE".to_owned()),
     }

@@ -329,10 +329,12 @@ fn ports(config: &ContainerConfig, mut published: PortMap, host_network: bool) -
         .collect();
     let port = |(index, (port, protocol)): (usize, (u16, String))| {
         let mut bindings: Vec<Binding> = if host_network {
-            vec![Binding {
-                ip: "0.0.0.0".to_owned(),
-                port,
-            }]
+            ["0.0.0.0", "::"]
+                .map(|ip| Binding {
+                    ip: ip.to_owned(),
+                    port,
+                })
+                .to_vec()
         } else {
             let bound = bindings
                 .get(&(port, protocol.clone()))

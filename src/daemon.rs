@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -62,6 +62,11 @@ pub fn call_timeout(ttl: u32) -> Duration {
         .clamp(Duration::from_millis(500), Duration::from_secs(5))
 }
 
+/// What a policy reads etcd with.
+pub fn reader(endpoints: Vec<String>, ttl: u32) -> Rc<Mutex<EtcdStore>> {
+    Rc::new(Mutex::new(EtcdStore::new(endpoints, call_timeout(ttl))))
+}
+
 /// The host's address for a run that writes nothing, where a guess does no harm.
 pub async fn host_ip_or_loopback(options: &mut Options, endpoints: &[String]) {
     if let Ok(Some(address)) = address::toward(endpoints).await {
@@ -90,7 +95,7 @@ async fn work(
         path: config.script.clone(),
         options: config.options.clone(),
         source: Source::Live(snapshots),
-        reader: EtcdStore::new(config.endpoints.clone(), call_timeout(config.options.ttl)),
+        reader: reader(config.endpoints.clone(), config.options.ttl),
         wanted: wanted_sender,
         report: if config.explain {
             Report::All
@@ -180,10 +185,12 @@ fn start_keeper(
         // It is over when the sender is dropped, which is an error here.
         let _ = ended.await;
     };
+    let ttl = config.options.ttl;
     if config.dry_run {
         tokio::spawn(keep(
             PrintStore::new(stdout()),
             identity,
+            ttl,
             wanted,
             None,
             shutdown,
@@ -193,6 +200,7 @@ fn start_keeper(
         tokio::spawn(keep(
             store,
             identity,
+            ttl,
             wanted,
             Some(config.on_exit),
             shutdown,

@@ -6,6 +6,7 @@
 mod client;
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use anyhow::Context as _;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{EventMessage, EventMessageTypeEnum};
-use futures_util::FutureExt as _;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::future;
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -22,7 +23,7 @@ use tracing::{debug, warn};
 use crate::container::{Container, find};
 use crate::entry::quote;
 use crate::trouble::Trouble;
-use client::{Events, Inspected, connect, inspect, list_ids, subscribe, within};
+use client::{Inspected, connect, inspect, list_ids, subscribe, within};
 
 pub use client::{Filters, daemon_id};
 
@@ -57,7 +58,11 @@ pub struct Feed {
     unreadable: BTreeSet<String>,
     /// Containers in another one's network, as they were last put together: themselves, the other, and both.
     joined: HashMap<String, [Arc<Container>; 3]>,
+    /// The network owners that were asked for since the last list.
+    owners_asked: BTreeSet<String>,
     changed: bool,
+    /// Whether all containers of a list have been inspected.
+    whole: bool,
 }
 
 struct Known {
@@ -80,14 +85,28 @@ impl Feed {
             dirty: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             joined: HashMap::new(),
+            owners_asked: BTreeSet::new(),
             changed: false,
+            whole: false,
         }
     }
 
     /// One snapshot of what runs now.
     pub async fn once(mut self) -> anyhow::Result<Snapshot> {
         let docker = connect().await?;
-        self.list(&docker, &mut stream::pending()).await?;
+        self.list(&docker).await?;
+        while !self.dirty.is_empty() {
+            let ids = std::mem::take(&mut self.dirty);
+            let mut inspections = stream::iter(ids)
+                .map(|id| inspect(docker.clone(), self.filters.clone(), id))
+                .buffer_unordered(INSPECTS_AT_ONCE)
+                .collect::<Vec<_>>()
+                .await;
+            inspections.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (id, inspected) in inspections {
+                self.learn(id, inspected)?;
+            }
+        }
         Ok(self.snapshot())
     }
 
@@ -101,87 +120,70 @@ impl Feed {
     }
 
     /// Feeds snapshots for as long as one connection lasts.
+    ///
+    /// Docker shows a container that is just starting only when it has started, so each inspection runs by itself and
+    /// none holds up the others. A snapshot is made whenever something has changed and nothing more is ready at once.
     async fn watch(
         &mut self,
         snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
         trouble: &mut Trouble,
-    ) -> anyhow::Result<std::convert::Infallible> {
+    ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
         let mut events = subscribe(&docker).await?;
+        let mut inspections = FuturesUnordered::new();
+        let mut inspected_now = BTreeSet::new();
+        let mut resync_at = Instant::now();
+        let mut ping_at = resync_at + self.patience;
         loop {
-            self.list(&docker, &mut events).await?;
-            self.publish(snapshots);
-            trouble.over();
-            let resync_at = Instant::now() + self.resync;
-            let mut ping_at = Instant::now() + self.patience;
-            while Instant::now() < resync_at {
-                let stopped_by = self.stopping.values().min().copied();
-                tokio::select! {
-                    event = events.next() => self.note(event)?,
-                    () = tokio::time::sleep_until(stopped_by.unwrap_or(resync_at)) => self.end_grace(),
-                    () = tokio::time::sleep_until(ping_at) => {
-                        within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
-                        ping_at = Instant::now() + self.patience;
+            if Instant::now() >= resync_at {
+                self.list(&docker).await?;
+                trouble.over();
+                resync_at = Instant::now() + self.resync;
+            }
+            while inspections.len() < INSPECTS_AT_ONCE
+                && let Some(id) = self.dirty.difference(&inspected_now).next().cloned()
+            {
+                self.dirty.remove(&id);
+                inspected_now.insert(id.clone());
+                inspections.push(inspect(docker.clone(), self.filters.clone(), id));
+            }
+            // The first snapshot has all containers, or it would be taken for a host with fewer.
+            self.whole |= inspections.is_empty();
+            let stopped_by = self.stopping.values().min().copied().unwrap_or(resync_at);
+            tokio::select! {
+                biased;
+                event = events.next() => self.note(event)?,
+                Some((id, inspected)) = inspections.next() => {
+                    inspected_now.remove(&id);
+                    // What has changed meanwhile is looked at again: this reply may be from before.
+                    if !self.dirty.contains(&id) || matches!(inspected, Inspected::Lost(_)) {
+                        self.learn(id, inspected)?;
                     }
-                    () = tokio::time::sleep_until(resync_at) => break,
                 }
-                self.look(&docker, &mut events).await?;
-                if self.changed {
-                    self.publish(snapshots);
+                () = future::ready(()), if self.changed && self.whole => self.publish(snapshots),
+                () = tokio::time::sleep_until(stopped_by) => self.end_grace(),
+                () = tokio::time::sleep_until(ping_at) => {
+                    within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
+                    ping_at = Instant::now() + self.patience;
                 }
+                () = tokio::time::sleep_until(resync_at) => {}
             }
         }
     }
 
-    /// Lists all containers and inspects each.
-    async fn list(
-        &mut self,
-        docker: &Docker,
-        events: &mut (impl Events + Unpin),
-    ) -> anyhow::Result<()> {
+    /// Lists all containers, each of which is to be inspected then.
+    async fn list(&mut self, docker: &Docker) -> anyhow::Result<()> {
         let listed = list_ids(docker, &self.filters)
             .await
             .context("cannot list containers")?;
         self.changed = true;
-        self.known.retain(|id, _| listed.contains(id));
+        // One that only lends its network is in no list; its own inspection tells when it is gone.
+        self.known
+            .retain(|id, known| !known.listed || listed.contains(id));
         self.unreadable.retain(|id| listed.contains(id));
+        self.owners_asked.clear();
+        self.dirty.extend(self.known.keys().cloned());
         self.dirty.extend(listed);
-        self.look(docker, events).await
-    }
-
-    /// Inspects what is dirty, and meanwhile takes events in, so that Docker need not drop any.
-    async fn look(
-        &mut self,
-        docker: &Docker,
-        events: &mut (impl Events + Unpin),
-    ) -> anyhow::Result<()> {
-        while let Some(event) = events.next().now_or_never() {
-            self.note(event)?;
-        }
-        let mut owners_asked = BTreeSet::new();
-        while !self.dirty.is_empty() {
-            let ids = std::mem::take(&mut self.dirty);
-            let filters = self.filters.clone();
-            let mut inspections = stream::iter(ids)
-                .map(|id| inspect(docker, &filters, id))
-                .buffer_unordered(INSPECTS_AT_ONCE);
-            loop {
-                tokio::select! {
-                    event = events.next() => self.note(event)?,
-                    inspected = inspections.next() => match inspected {
-                        Some((id, inspected)) => self.learn(id, inspected)?,
-                        None => break,
-                    },
-                }
-            }
-            // One that does not exist any more is asked for once and not for ever.
-            let owners = self.network_owners();
-            self.dirty.extend(
-                owners
-                    .into_iter()
-                    .filter(|owner| owners_asked.insert(owner.clone())),
-            );
-        }
         Ok(())
     }
 
@@ -218,6 +220,7 @@ impl Feed {
             } => {
                 // What was asked for by name is known by its id.
                 let id = container.id.clone();
+                self.ask_for_owner(&container);
                 let signals = self.signals.remove(&id).unwrap_or_default();
                 if signals.iter().any(|signal| container.ends_by(signal)) {
                     self.begin_to_stop(&container);
@@ -311,14 +314,15 @@ impl Feed {
         self.dirty.extend(over.into_keys());
     }
 
-    /// The containers, by id or name, that lend their network to a known one and are not known themselves.
-    fn network_owners(&self) -> Vec<String> {
-        let containers = || self.known.values().map(|known| &known.container);
-        let owners = containers().filter_map(|container| container.network_owner());
-        owners
-            .filter(|owner| find(containers(), owner).is_none())
-            .map(str::to_owned)
-            .collect()
+    /// Has the container looked at whose network this one uses, if it is not known; once, for it may not exist.
+    fn ask_for_owner(&mut self, container: &Container) {
+        let Some(owner) = container.network_owner() else {
+            return;
+        };
+        let is_known = find(self.known.values().map(|known| &known.container), owner).is_some();
+        if !is_known && self.owners_asked.insert(owner.to_owned()) {
+            self.dirty.insert(owner.to_owned());
+        }
     }
 
     fn lends_network(&self, container: &Container) -> bool {
@@ -337,14 +341,36 @@ impl Feed {
     fn snapshot(&mut self) -> Snapshot {
         let mut containers: Vec<Arc<Container>> = Vec::with_capacity(self.known.len());
         let mut joined = HashMap::new();
+        let mut unreadable: Vec<String> = self
+            .unreadable
+            .iter()
+            .filter(|id| !self.known.contains_key(*id))
+            .cloned()
+            .collect();
         for known in self.known.values().filter(|known| known.listed) {
             let container = &known.container;
             let all = self.known.values().map(|known| &known.container);
-            let Some(owner) = container.network_owner().and_then(|owner| find(all, owner)) else {
+            let Some(owner_name) = container.network_owner() else {
                 containers.push(Arc::clone(container));
                 continue;
             };
-            let whole = match self.joined.remove(&container.id) {
+            let before = self.joined.remove(&container.id);
+            let Some(owner) = find(all, owner_name) else {
+                if self.unreadable.iter().any(|id| id.starts_with(owner_name)) {
+                    // Its ports are not known now, which is not the same as none.
+                    match before {
+                        Some([own, other, whole]) => {
+                            containers.push(Arc::clone(&whole));
+                            joined.insert(container.id.clone(), [own, other, whole]);
+                        }
+                        None => unreadable.push(container.id.clone()),
+                    }
+                } else {
+                    containers.push(Arc::clone(container));
+                }
+                continue;
+            };
+            let whole = match before {
                 Some([own, other, whole])
                     if Arc::ptr_eq(&own, container) && Arc::ptr_eq(&other, owner) =>
                 {
@@ -360,10 +386,9 @@ impl Feed {
         }
         self.joined = joined;
         containers.sort_unstable_by(|a, b| (&a.age, &a.id).cmp(&(&b.age, &b.id)));
-        let never_read = |id: &&String| !self.known.contains_key(*id);
         Snapshot {
             containers,
-            unreadable: self.unreadable.iter().filter(never_read).cloned().collect(),
+            unreadable,
         }
     }
 }

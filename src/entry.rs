@@ -12,8 +12,9 @@ pub type Key = Arc<str>;
 pub const MAX_SEGMENT: usize = 255;
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 2048;
-/// The longest value, in bytes. etcd refuses a request of more than 1.5 MiB; one value may not fill a whole one.
-pub const MAX_VALUE: usize = 128 * 1024;
+/// The longest value, in bytes. etcd takes requests of up to 1.5 MiB, and its client answers of up to 4 MiB: so many
+/// that all keys of a transaction fit.
+pub const MAX_VALUE: usize = 16 * 1024;
 /// The times to live that an entry may ask for, in seconds: up to a day.
 pub const TTL: RangeInclusive<u32> = 1..=86_400;
 
@@ -98,18 +99,14 @@ pub fn directory(key: &str) -> &str {
 /// The literal for messages: in backticks, control characters escaped, cut where it is too long to read.
 pub fn quote(text: &str) -> String {
     const SHOWN: usize = 60;
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN)
-        .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
-                Box::new(c.escape_default())
-            } else {
-                Box::new(std::iter::once(c))
-            };
-            escaped
-        })
-        .collect();
+    let mut shown = String::new();
+    for c in text.chars().take(SHOWN) {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }

@@ -7,7 +7,6 @@
 //! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
 //!   owned keys go before the shared keys that describe them.
 
-mod rival;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +17,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use crate::entry::{Key, TTL, directory};
+use crate::entry::{Key, directory};
 use crate::plan::{Batch, Plan, Wanted};
-use crate::store::{Found, Guard, Identity, Lease, LeaseId, Outcome, Step, Store, StoreError};
+use crate::store::{Found, Guard, Identity, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
-use rival::Rival;
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
@@ -42,16 +40,17 @@ pub enum OnExit {
     Remove,
 }
 
-/// Keeps `store` in step with what is `wanted` until `shutdown` is over. A store that keeps nothing has nothing to be
+/// Keeps `store` in step with what is `wanted` until `shutdown` is over. `ttl` is that of entries that name none. A store that keeps nothing has nothing to be
 /// done `on_exit`.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
+    ttl: u32,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     on_exit: Option<OnExit>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut keeper = Keeper::new(store, identity);
+    let mut keeper = Keeper::new(store, identity, ttl);
     tokio::select! {
         () = keeper.run(wanted) => {}
         () = shutdown => {}
@@ -66,6 +65,8 @@ pub async fn keep<S: Store>(
 struct Keeper<S> {
     store: S,
     identity: Identity,
+    /// The TTL of entries that name none, in seconds, which paces a registrar that has no keys.
+    ttl: u32,
     plan: Plan,
     /// The leases that we keep alive.
     leases: BTreeSet<LeaseId>,
@@ -76,23 +77,22 @@ struct Keeper<S> {
     renew_at: Instant,
     /// When to see whether the store still answers, half-way to the next renewal.
     probe_at: Instant,
-    rival: Rival,
     trouble: Trouble,
 }
 
 impl<S: Store> Keeper<S> {
-    fn new(store: S, identity: Identity) -> Self {
+    fn new(store: S, identity: Identity, ttl: u32) -> Self {
         let now = Instant::now();
         Self {
             store,
             identity,
+            ttl,
             plan: Plan::new(identity),
             leases: BTreeSet::new(),
             adopted: false,
             loaded: false,
             renew_at: now,
             probe_at: now,
-            rival: Rival::default(),
             trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
         }
     }
@@ -140,8 +140,7 @@ impl<S: Store> Keeper<S> {
             self.load().await?;
         } else if now >= self.probe_at {
             self.probe_at = self.renew_at;
-            let some: Vec<Key> = self.plan.wanted_keys().take(1).cloned().collect();
-            self.store.read(&some).await?;
+            self.store.keys(self.identity.lease(self.ttl)).await?;
         }
         for _ in 0..MAX_ROUNDS {
             let batches = self.plan.batches(S::MAX_OPERATIONS);
@@ -162,6 +161,10 @@ impl<S: Store> Keeper<S> {
     async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
         let mut refusal = None;
         for batch in batches {
+            if Instant::now() >= self.renew_at {
+                self.load().await?;
+                break;
+            }
             match self.carry_out(batch).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -229,9 +232,6 @@ impl<S: Store> Keeper<S> {
             .collect();
         let mut alive = self.store.renew(&shared).await?;
         alive.extend(self.store.renew(&owned).await?);
-        if let Some((lease, ttl)) = owned.first().and_then(|lease| alive.get_key_value(lease)) {
-            self.rival.renewed(*lease, *ttl);
-        }
         let lost = |lease: LeaseId| {
             (shared.contains(&lease) || owned.contains(&lease)) && !alive.contains_key(&lease)
         };
@@ -239,12 +239,8 @@ impl<S: Store> Keeper<S> {
             return Ok(false);
         }
         let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
-        let shortest = alive
-            .values()
-            .copied()
-            .chain(wanted)
-            .min()
-            .unwrap_or(*TTL.end());
+        let ttls = alive.values().copied().chain(wanted);
+        let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
         self.leases = alive.into_keys().collect();
         self.plan.learn(found);
         self.schedule(start, shortest);
@@ -280,14 +276,7 @@ impl<S: Store> Keeper<S> {
         }
         let (mut in_use, mut keys) = (Vec::new(), Vec::new());
         for lease in candidates {
-            let mut state = self.store.lease(lease).await?;
-            if let Some(Lease { remaining, .. }) = state
-                && self.rival.is_seen(lease, remaining)
-            {
-                self.wait_for_rival(lease).await?;
-                state = self.store.lease(lease).await?;
-            }
-            let Some(Lease { keys: on_lease, .. }) = state else {
+            let Some(on_lease) = self.store.keys(lease).await? else {
                 continue;
             };
             // The last one is kept for the next container that comes.
@@ -298,26 +287,6 @@ impl<S: Store> Keeper<S> {
         }
         self.adopted = true;
         Ok((in_use, keys))
-    }
-
-    /// Lets another process with our identity have its way, until it is gone.
-    async fn wait_for_rival(&mut self, lease: LeaseId) -> Result<(), StoreError> {
-        error!(
-            "another registrar renews lease {lease}, which is this one's: both have the same identity and would delete \
-             each other's keys, so this one does nothing until the other is gone; give each registrar of a Docker \
-             daemon an --instance of its own"
-        );
-        self.rival.forget();
-        let ttl = lease.ttl();
-        loop {
-            tokio::time::sleep(rival::pause(ttl)).await;
-            match self.store.lease(lease).await? {
-                Some(Lease { remaining, .. }) if !rival::is_abandoned(ttl, remaining) => {}
-                _ => break,
-            }
-        }
-        info!("the other registrar is gone; this one goes on");
-        Ok(())
     }
 
     fn schedule(&mut self, from: Instant, ttl: u32) {
@@ -376,6 +345,14 @@ impl<S: Store> Keeper<S> {
                 for key in swept {
                     info!(key = %key, "delete");
                 }
+                // Another registrar's lease may be about to end.
+                if existing
+                    .iter()
+                    .filter_map(|found| found.lease)
+                    .any(|lease| !self.leases.contains(&lease))
+                {
+                    self.renew_at = Instant::now();
+                }
                 self.plan.done(batch, &outcome);
                 Ok(true)
             }
@@ -383,6 +360,8 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn remove_all(&mut self) {
+        // What was going on when the end came may have been carried out or not.
+        self.loaded = false;
         self.plan.want(&Wanted {
             claims: Vec::new(),
             unknown: Vec::new(),

@@ -15,19 +15,21 @@ mod sandbox;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::docker::{Snapshot, Snapshots};
 use crate::plan::Wanted;
 use crate::store::etcd::EtcdStore;
 
 pub use failure::Failure;
+use memory::Mapper;
 pub use memory::Memory;
 
 /// How long one call of a policy function, or the loading of a script, may take.
@@ -80,7 +82,7 @@ pub struct World {
     /// Where containers come from.
     pub source: Source,
     /// What it reads etcd with.
-    pub reader: EtcdStore,
+    pub reader: Rc<Mutex<EtcdStore>>,
     /// Where the wanted state goes.
     pub wanted: watch::Sender<Option<Arc<Wanted>>>,
     /// What is logged of the policy's calls.
@@ -104,6 +106,8 @@ struct Host {
     /// The snapshot that the script holds and has not handed to `etcd.sync` yet.
     current: RefCell<Option<Arc<Snapshot>>>,
     tables: RefCell<docker::Tables>,
+    /// The function that was last given to `etcd.sync`, and its number.
+    mapper: RefCell<Option<(Function, Mapper)>>,
     /// Runs a function so that its error comes back as a [`Failure`].
     protected: RefCell<Option<Function>>,
     /// The bundled policy's functions, which have names of ours in messages.
@@ -128,6 +132,7 @@ impl Script {
             deadline: Cell::new(None),
             current: RefCell::new(None),
             tables: RefCell::default(),
+            mapper: RefCell::new(None),
             protected: RefCell::new(None),
             decisions: RefCell::new(None),
         });
@@ -175,7 +180,16 @@ impl Script {
             .host
             .protected()
             .map_err(|error| Failure::from_error(&error))?;
-        let result: mlua::Result<MultiValue> = protected.call_async(&self.run).await;
+        let run = protected.call_async::<MultiValue>(&self.run);
+        tokio::pin!(run);
+        // What does not wait for anything for so long never will, and would leave signals unanswered.
+        let result = poll_fn(|context| {
+            self.host.deadline.set(Some(Instant::now() + TIME_LIMIT));
+            let polled = run.as_mut().poll(context);
+            self.host.deadline.set(None);
+            polled
+        })
+        .await;
         // The state must outlive its coroutines, which the borrow of it here says.
         let _ = &self.lua;
         outcome(result).map(drop)
@@ -194,12 +208,27 @@ impl Host {
             .protected()
             .map_err(|error| Failure::from_error(&error))?;
         let before = self.phase.replace(phase);
-        self.deadline.set(Some(Instant::now() + TIME_LIMIT));
+        let outer = self.deadline.replace(Some(Instant::now() + TIME_LIMIT));
         let bound = protected.bind(function.clone());
         let result = bound.and_then(|bound| bound.call(argument));
-        self.deadline.set(None);
+        // The time of this call is not taken from the caller's.
+        self.deadline
+            .set(outer.map(|_| Instant::now() + TIME_LIMIT));
         self.phase.set(before);
         outcome(result)
+    }
+
+    /// The number of a function, which no other ever has: its address may be another's once it is collected.
+    fn mapper(&self, function: &Function) -> Mapper {
+        let mut last = self.mapper.borrow_mut();
+        match &*last {
+            Some((known, mapper)) if known == function => *mapper,
+            _ => {
+                let mapper = Mapper::next();
+                *last = Some((function.clone(), mapper));
+                mapper
+            }
+        }
     }
 
     fn protected(&self) -> mlua::Result<Function> {

@@ -127,6 +127,6 @@ fn options(args: &CommonArgs) -> Options {
         ttl: args.ttl,
         host_ip: args.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
         instance: args.instance.clone(),
-        set: args.set.clone(),
+        set: args.settings(),
     }
 }

@@ -218,12 +218,13 @@ impl Plan {
 
     /// Takes over what was read of these keys; one that was not found does not exist.
     pub fn observe<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>, found: Vec<Found>) {
-        let mut states: HashMap<Key, State> = found
+        let states: HashMap<Key, State> = found
             .into_iter()
             .map(|found| (Arc::clone(&found.key), self.state_of(found)))
             .collect();
+        // Several guards may be on one key.
         for key in keys {
-            let state = states.remove(key).unwrap_or_default();
+            let state = states.get(key).cloned().unwrap_or_default();
             self.set_state(key, state);
             self.dirty.insert(Arc::clone(key));
         }

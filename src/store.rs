@@ -88,15 +88,6 @@ fn hash(parts: &[&str]) -> i64 {
     (i64::from_be_bytes(first) & (SHARED_BIT - 1)) >> TTL_BITS << TTL_BITS
 }
 
-/// A lease as the store has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lease {
-    /// For how many seconds it lives if nobody renews it, rounded down.
-    pub remaining: u32,
-    /// The keys on it, in no order.
-    pub keys: Vec<Key>,
-}
-
 /// A key as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -211,11 +202,11 @@ pub trait Store: Send + 'static {
     /// All leases that exist, whoever's.
     fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, StoreError>> + Send;
 
-    /// A lease as it is; none if it does not exist. This does not renew it.
-    fn lease(
+    /// The keys on a lease, in no order; none if it does not exist. This does not renew it.
+    fn keys(
         &mut self,
         lease: LeaseId,
-    ) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Vec<Key>>, StoreError>> + Send;
 
     /// Renews leases. Returns for how many seconds each of them lives now; those that do not exist are left out.
     fn renew(

@@ -11,6 +11,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How often the log is reminded of a trouble that lasts.
 const REMINDER: Duration = Duration::from_secs(60);
+/// How soon it is told that a trouble looks otherwise by now. Where one of several endpoints is tried after the other,
+/// each says something else.
+const NEWS: Duration = Duration::from_secs(10);
 
 /// A partner that may be in trouble, and what is known of it.
 #[derive(Debug)]
@@ -51,17 +54,18 @@ impl Trouble {
             });
             return FIRST_WAIT;
         };
-        if current.message != message || now - current.said >= REMINDER {
+        let silence = now - current.said;
+        if silence >= REMINDER || silence >= NEWS && current.message != message {
             let for_seconds = (now - current.since).as_secs();
             warn!(
                 "{message}; retrying since {for_seconds} s, {}",
                 self.consequence
             );
             current.said = now;
+            current.message = message;
         } else {
             debug!("{message}");
         }
-        current.message = message;
         current.wait = (current.wait * 2).min(LONGEST_WAIT);
         current.wait
     }

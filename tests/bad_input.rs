@@ -436,8 +436,14 @@ fn hostile_service_names_reach_nobody_elses_keys() {
         ("a/b", "segment 1 of the key has a slash: `a/b`"),
         ("..", "segment 1 of the key is `..`"),
         ("", "SERVICE_NAME is empty: give it a value, or remove it"),
-        ("a\nb", "segment 1 of the key has a control character: `a\\nb`"),
-        (&too_long, "segment 1 of the key has 10240 bytes, more than 255: `xxx"),
+        (
+            "a\nb",
+            "segment 1 of the key has a control character: `a\\nb`",
+        ),
+        (
+            &too_long,
+            "segment 1 of the key has 10240 bytes, more than 255: `xxx",
+        ),
     ];
     let containers: Vec<Container> = hostile.iter().map(|(name, _)| web(name)).collect();
     let good = web("good");

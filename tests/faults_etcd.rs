@@ -335,45 +335,6 @@ fn a_write_whose_answer_is_lost_is_not_repeated() {
     }
 }
 
-/// What etcd did for this registrar without its knowledge is not taken for the work of another one.
-#[test]
-fn a_registrar_is_not_its_own_rival() {
-    const TTL: u32 = 6;
-    let bed = TestBed::new();
-    let web = service(&bed, "web").start();
-    let proxy = Proxy::tcp(&bed.etcd.endpoint());
-    let registrar = ttl(bed.registrar().flag("--etcd", proxy.address()), TTL);
-    let registrar = in_step(&registrar);
-    let wanted = web_keys("web", &web, HOST_IP);
-    for trouble in 1..=3 {
-        // Renewals arrive and their answers do not, several times in a row.
-        proxy.set(Mode::HoldAnswers);
-        bed.etcd.let_pass(TTL / 2);
-        proxy.set(Mode::Pass);
-        assert_told(&registrar, trouble);
-    }
-    assert_never_deleted(&bed, wanted.keys());
-    // The lease ends and is granted again, and a new leader of etcd renews it.
-    let member = bed.key(&format!("web/1/{}", web.short_id()));
-    for trouble in 4..=5 {
-        let lease = bed.etcd.kv(&member).expect("the key exists").lease;
-        bed.etcd.revoke(lease);
-        bed.wait_for_keys(&wanted, SOON);
-        let before = warnings(&registrar);
-        bed.etcd.kill9();
-        eventually(SOON, "the loss of etcd in the log", || {
-            warnings(&registrar) > before
-        });
-        bed.etcd.start_again();
-        eventually(SOON, "etcd to be back", || {
-            count(&registrar.log(), "etcd is back after") >= trouble
-        });
-    }
-    bed.etcd.let_pass(2 * TTL);
-    assert_eq!(bed.keys(), wanted);
-    assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
-}
-
 #[test]
 fn a_slow_etcd_is_no_trouble() {
     const TTL: u32 = 12;
@@ -623,54 +584,6 @@ fn a_registrar_that_slept_for_longer_than_the_ttl_sets_all_right_when_it_wakes()
     assert_never_deleted(&bed, keys_b.keys());
     bed.assert_each_member_always_had_its_port();
     bed.assert_each_port_always_had_a_member();
-}
-
-/// Starts two registrars with one identity, the second this much later than the first.
-fn two_with_one_identity(later: Duration, seconds: u32) {
-    let bed = TestBed::new();
-    let member = |host| bed.container_on(host).env("SERVICE_NAME", host).start();
-    let (a, b) = (member("a"), member("b"));
-    let keys = [web_keys("a", &a, HOST_IP), web_keys("b", &b, HOST_IP)];
-    // Both say that they are the same, and each sees other containers.
-    let on = |host: &str| ttl(bed.registrar(), seconds).filter(&format!("label=host={host}"));
-    let first = on("a").start();
-    let_time_pass(later);
-    let registrars = [first, on("b").start()];
-    let complains = |registrar: &Registrar| {
-        let log = registrar.log();
-        log.lines()
-            .any(|line| line.contains("ERROR") && line.contains("--instance"))
-    };
-    eventually(SOON, "a loud error", || registrars.iter().any(complains));
-
-    // Whoever has given way, the other one's keys stand, and nothing is written any more.
-    eventually(SOON, "the keys of one of them", || {
-        keys.contains(&bed.keys())
-    });
-    let (state, revision) = (bed.keys(), bed.etcd.revision());
-    bed.etcd.let_pass(4 * seconds);
-    assert_eq!(bed.etcd.revision(), revision, "{:#?}", bed.etcd.history(""));
-    let loser = usize::from(state == keys[0]);
-    let log = registrars[loser].log();
-    assert!(complains(&registrars[loser]), "the one without keys: {log}");
-    assert_eq!(count(&log, "ERROR"), 1, "it is said once: {log}");
-    assert!(registrars[loser].exited().is_none());
-
-    // When the other one is gone, the one that gave way takes over.
-    registrars[1 - loser].kill9();
-    let deadline = SOON + Duration::from_secs(seconds.into());
-    bed.wait_for_keys(&keys[loser], deadline);
-    bed.assert_each_member_always_had_its_port();
-}
-
-#[test]
-fn two_registrars_with_one_identity_that_start_together_do_not_fight_for_ever() {
-    two_with_one_identity(Duration::ZERO, 3);
-}
-
-#[test]
-fn a_registrar_with_the_identity_of_another_does_not_fight_it_for_ever() {
-    two_with_one_identity(Duration::from_millis(1400), 6);
 }
 
 // --- The end ---------------------------------------------------------------------------------------------------------

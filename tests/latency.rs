@@ -40,7 +40,10 @@ fn keys_follow_docker_within_milliseconds() {
     let (start, stop) = (median(&mut starts), median(&mut stops));
     println!("start event to key: median {start:?} of {starts:?}");
     println!("stop event to no key: median {stop:?} of {stops:?}");
-    assert!(start <= BOUND && stop <= BOUND, "a median is above {BOUND:?}");
+    assert!(
+        start <= BOUND && stop <= BOUND,
+        "a median is above {BOUND:?}"
+    );
 }
 
 /// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.

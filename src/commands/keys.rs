@@ -11,13 +11,12 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::container;
-use crate::daemon::{self, call_timeout, host_ip_or_loopback};
+use crate::daemon::{self, host_ip_or_loopback};
 use crate::docker::{Filters, Snapshot};
 use crate::entry::quote;
 use crate::lua::{Memory, Options, Report, Script, Source, World};
 use crate::plan::Plan;
 use crate::store::Identity;
-use crate::store::etcd::EtcdStore;
 
 /// What `keys` is told.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub async fn run(mut config: Config, out: &mut impl Write) -> anyhow::Result<boo
     let world = World {
         path: config.script,
         source: Source::Once(Arc::new(snapshot)),
-        reader: EtcdStore::new(config.endpoints, call_timeout(config.options.ttl)),
+        reader: daemon::reader(config.endpoints, config.options.ttl),
         wanted: wanted_sender,
         report: Report::Nothing,
         memory: Rc::clone(&memory),

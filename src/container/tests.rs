@@ -108,13 +108,12 @@ fn in_host_networking_a_port_is_bound_to_itself() {
         "Config": { "ExposedPorts": { "8005/tcp": {} } },
         "HostConfig": { "NetworkMode": "host" },
     }));
-    assert_eq!(
-        container.ports[0].bindings,
-        [Binding {
-            ip: "0.0.0.0".to_owned(),
-            port: 8005
-        }]
-    );
+    let bindings = &container.ports[0].bindings;
+    let bindings: Vec<_> = bindings
+        .iter()
+        .map(|binding| (binding.ip.as_str(), binding.port))
+        .collect();
+    assert_eq!(bindings, [("0.0.0.0", 8005), ("::", 8005)]);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use futures_util::future;
 use futures_util::stream::Stream;
 use jiff::Timestamp;
 
@@ -120,45 +119,54 @@ async fn listed(docker: &Docker, filters: &Filters) -> Result<BTreeSet<String>, 
 }
 
 /// Looks at one container, and whether it belongs to the list: Docker alone can tell that of its filters.
-pub async fn inspect(docker: &Docker, filters: &Filters, id: String) -> (String, Inspected) {
-    let inspection = async {
-        let inspect = docker.inspect_container(&id, None::<InspectContainerOptions>);
-        if filters.is_empty() {
-            return Ok((inspect.await?, None));
-        }
-        let mut filters = filters.clone();
-        // Docker shows what has any of several ids, so an id of the user's must stay the only one.
-        filters
-            .entry("id".to_owned())
-            .or_insert_with(|| vec![id.clone()]);
-        let (inspect, listed) = future::try_join(inspect, listed(docker, &filters)).await?;
-        Ok((inspect, Some(listed)))
-    };
-    let inspected = match tokio::time::timeout(TIMEOUT, inspection).await {
-        Ok(Ok((inspect, listed))) => match Container::new(inspect) {
-            Ok(container) => {
-                let listed =
-                    listed.map_or(container.running, |listed| listed.contains(&container.id));
-                Inspected::There {
-                    container: Box::new(container),
-                    listed,
-                }
-            }
-            Err(error) => Inspected::Unreadable(error),
-        },
-        Ok(Err(Error::DockerResponseServerError {
-            status_code: 404, ..
-        })) => Inspected::Gone,
-        Ok(Err(
-            error @ (Error::DockerResponseServerError { .. } | Error::JsonDataError { .. }),
-        )) => Inspected::Unreadable(explain(error)),
-        Ok(Err(error)) => Inspected::Lost(explain(error).context("cannot inspect a container")),
-        Err(_) => Inspected::Lost(anyhow!(
-            "Docker did not answer within {} s",
-            TIMEOUT.as_secs()
-        )),
+pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspected) {
+    let inspected = match tokio::time::timeout(TIMEOUT, look(&docker, filters, &id)).await {
+        Ok(inspected) => inspected,
+        // The daemon may be well, and this one container hang.
+        Err(_) => Inspected::Unreadable(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
     };
     (id, inspected)
+}
+
+async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
+    let failed = |error| match error {
+        Error::DockerResponseServerError { .. } | Error::JsonDataError { .. } => {
+            Inspected::Unreadable(explain(error))
+        }
+        error => Inspected::Lost(explain(error).context("cannot inspect a container")),
+    };
+    let container = match docker
+        .inspect_container(id, None::<InspectContainerOptions>)
+        .await
+    {
+        Ok(inspect) => Container::new(inspect),
+        Err(Error::DockerResponseServerError {
+            status_code: 404, ..
+        }) => return Inspected::Gone,
+        Err(error) => return failed(error),
+    };
+    let container = match container {
+        Ok(container) => Box::new(container),
+        Err(error) => return Inspected::Unreadable(error),
+    };
+    if filters.is_empty() {
+        return Inspected::There {
+            listed: container.running,
+            container,
+        };
+    }
+    // Docker shows what has any of several ids, so an id of the user's must stay the only one. It serves lists from a
+    // copy that lags behind its events, but not behind an answer to an inspection; so the list comes second.
+    filters
+        .entry("id".to_owned())
+        .or_insert_with(|| vec![container.id.clone()]);
+    match listed(docker, &filters).await {
+        Ok(listed) => Inspected::There {
+            listed: listed.contains(&container.id),
+            container,
+        },
+        Err(error) => failed(error),
+    }
 }
 
 /// Bounds a call in time.
@@ -169,7 +177,7 @@ pub async fn within<T>(
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(explain(error)),
-        Err(_) => bail!("no answer within {} s", limit.as_secs()),
+        Err(_) => bail!("no answer within {:.1} s", limit.as_secs_f64()),
     }
 }
 

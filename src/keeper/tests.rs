@@ -66,6 +66,7 @@ impl World {
         let mut keeper = Keeper::new(
             self.etcd.connect(),
             Identity::new("daemon", &registrar.to_string()),
+            TTLS[registrar],
         );
         keeper.plan.want(&wanted(registrar, &self.hosts[registrar]));
         keeper

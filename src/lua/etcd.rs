@@ -37,12 +37,8 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Tabl
             let host = Rc::clone(&for_get);
             async move {
                 host.may_wait("etcd.get")?;
-                host.world
-                    .reader
-                    .clone()
-                    .get(&key)
-                    .await
-                    .map_err(|error| unread(&error))
+                let value = host.world.reader.lock().await.get(&key).await;
+                value.map_err(|error| unread(&error))
             }
         })?,
     )?;
@@ -53,7 +49,7 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Tabl
             let host = Rc::clone(&for_list);
             async move {
                 host.may_wait("etcd.list")?;
-                let pairs = host.world.reader.clone().get_prefix(&prefix).await;
+                let pairs = host.world.reader.lock().await.get_prefix(&prefix).await;
                 lua.create_table_from(pairs.map_err(|error| unread(&error))?)
             }
         })?,
@@ -113,9 +109,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         ));
     };
     let containers = known(&host, containers)?;
-    let mapper = Mapper {
-        address: (Rc::as_ptr(&host) as usize, map.to_pointer() as usize),
-    };
+    let mapper = host.mapper(map);
     host.world.memory.borrow_mut().begin();
     for (container, table) in containers {
         if host
@@ -145,6 +139,12 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
 fn known(host: &Host, list: &Table) -> Result<Vec<(Arc<Container>, Table)>> {
     let tables = host.tables.borrow();
     let mut known = Vec::with_capacity(list.raw_len());
+    if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
+        return Err(Failure::raise(
+            "etcd.sync: the list of containers has holes, and what comes after one would be lost; \
+             build a new list instead",
+        ));
+    }
     for (index, item) in list.sequence_values::<Value>().enumerate() {
         let item = item?;
         let container = tables.of(&item).zip(item.as_table().cloned());

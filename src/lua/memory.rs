@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Failure;
 use crate::container::Container;
@@ -11,9 +12,14 @@ use crate::plan::{Claim, Wanted, Who};
 
 /// Which function of which script made the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapper {
-    /// The script's state and the function, by address.
-    pub address: (usize, usize),
+pub struct Mapper(u64);
+
+impl Mapper {
+    /// One that no function has had yet.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// The last good entries of each container, and the last failure.

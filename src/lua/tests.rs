@@ -54,7 +54,7 @@ impl Site {
                 set: vec![("color".to_owned(), "green".to_owned())],
             },
             source: Source::Once(snapshot(containers)),
-            reader: EtcdStore::new(vec!["127.0.0.1:1".to_owned()], TIME_LIMIT),
+            reader: crate::daemon::reader(vec!["127.0.0.1:1".to_owned()], 60),
             wanted: sender,
             report: Report::Nothing,
             memory: Rc::default(),
@@ -573,6 +573,15 @@ async fn one_snapshot_is_synced_once_with_its_own_containers() {
             "etcd.sync(containers, register.entries) etcd.sync(containers, register.entries)",
             "etcd.sync was called twice for one snapshot, and the second would undo the first; \
              join the two lists of entries in one function",
+        ),
+        (
+            "containers[1] = nil containers[2] = 1 etcd.sync(containers, register.entries)",
+            "etcd.sync: the list of containers has holes, and what comes after one would be lost; \
+             build a new list instead",
+        ),
+        (
+            "while true do end",
+            "it took longer than a second, and was stopped",
         ),
         (
             "etcd.sync({ {} }, register.entries)",

@@ -119,10 +119,11 @@ impl Group {
     /// Groups with a put go before those that only delete; within these, by container, so that the same changes
     /// always make the same transactions.
     pub fn order(&self) -> (bool, Option<Who>) {
-        (
-            self.changes.iter().all(Change::is_delete),
-            self.who().cloned(),
-        )
+        (self.only_deletes(), self.who().cloned())
+    }
+
+    fn only_deletes(&self) -> bool {
+        self.changes.iter().all(Change::is_delete)
     }
 
     fn guards(&self) -> usize {
@@ -157,7 +158,9 @@ pub(super) fn pack(
     };
     for mut group in groups {
         group.changes.sort_by_key(Change::order);
-        if !packer.fits(&group) {
+        // Deletes do not wait for puts, which an etcd that is out of space refuses.
+        let deletes_begin = group.only_deletes() && packer.has_puts();
+        if deletes_begin || !packer.fits(&group) {
             packer.flush();
         }
         if packer.fits(&group) {
@@ -199,6 +202,11 @@ impl Packer<'_> {
             .unwrap_or(0);
         let bytes: usize = steps().chain(&sweeps).map(Step::bytes).sum();
         operations + nested <= self.max_operations && (bytes <= MAX_BYTES || steps().count() == 1)
+    }
+
+    fn has_puts(&self) -> bool {
+        let is_put = |step: &Step| matches!(step, Step::Put(..) | Step::Ensure(..));
+        self.current.transaction.steps.iter().any(is_put)
     }
 
     fn add(&mut self, group: Group) {

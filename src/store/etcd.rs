@@ -13,7 +13,7 @@ use etcd_client::{
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction};
+use super::{Found, LeaseId, Outcome, Store, StoreError, Transaction};
 use crate::entry::{Key, quote};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
@@ -68,15 +68,25 @@ impl EtcdStore {
         } else {
             GetOptions::new()
         };
-        let reply = self
-            .call(async |client| client.get(key, Some(options.clone())).await)
-            .await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(reply
-            .kvs()
-            .iter()
-            .map(|kv| (text(kv.key()), text(kv.value())))
-            .collect())
+        let mut tries = self.endpoints.len();
+        loop {
+            tries -= 1;
+            match self
+                .call(async |client| client.get(key, Some(options.clone())).await)
+                .await
+            {
+                Err(StoreError::Failed(_)) if tries > 0 => {}
+                Err(error) => return Err(error),
+                Ok(reply) => {
+                    return Ok(reply
+                        .kvs()
+                        .iter()
+                        .map(|kv| (text(kv.key()), text(kv.value())))
+                        .collect());
+                }
+            }
+        }
     }
 
     /// Makes one call on the endpoint in use, within the time that a call may take.
@@ -170,17 +180,14 @@ impl Store for EtcdStore {
             .collect())
     }
 
-    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
+    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
             .call(async |client| client.lease_time_to_live(lease.0, Some(options)).await)
             .await?;
         // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
         let text = |key: &Vec<u8>| str::from_utf8(key).ok().map(Key::from);
-        let keys = reply.keys().iter().filter_map(text).collect();
-        Ok(u32::try_from(reply.ttl())
-            .ok()
-            .map(|remaining| Lease { remaining, keys }))
+        Ok((reply.ttl() >= 0).then(|| reply.keys().iter().filter_map(text).collect()))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
@@ -253,10 +260,12 @@ async fn renew(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
     match client.lease_keep_alive(lease.0).await {
         Ok((mut keeper, mut replies)) => {
             keeper.keep_alive().await?;
-            Ok(replies
-                .message()
-                .await?
-                .map_or(0, |reply| seconds(reply.ttl())))
+            match replies.message().await? {
+                Some(reply) => Ok(seconds(reply.ttl())),
+                None => Err(Error::WatchError(
+                    "the answers to renewals ended".to_owned(),
+                )),
+            }
         }
         Err(Error::LeaseKeepAliveError(_)) => Ok(0),
         Err(error) => Err(error),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// What several registrars share.
@@ -227,21 +227,14 @@ impl Store for ModelStore {
         self.call(|model| Ok(model.leases.keys().copied().collect()))
     }
 
-    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
+    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
         self.call(|model| {
-            let Some(deadline) = model.leases.get(&lease) else {
-                return Ok(None);
-            };
             let on_lease = model
                 .keys
                 .values()
                 .filter(|found| found.lease == Some(lease));
             let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
-            let remaining = deadline.duration_since(Instant::now()).as_secs();
-            Ok(Some(Lease {
-                remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
-                keys,
-            }))
+            Ok(model.leases.contains_key(&lease).then_some(keys))
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
@@ -78,16 +78,13 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
         Ok(self.leases.iter().copied().collect())
     }
 
-    async fn lease(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
+    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
         let on_lease = self
             .keys
             .values()
             .filter(|found| found.lease == Some(lease));
         let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
-        Ok(self
-            .leases
-            .contains(&lease)
-            .then_some(Lease { remaining: 0, keys }))
+        Ok(self.leases.contains(&lease).then_some(keys))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
