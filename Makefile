@@ -15,6 +15,9 @@ build: ## compile the optimised program
 test: ## run every test, against a real Docker and a real etcd
 	bash tests/setup.sh cargo test
 
+chaos: ## run the chaos test for SECONDS, with the schedule of SEED
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) bash tests/setup.sh cargo test --test chaos -- --nocapture
+
 demo: ## show two hosts' containers come and go in etcd
 	bash tests/setup.sh bash examples/demo.sh
 
@@ -25,4 +28,6 @@ lint: ## check format and lints
 image: build ## build the image docker-register:latest, without pulling
 	bash tests/image.sh register $(binary)
 
-.PHONY: help build test demo lint image
+SECONDS = 600
+
+.PHONY: help build test chaos demo lint image

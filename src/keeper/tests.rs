@@ -103,7 +103,9 @@ impl World {
                     Meddling::Overwrite => model.put(key, "meddled", None),
                     Meddling::Revoke => {
                         let lease = model.keys[key].lease;
-                        lease.into_iter().for_each(|lease| model.end(lease));
+                        if let Some(lease) = lease {
+                            model.end(lease);
+                        }
                     }
                 }
             }

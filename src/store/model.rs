@@ -132,7 +132,7 @@ impl Model {
         for step in &transaction.steps {
             match step {
                 Step::Ensure(key, ..) if before.contains_key(key) => {
-                    existing.push(before[key].clone())
+                    existing.push(before[key].clone());
                 }
                 Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
                     if !self.leases.contains_key(lease) {
