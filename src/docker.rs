@@ -97,12 +97,11 @@ impl Feed {
         self.list(&docker).await?;
         while !self.dirty.is_empty() {
             let ids = std::mem::take(&mut self.dirty);
-            let mut inspections = stream::iter(ids)
+            let inspections = stream::iter(ids)
                 .map(|id| inspect(docker.clone(), self.filters.clone(), id))
                 .buffer_unordered(INSPECTS_AT_ONCE)
                 .collect::<Vec<_>>()
                 .await;
-            inspections.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (id, inspected) in inspections {
                 self.learn(id, inspected)?;
             }

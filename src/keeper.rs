@@ -40,8 +40,8 @@ pub enum OnExit {
     Remove,
 }
 
-/// Keeps `store` in step with what is `wanted` until `shutdown` is over. `ttl` is that of entries that name none. A store that keeps nothing has nothing to be
-/// done `on_exit`.
+/// Keeps `store` in step with what is `wanted` until `shutdown` is over. `ttl` is that of entries that name none, in
+/// seconds. A store that keeps nothing has nothing to be done `on_exit`.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,

@@ -93,7 +93,8 @@ pub struct World {
 
 /// A loaded policy.
 pub struct Script {
-    lua: Lua,
+    /// Its functions do not keep the state alive.
+    _lua: Lua,
     host: Rc<Host>,
     run: Function,
 }
@@ -170,7 +171,11 @@ impl Script {
             }
             Err(error) => return Err(Failure::from_error(&error)),
         };
-        Ok(Self { lua, host, run })
+        Ok(Self {
+            _lua: lua,
+            host,
+            run,
+        })
     }
 
     /// Runs the policy's `run`, which for a live source is meant never to end.
@@ -190,8 +195,6 @@ impl Script {
             polled
         })
         .await;
-        // The state must outlive its coroutines, which the borrow of it here says.
-        let _ = &self.lua;
         outcome(result).map(drop)
     }
 }
