@@ -5,8 +5,8 @@ mod common;
 
 use common::{
     ContainerBuilder, Dockerd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder, Reply,
-    SOON, Script, TestBed, WEB, count, docker, eventually, inspection, joined, let_time_pass, map,
-    web_keys,
+    SOON, Script, TestBed, WEB, assert_told_of, docker, eventually, in_step, inspection, joined,
+    let_time_pass, map, warnings, web_keys,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,40 +20,18 @@ const REPAIR: Duration = Duration::from_secs(2);
 /// What it takes a test to see what has happened, on a machine that does much else.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// How often one trouble may be spoken of while it lasts for seconds: its kind may change once or twice. Retries are
-/// many more.
-const FEW: usize = 3;
-
 fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
     bed.container().env("SERVICE_NAME", name).publish_all()
-}
-
-fn in_step(registrar: &RegistrarBuilder) -> Registrar {
-    let registrar = registrar.start();
-    registrar.wait_for_log("in step", SOON);
-    registrar
 }
 
 fn nothing() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-fn warnings(registrar: &Registrar) -> usize {
-    count(&registrar.log(), "WARN ")
-}
-
 /// Checks that the log speaks of the troubles that were, of each when it began and when it was over.
 #[track_caller]
 fn assert_told(registrar: &Registrar, troubles: usize) {
-    eventually(SOON, "the end of the trouble in the log", || {
-        count(&registrar.log(), "Docker is back after") >= troubles
-    });
-    let (log, warnings) = (registrar.log(), warnings(registrar));
-    assert_eq!(count(&log, "Docker is back after"), troubles, "{log}");
-    assert!(
-        (troubles..=FEW * troubles).contains(&warnings),
-        "{warnings} warnings of {troubles} troubles"
-    );
+    assert_told_of(registrar, "Docker", troubles);
 }
 
 #[track_caller]

@@ -4,9 +4,9 @@
 mod common;
 
 use common::{
-    Container, ContainerBuilder, Etcd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder,
-    SOON, Script, TestBed, cluster, count, docker_of, endpoints, eventually, inspection, joined,
-    let_time_pass, map, web_keys,
+    Container, ContainerBuilder, Etcd, FEW, HOST_IP, Kind, Mode, Proxy, Registrar,
+    RegistrarBuilder, SOON, Script, TestBed, assert_told_of, cluster, count, docker_of, endpoints,
+    eventually, in_step, inspection, joined, let_time_pass, map, warnings, web_keys,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,41 +20,20 @@ const REPAIR: Duration = Duration::from_secs(2);
 /// What it takes a test to see what has happened, on a machine that does much else.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// How often one trouble may be spoken of while it lasts for seconds: its kind may change once or twice, as when a
-/// connection is lost first and refused then. Retries are many more.
-const FEW: usize = 3;
-
 fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
     bed.container().env("SERVICE_NAME", name).publish_all()
-}
-
-fn in_step(registrar: &RegistrarBuilder) -> Registrar {
-    let registrar = registrar.start();
-    registrar.wait_for_log("in step", SOON);
-    registrar
 }
 
 fn ttl(registrar: RegistrarBuilder, seconds: u32) -> RegistrarBuilder {
     registrar.flag("--ttl", seconds.to_string())
 }
 
-fn warnings(registrar: &Registrar) -> usize {
-    count(&registrar.log(), "WARN ")
-}
-
 /// Checks that the log speaks of the troubles that were, of each when it began and when it was over.
 #[track_caller]
 fn assert_told(registrar: &Registrar, troubles: usize) {
-    eventually(SOON, "the end of the trouble in the log", || {
-        count(&registrar.log(), "etcd is back after") >= troubles
-    });
-    let (log, warnings) = (registrar.log(), warnings(registrar));
-    assert_eq!(count(&log, "etcd is back after"), troubles, "{log}");
-    assert!(
-        (troubles..=FEW * troubles).contains(&warnings),
-        "{warnings} warnings of {troubles} troubles"
-    );
+    assert_told_of(registrar, "etcd", troubles);
     // Such as that of another registrar, when it was this one that etcd heard of twice.
+    let log = registrar.log();
     assert_eq!(count(&log, "ERROR "), 0, "a trouble is no error: {log}");
 }
 

@@ -1,7 +1,7 @@
 //! What tests of faults need beyond the harness: random numbers, many containers that do not exist, and etcd's upkeep.
 
 use super::etcd::Etcd;
-use super::{FakeDocker, Reply, eventually};
+use super::{FakeDocker, Registrar, RegistrarBuilder, Reply, SOON, eventually};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, DeleteOptions};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -9,6 +9,37 @@ use std::time::{Duration, Instant};
 /// How often a text has a part.
 pub fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
+}
+
+/// Starts a registrar, and waits until it has done its first work.
+pub fn in_step(registrar: &RegistrarBuilder) -> Registrar {
+    let registrar = registrar.start();
+    registrar.wait_for_log("in step", SOON);
+    registrar
+}
+
+/// How many warnings a registrar has logged.
+pub fn warnings(registrar: &Registrar) -> usize {
+    count(&registrar.log(), "WARN ")
+}
+
+/// How often one trouble may be spoken of while it lasts for seconds: its kind may change once or twice, as when a
+/// connection is lost first and refused then. Retries are many more.
+pub const FEW: usize = 3;
+
+/// Checks that the log speaks of the troubles with `partner` that were, of each when it began and when it was over.
+#[track_caller]
+pub fn assert_told_of(registrar: &Registrar, partner: &str, troubles: usize) {
+    let over = format!("{partner} is back after");
+    eventually(SOON, "the end of the trouble in the log", || {
+        count(&registrar.log(), &over) >= troubles
+    });
+    let (log, warnings) = (registrar.log(), warnings(registrar));
+    assert_eq!(count(&log, &over), troubles, "{log}");
+    assert!(
+        (troubles..=FEW * troubles).contains(&warnings),
+        "{warnings} warnings of {troubles} troubles"
+    );
 }
 
 /// Lets a fault last. It is not for waiting until something has happened.

@@ -33,7 +33,9 @@ pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_dock
 pub use dockerd::Dockerd;
 pub use etcd::{Etcd, KeyValue};
 pub use fake_docker::{FakeDocker, Reply};
-pub use faults::{Rng, count, docker_of, inspection, let_time_pass};
+pub use faults::{
+    FEW, Rng, assert_told_of, count, docker_of, in_step, inspection, let_time_pass, warnings,
+};
 pub use history::{Event, Kind, Watch};
 pub use proxy::{Mode, Proxy};
 pub use registrar::{Output, Registrar, RegistrarBuilder};
