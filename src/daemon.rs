@@ -18,7 +18,7 @@ use crate::docker::{self, Feed, Filters, Snapshot};
 use crate::keeper::{OnExit, keep};
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
 use crate::plan::Wanted;
-use crate::store::Identity;
+use crate::store::{Identity, patience};
 use crate::store::etcd::EtcdStore;
 use crate::store::print::PrintStore;
 use crate::trouble::Trouble;
@@ -56,15 +56,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     work(config, &mut signals, &mut hangup).await
 }
 
-/// How long one call to etcd may take: a sixth of the TTL, so that a dead connection is noticed well within it.
-pub fn call_timeout(ttl: u32) -> Duration {
-    (Duration::from_secs(u64::from(ttl)) / 6)
-        .clamp(Duration::from_millis(500), Duration::from_secs(5))
-}
-
 /// What a policy reads etcd with.
 pub fn reader(endpoints: Vec<String>, ttl: u32) -> Rc<Mutex<EtcdStore>> {
-    Rc::new(Mutex::new(EtcdStore::new(endpoints, call_timeout(ttl))))
+    Rc::new(Mutex::new(EtcdStore::new(endpoints, ttl)))
 }
 
 /// The host's address for a run that writes nothing, where a guess does no harm.
@@ -113,7 +107,7 @@ async fn work(
     let feed = Feed::new(
         config.filters.clone(),
         config.resync,
-        call_timeout(config.options.ttl),
+        patience(config.options.ttl),
     );
     let feed = tokio::spawn(feed.run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
@@ -196,7 +190,7 @@ fn start_keeper(
             shutdown,
         ))
     } else {
-        let store = EtcdStore::new(config.endpoints.clone(), call_timeout(config.options.ttl));
+        let store = EtcdStore::new(config.endpoints.clone(), ttl);
         tokio::spawn(keep(
             store,
             identity,

@@ -7,28 +7,32 @@
 //! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
 //!   owned keys go before the shared keys that describe them.
 
+mod seat;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::entry::{Key, directory};
 use crate::plan::{Batch, Plan, Wanted};
 use crate::store::{Found, Guard, Identity, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
+use seat::Seat;
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
 /// How often in a row a lease may end while its keys are read.
 const MAX_LOADS: usize = 3;
-/// How long the keys' removal at exit may take.
+/// How often the log is reminded that another process is at work in our place.
+const REMINDER: Duration = Duration::from_secs(60);
+/// How long the goodbye to the store may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What becomes of the keys when the registrar ends.
@@ -56,7 +60,8 @@ pub async fn keep<S: Store>(
         () = shutdown => {}
     }
     match on_exit {
-        Some(OnExit::Leave) => info!("ending; the keys stay until their TTL"),
+        _ if keeper.gives_way.is_some() => info!("ending; the keys are another registrar's"),
+        Some(OnExit::Leave) => keeper.leave().await,
         Some(OnExit::Remove) => keeper.remove_all().await,
         None => {}
     }
@@ -75,8 +80,11 @@ struct Keeper<S> {
     /// Whether the plan knows what the store has.
     loaded: bool,
     renew_at: Instant,
-    /// When to see whether the store still answers, half-way to the next renewal.
+    /// When to see to the seat, half-way to the next renewal. It shows too whether the store still answers.
     probe_at: Instant,
+    seat: Seat,
+    /// When the log was last told that another process is at work in our place; nothing is written then.
+    gives_way: Option<Instant>,
     trouble: Trouble,
 }
 
@@ -93,6 +101,8 @@ impl<S: Store> Keeper<S> {
             loaded: false,
             renew_at: now,
             probe_at: now,
+            seat: Seat::new(ttl),
+            gives_way: None,
             trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
         }
     }
@@ -112,7 +122,9 @@ impl<S: Store> Keeper<S> {
             match self.bring_in_step().await {
                 Ok(()) => {
                     self.trouble.over();
-                    if !in_step {
+                    if self.gives_way.is_some() {
+                        in_step = false;
+                    } else if !in_step {
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
                         info!("in step with Docker: keys: {keys}, of containers: {containers}");
@@ -120,7 +132,7 @@ impl<S: Store> Keeper<S> {
                     }
                     tokio::select! {
                         changed = wanted.changed() => if changed.is_err() { return },
-                        () = tokio::time::sleep_until(self.probe_at.min(self.renew_at)) => {}
+                        () = tokio::time::sleep_until(self.next_at()) => {}
                     }
                 }
                 Err(StoreError::Closed) => return,
@@ -134,13 +146,26 @@ impl<S: Store> Keeper<S> {
         }
     }
 
+    /// When there is something to do though nothing new is wanted.
+    fn next_at(&self) -> Instant {
+        if self.gives_way.is_some() {
+            self.probe_at
+        } else {
+            self.probe_at.min(self.renew_at)
+        }
+    }
+
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
-        let now = Instant::now();
-        if !self.loaded || now >= self.renew_at {
+        // A first sync does not wait for the seat: whoever has it, what was left over is taken care of.
+        if self.adopted && Instant::now() >= self.probe_at {
+            self.see_to_seat().await?;
+            self.probe_at = Instant::now() + third(self.ttl);
+        }
+        if self.gives_way.is_some() {
+            return Ok(());
+        }
+        if !self.loaded || Instant::now() >= self.renew_at {
             self.load().await?;
-        } else if now >= self.probe_at {
-            self.probe_at = self.renew_at;
-            self.store.keys(self.identity.lease(self.ttl)).await?;
         }
         for _ in 0..MAX_ROUNDS {
             let batches = self.plan.batches(S::MAX_OPERATIONS);
@@ -183,6 +208,51 @@ impl<S: Store> Keeper<S> {
         refusal.map_or(Ok(()), Err)
     }
 
+    /// Renews the seat, takes it, or finds out whether it is another's.
+    async fn see_to_seat(&mut self) -> Result<(), StoreError> {
+        let seat = self.identity.seat();
+        let asked = Instant::now();
+        if self.seat.may_renew(asked) && self.store.renew(&[seat]).await?.contains_key(&seat) {
+            self.seat.hold(asked);
+            return Ok(());
+        }
+        let asked = Instant::now();
+        match self.store.lookup(seat).await? {
+            Some(lease) => self.seat.sight(&lease, asked, Instant::now()),
+            None => match self.store.claim(seat, self.ttl).await {
+                Ok(true) => self.seat.hold(asked),
+                Ok(false) => {}
+                // An etcd that is out of space grants no lease.
+                Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
+                Err(error) => return Err(error),
+            },
+        }
+        if self.seat.is_anothers() {
+            self.give_way();
+        } else if self.gives_way.is_some() && self.seat.is_ours() {
+            info!("the other registrar has ended: this one is at work again");
+            self.gives_way = None;
+            self.loaded = false;
+        }
+        Ok(())
+    }
+
+    /// Leaves all keys to the process that is at work in our place, and says so.
+    fn give_way(&mut self) {
+        let now = Instant::now();
+        if self.gives_way.is_some_and(|said| now < said + REMINDER) {
+            return;
+        }
+        error!(
+            "another registrar of this Docker daemon and --instance is at work, and each would delete the other's \
+             keys: this one writes nothing until that one ends; stop one of them, or give it an --instance of its own \
+             (cloned machines may have one Docker id)"
+        );
+        self.gives_way = Some(now);
+        self.loaded = false;
+        self.leases.clear();
+    }
+
     /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
     async fn load(&mut self) -> Result<(), StoreError> {
         self.loaded = false;
@@ -201,6 +271,9 @@ impl<S: Store> Keeper<S> {
     /// Returns false if a lease ended in between, so that what was read is not true any more.
     async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
         let start = Instant::now();
+        // Reading takes the longer the more there is, and what we keep must not end meanwhile.
+        let kept: Vec<LeaseId> = self.leases.iter().copied().collect();
+        let mut alive = self.renew(&kept).await?;
         let (owned, on_owned) = self.own_leases().await?;
         let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
         let keys: Vec<Key> = keys.into_iter().collect();
@@ -225,16 +298,16 @@ impl<S: Store> Keeper<S> {
                 .filter(|found| is_shared(found) && !self.plan.wants(&found.key)),
         );
 
-        let shared: Vec<LeaseId> = found
+        let shared = found.iter().filter(|found| is_shared(found));
+        let in_use: BTreeSet<LeaseId> = shared.filter_map(|found| found.lease).chain(owned).collect();
+        let new: Vec<LeaseId> = in_use
             .iter()
-            .filter(|found| is_shared(found))
-            .filter_map(|found| found.lease)
+            .copied()
+            .filter(|lease| !alive.contains_key(lease))
             .collect();
-        let mut alive = self.store.renew(&shared).await?;
-        alive.extend(self.store.renew(&owned).await?);
-        let lost = |lease: LeaseId| {
-            (shared.contains(&lease) || owned.contains(&lease)) && !alive.contains_key(&lease)
-        };
+        alive.extend(self.renew(&new).await?);
+        alive.retain(|lease, _| in_use.contains(lease));
+        let lost = |lease: LeaseId| in_use.contains(&lease) && !alive.contains_key(&lease);
         if found.iter().filter_map(|found| found.lease).any(lost) {
             return Ok(false);
         }
@@ -276,13 +349,13 @@ impl<S: Store> Keeper<S> {
         }
         let (mut in_use, mut keys) = (Vec::new(), Vec::new());
         for lease in candidates {
-            let Some(on_lease) = self.store.keys(lease).await? else {
+            let Some(found) = self.store.lookup(lease).await? else {
                 continue;
             };
             // The last one is kept for the next container that comes.
-            if wanted.is_empty() || wanted.contains(&lease) || !on_lease.is_empty() {
+            if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
                 in_use.push(lease);
-                keys.extend(on_lease);
+                keys.extend(found.keys);
             }
         }
         self.adopted = true;
@@ -290,8 +363,29 @@ impl<S: Store> Keeper<S> {
     }
 
     fn schedule(&mut self, from: Instant, ttl: u32) {
-        self.renew_at = from + Duration::from_secs(u64::from(ttl)) / 3;
-        self.probe_at = from + Duration::from_secs(u64::from(ttl)) / 6;
+        self.renew_at = from + third(ttl);
+        self.probe_at = from + third(ttl) / 2;
+        self.store.pace(ttl);
+    }
+
+    /// Renews leases, shared ones before owned ones.
+    async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        let (owned, shared): (Vec<LeaseId>, Vec<LeaseId>) =
+            leases.iter().partition(|lease| self.identity.owns(**lease));
+        let mut alive = self.store.renew(&shared).await?;
+        alive.extend(self.store.renew(&owned).await?);
+        Ok(alive)
+    }
+
+    /// Takes note that these leases are kept alive from now on; the number of seconds is how long each lives.
+    fn keep(&mut self, alive: BTreeMap<LeaseId, u32>) {
+        let now = Instant::now();
+        for (lease, ttl) in alive {
+            self.leases.insert(lease);
+            if now + third(ttl) < self.renew_at {
+                self.schedule(now, ttl);
+            }
+        }
     }
 
     /// Grants the leases that a batch needs and that we do not keep yet.
@@ -306,13 +400,7 @@ impl<S: Store> Keeper<S> {
             return Ok(());
         }
         let granted = self.store.grant(&new).await?;
-        for (lease, ttl) in granted {
-            self.leases.insert(lease);
-            let now = Instant::now();
-            if now + Duration::from_secs(u64::from(ttl)) / 3 < self.renew_at {
-                self.schedule(now, ttl);
-            }
-        }
+        self.keep(granted);
         Ok(())
     }
 
@@ -321,21 +409,32 @@ impl<S: Store> Keeper<S> {
         self.grant(batch).await?;
         let outcome = self.store.transact(&batch.transaction).await?;
         match outcome {
-            Outcome::Refused(found) => {
+            Outcome::Refused(mut found) => {
+                // Another registrar wants the same shared keys, and may just have died.
+                let met = |found: &Found| {
+                    found.lease.filter(|lease| {
+                        lease.is_shared_for(&found.key)
+                            && self.plan.wants(&found.key)
+                            && !self.leases.contains(lease)
+                    })
+                };
+                let leases: Vec<LeaseId> = found.iter().filter_map(met).collect();
+                let alive = self.store.renew(&leases).await?;
+                found.retain(|found| {
+                    found
+                        .lease
+                        .is_none_or(|lease| alive.contains_key(&lease) || !leases.contains(&lease))
+                });
+                self.keep(alive);
                 let keys = batch.transaction.guards.iter().map(Guard::key);
                 self.plan.observe(keys, found);
                 Ok(false)
             }
-            Outcome::Done {
-                ref existing,
-                ref swept,
-            } => {
+            Outcome::Done { ref swept } => {
                 for (step, who) in batch.transaction.steps.iter().zip(&batch.owners) {
                     let container = who.as_ref().map_or("-", |who| &who.name);
                     match step {
-                        Step::Ensure(key, ..) if existing.iter().any(|found| found.key == *key) => {
-                        }
-                        Step::Put(key, value, _) | Step::Ensure(key, value, _) => {
+                        Step::Put(key, value, _) => {
                             info!(container, key = %key, value = %value, "put");
                         }
                         Step::Delete(key) => info!(container, key = %key, "delete"),
@@ -345,16 +444,19 @@ impl<S: Store> Keeper<S> {
                 for key in swept {
                     info!(key = %key, "delete");
                 }
-                // Another registrar's lease may be about to end.
-                if existing
-                    .iter()
-                    .filter_map(|found| found.lease)
-                    .any(|lease| !self.leases.contains(&lease))
-                {
-                    self.renew_at = Instant::now();
-                }
                 self.plan.done(batch, &outcome);
                 Ok(true)
+            }
+        }
+    }
+
+    /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
+    async fn leave(&mut self) {
+        info!("ending; the keys stay until their TTL");
+        if self.seat.is_ours() && self.loaded {
+            let release = self.store.revoke(self.identity.seat());
+            if let Ok(Err(error)) = timeout(FAREWELL, release).await {
+                debug!("cannot release the seat: {error}");
             }
         }
     }
@@ -368,13 +470,10 @@ impl<S: Store> Keeper<S> {
         });
         let removal = async {
             self.bring_in_step().await?;
-            let owned: Vec<LeaseId> = self
-                .leases
-                .iter()
-                .copied()
-                .filter(|lease| self.identity.owns(*lease))
-                .collect();
-            for lease in owned {
+            let owned = |lease: &LeaseId| self.identity.owns(*lease);
+            let seat = self.seat.is_ours().then_some(self.identity.seat());
+            let leases: Vec<LeaseId> = self.leases.iter().copied().filter(owned).chain(seat).collect();
+            for lease in leases {
                 self.store.revoke(lease).await?;
             }
             Ok::<(), StoreError>(())
@@ -388,4 +487,9 @@ impl<S: Store> Keeper<S> {
             ),
         }
     }
+}
+
+/// How often what lives for `ttl` seconds is renewed.
+fn third(ttl: u32) -> Duration {
+    Duration::from_secs(u64::from(ttl)) / 3
 }

@@ -4,10 +4,9 @@
 //!
 //! | wanted | the store has | what follows |
 //! | --- | --- | --- |
-//! | owned  | nothing                            | put, if still missing |
+//! | either | nothing                            | put, if still missing |
 //! | owned  | ours, same value and lease         | nothing |
 //! | owned  | ours, another value or TTL         | put, if still ours |
-//! | shared | nothing                            | put unless it exists by then |
 //! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours is left for ours |
 //! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
@@ -271,12 +270,12 @@ impl Plan {
 
     /// Takes over that a batch was carried out.
     pub fn done(&mut self, batch: &Batch, outcome: &Outcome) {
-        let Outcome::Done { existing, swept } = outcome else {
+        let Outcome::Done { swept } = outcome else {
             return;
         };
         for step in &batch.transaction.steps {
             match step {
-                Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
+                Step::Put(key, value, lease) => {
                     let (value, lease) = (Arc::clone(value), *lease);
                     self.set_state(key, State::Held { value, lease });
                     // Ours has had its say, even where theirs was only moved to a longer lease.
@@ -287,13 +286,6 @@ impl Plan {
                 Step::Delete(key) => self.set_state(key, State::Missing),
                 Step::Sweep { .. } => {}
             }
-        }
-        for found in existing {
-            let key = Arc::clone(&found.key);
-            let state = self.state_of(found.clone());
-            self.set_state(&key, state);
-            // It was there before us, so our value has not been put yet.
-            self.known_mut(&key).settled = None;
         }
         for key in swept {
             self.set_state(key, State::Missing);

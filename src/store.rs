@@ -9,6 +9,7 @@ pub mod print;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -22,7 +23,7 @@ use crate::entry::Key;
 /// ```text
 /// bit 62       0: owned, 1: shared
 /// bits 17-61   a hash: of the registrar's identity, or of the shared key
-/// bits 0-16    the TTL in seconds
+/// bits 0-16    the TTL in seconds; 0 for an identity's seat
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
@@ -69,9 +70,15 @@ impl Identity {
         LeaseId(self.0 | i64::from(ttl))
     }
 
-    /// Whether a lease is one of this registrar's own, of whatever TTL.
+    /// The lease without keys that says that a process is at work under this identity. Its id is the same whatever its
+    /// TTL.
+    pub fn seat(self) -> LeaseId {
+        LeaseId(self.0)
+    }
+
+    /// Whether a lease is for this registrar's owned keys, of whatever TTL.
     pub fn owns(self, lease: LeaseId) -> bool {
-        lease.0 >> TTL_BITS << TTL_BITS == self.0
+        lease.0 >> TTL_BITS << TTL_BITS == self.0 && lease != self.seat()
     }
 }
 
@@ -101,6 +108,24 @@ pub struct Found {
     pub revision: i64,
 }
 
+/// A lease as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The keys on it, in no order.
+    pub keys: Vec<Key>,
+    /// For how many seconds it lives, rounded down.
+    pub remaining: u32,
+    /// The raft term of the store's leader, which measures the time. A new leader gives all leases their whole TTL.
+    pub term: u64,
+}
+
+/// How long one call to a partner may take where keys live for `ttl` seconds: a sixth of it, so that a dead connection
+/// is noticed well within the third after which leases are renewed.
+pub fn patience(ttl: u32) -> Duration {
+    (Duration::from_secs(u64::from(ttl)) / 6)
+        .clamp(Duration::from_millis(500), Duration::from_secs(5))
+}
+
 /// What must be true of the store for a transaction to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
@@ -126,8 +151,6 @@ impl Guard {
 pub enum Step {
     /// Puts the key on the lease.
     Put(Key, Arc<str>, LeaseId),
-    /// Puts the key on the lease unless it exists, and says what is there.
-    Ensure(Key, Arc<str>, LeaseId),
     /// Deletes the key.
     Delete(Key),
     /// Deletes these keys if their directory, which is one of the keys' own, holds nothing but them and the keys
@@ -156,8 +179,6 @@ pub struct Transaction {
 pub enum Outcome {
     /// It was carried out.
     Done {
-        /// What each `Ensure` found instead of putting its key.
-        existing: Vec<Found>,
         /// The keys that its sweeps deleted.
         swept: Vec<Key>,
     },
@@ -199,14 +220,17 @@ pub trait Store: Send + 'static {
     /// of it the largest [`Step::nested_size`]. So etcd counts them (`checkTxnRequest` in its `v3rpc/key.go`).
     const MAX_OPERATIONS: usize;
 
+    /// Takes note that keys live for `ttl` seconds, which is what a call must not take too much of.
+    fn pace(&mut self, ttl: u32);
+
     /// All leases that exist, whoever's.
     fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, StoreError>> + Send;
 
-    /// The keys on a lease, in no order; none if it does not exist. This does not renew it.
-    fn keys(
+    /// What the store has of a lease, if it exists. This does not renew it.
+    fn lookup(
         &mut self,
         lease: LeaseId,
-    ) -> impl Future<Output = Result<Option<Vec<Key>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
 
     /// Renews leases. Returns for how many seconds each of them lives now; those that do not exist are left out.
     fn renew(
@@ -220,6 +244,13 @@ pub trait Store: Send + 'static {
         &mut self,
         leases: &[LeaseId],
     ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
+
+    /// Grants a lease for `ttl` seconds, and returns false if it exists.
+    fn claim(
+        &mut self,
+        lease: LeaseId,
+        ttl: u32,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// What the store has of these keys; those that do not exist are left out.
     fn read(&mut self, keys: &[Key])
@@ -246,7 +277,6 @@ impl Step {
     pub fn nested_size(&self) -> usize {
         match self {
             Self::Put(..) | Self::Delete(..) => 0,
-            Self::Ensure(..) => 1,
             // The gaps between the keys that it expects, and the lease of each key that it deletes.
             Self::Sweep {
                 expected, sweep, ..
@@ -257,7 +287,7 @@ impl Step {
     /// About how many bytes of keys and values it carries.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Put(key, value, _) | Self::Ensure(key, value, _) => 2 * key.len() + value.len(),
+            Self::Put(key, value, _) => 2 * key.len() + value.len(),
             Self::Delete(key) => 2 * key.len(),
             Self::Sweep { expected, .. } => expected.iter().map(|key| 5 * key.len()).sum(),
         }
@@ -293,6 +323,7 @@ mod tests {
             assert!(a.lease(ttl).0 > 0 && shared.0 > 0);
         }
         assert_ne!(a.lease(30), a.lease(60));
+        assert!(!a.owns(a.seat()) && a.seat() != b.seat());
     }
 
     #[test]

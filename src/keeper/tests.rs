@@ -31,6 +31,8 @@ enum Act {
     Restart(usize),
     /// Time passes, in which a registrar may be stopped.
     Pass(u8, bool),
+    /// etcd elects a new leader.
+    Elect,
     /// Somebody meddles.
     Meddle(Meddling, Index),
 }
@@ -91,6 +93,7 @@ impl World {
                     self.second(usize::from(*first_stopped)).await;
                 }
             }
+            Act::Elect => self.etcd.model().elect(),
             Act::Meddle(meddling, index) => {
                 let mut model = self.etcd.model();
                 if model.keys.is_empty() {
@@ -118,6 +121,7 @@ impl World {
         if keeper.bring_in_step().await.is_err() {
             keeper.loaded = false;
         }
+        assert!(keeper.gives_way.is_none(), "it has no rival");
     }
 
     /// A second passes, with a look at the clock in the middle; registrars from `first` on run.
@@ -127,7 +131,7 @@ impl World {
             self.etcd.model().expire();
             for registrar in first..REGISTRARS {
                 let keeper = &self.keepers[registrar];
-                if !keeper.loaded || Instant::now() >= keeper.renew_at {
+                if !keeper.loaded || Instant::now() >= keeper.next_at() {
                     self.step(registrar).await;
                 }
             }
@@ -204,6 +208,7 @@ fn act(meddling: bool) -> impl Strategy<Value = Act> {
         3 => (registrar.clone(), 0..8usize, any::<bool>())
             .prop_map(|(registrar, after, with_effect)| Act::Fault(registrar, after, with_effect)),
         1 => registrar.prop_map(Act::Restart),
+        1 => Just(Act::Elect),
         3 => (1..12u8, any::<bool>()).prop_map(|(seconds, stopped)| Act::Pass(seconds, stopped)),
         if meddling { 3 } else { 0 } =>
             (meddlings, any::<Index>()).prop_map(|(meddling, index)| Act::Meddle(meddling, index)),

@@ -25,7 +25,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub(super) struct Change {
     pub who: Option<Who>,
-    guard: Option<Guard>,
+    guard: Guard,
     step: Step,
     lease: Option<LeaseId>,
 }
@@ -33,41 +33,32 @@ pub(super) struct Change {
 impl Change {
     pub fn create(entry: &Entry, lease: LeaseId, who: &Who) -> Self {
         let (key, value) = (Arc::clone(&entry.key), Arc::clone(&entry.value));
-        if entry.shared {
-            Self::put(None, Step::Ensure(key, value, lease), lease, who)
-        } else {
-            let guard = Guard::Missing(Arc::clone(&key));
-            Self::put(Some(guard), Step::Put(key, value, lease), lease, who)
-        }
+        let guard = Guard::Missing(Arc::clone(&key));
+        Self::put(guard, Step::Put(key, value, lease), lease, who)
     }
 
     pub fn replace(key: &Key, value: &Arc<str>, lease: LeaseId, at: LeaseId, who: &Who) -> Self {
         let guard = Guard::OnLease(Arc::clone(key), at);
-        Self::put(
-            Some(guard),
-            Step::Put(Arc::clone(key), Arc::clone(value), lease),
-            lease,
-            who,
-        )
+        let step = Step::Put(Arc::clone(key), Arc::clone(value), lease);
+        Self::put(guard, step, lease, who)
     }
 
     pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &Who) -> Self {
         let guard = Guard::Unchanged(Arc::clone(&entry.key), revision);
         let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
-        Self::put(Some(guard), step, lease, who)
+        Self::put(guard, step, lease, who)
     }
 
     pub fn delete(key: &Key, lease: LeaseId, who: Option<Who>) -> Self {
-        let guard = Some(Guard::OnLease(Arc::clone(key), lease));
         Self {
             who,
-            guard,
+            guard: Guard::OnLease(Arc::clone(key), lease),
             step: Step::Delete(Arc::clone(key)),
             lease: None,
         }
     }
 
-    fn put(guard: Option<Guard>, step: Step, lease: LeaseId, who: &Who) -> Self {
+    fn put(guard: Guard, step: Step, lease: LeaseId, who: &Who) -> Self {
         Self {
             who: Some(who.clone()),
             guard,
@@ -82,10 +73,10 @@ impl Change {
 
     /// Shared keys first, so that a container too large for one transaction never has a member without them.
     fn order(&self) -> u8 {
-        match self.step {
-            Step::Ensure(..) => 0,
-            Step::Delete(_) => 2,
+        match &self.step {
+            Step::Put(key, _, lease) if lease.is_shared_for(key) => 0,
             Step::Put(..) | Step::Sweep { .. } => 1,
+            Step::Delete(_) => 2,
         }
     }
 }
@@ -109,7 +100,7 @@ impl Group {
     pub fn puts_owned(&self) -> bool {
         self.changes
             .iter()
-            .any(|change| matches!(change.step, Step::Put(..)))
+            .any(|change| matches!(&change.step, Step::Put(key, _, lease) if !lease.is_shared_for(key)))
     }
 
     pub fn require(&mut self, key: &Key, lease: LeaseId) {
@@ -127,12 +118,7 @@ impl Group {
     }
 
     fn guards(&self) -> usize {
-        self.required.len()
-            + self
-                .changes
-                .iter()
-                .filter(|change| change.guard.is_some())
-                .count()
+        self.required.len() + self.changes.len()
     }
 }
 
@@ -205,14 +191,14 @@ impl Packer<'_> {
     }
 
     fn has_puts(&self) -> bool {
-        let is_put = |step: &Step| matches!(step, Step::Put(..) | Step::Ensure(..));
+        let is_put = |step: &Step| matches!(step, Step::Put(..));
         self.current.transaction.steps.iter().any(is_put)
     }
 
     fn add(&mut self, group: Group) {
         self.current.transaction.guards.extend(group.required);
         for change in group.changes {
-            self.current.transaction.guards.extend(change.guard);
+            self.current.transaction.guards.push(change.guard);
             self.current.transaction.steps.push(change.step);
             self.current.owners.push(change.who);
             self.current.leases.extend(change.lease);

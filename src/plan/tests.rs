@@ -84,7 +84,7 @@ fn only(plan: &mut Plan) -> Transaction {
     batches.remove(0).transaction
 }
 
-/// Carries all out, as a store in which every guard holds, every `Ensure` finds nothing, and every sweep succeeds.
+/// Carries all out, as a store in which every guard holds and every sweep succeeds.
 fn settle(plan: &mut Plan) {
     for batch in plan.batches(MAX_OPERATIONS) {
         let swept = batch.transaction.steps.iter().flat_map(|step| match step {
@@ -92,7 +92,6 @@ fn settle(plan: &mut Plan) {
             _ => Vec::new(),
         });
         let outcome = Outcome::Done {
-            existing: Vec::new(),
             swept: swept.collect(),
         };
         plan.done(&batch, &outcome);
@@ -114,25 +113,15 @@ fn notes(plan: &mut Plan) -> Vec<String> {
 }
 
 #[test]
-fn a_missing_owned_key_is_put_if_it_is_still_missing() {
-    let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[]);
-    let transaction = only(&mut plan);
-    assert_eq!(transaction.guards, [Guard::Missing("/x/a".into())]);
-    assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
-    settle(&mut plan);
-}
-
-#[test]
-fn a_missing_shared_key_is_put_unless_it_exists_by_then() {
-    let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
-    let transaction = only(&mut plan);
-    assert!(transaction.guards.is_empty());
-    let lease = LeaseId::shared("/x/port", TTL + 2);
-    assert_eq!(
-        transaction.steps,
-        [Step::Ensure("/x/port".into(), "80".into(), lease)]
-    );
-    settle(&mut plan);
+fn a_missing_key_is_put_if_it_is_still_missing() {
+    let shared_lease = LeaseId::shared("/x/a", TTL + 2);
+    for (entry, lease) in [(owned("/x/a", "1"), own()), (shared("/x/a", "1"), shared_lease)] {
+        let mut plan = plan(&[claim("a", &[entry])], &[]);
+        let transaction = only(&mut plan);
+        assert_eq!(transaction.guards, [Guard::Missing("/x/a".into())]);
+        assert_eq!(transaction.steps, [put("/x/a", "1", lease)]);
+        settle(&mut plan);
+    }
 }
 
 #[test]
@@ -264,15 +253,8 @@ fn a_shared_key_is_on_the_longest_lease_that_anybody_wants() {
 fn a_shared_value_that_was_found_where_nothing_was_believed_is_put_too() {
     let lease = LeaseId::shared("/x/port", TTL + 2);
     let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
-    let batch = plan.batches(MAX_OPERATIONS).remove(0);
-    let existing = vec![found("/x/port", "81", Some(lease))];
-    plan.done(
-        &batch,
-        &Outcome::Done {
-            existing,
-            swept: Vec::new(),
-        },
-    );
+    only(&mut plan);
+    plan.observe(&["/x/port".into()], vec![found("/x/port", "81", Some(lease))]);
     assert_eq!(only(&mut plan).steps, [put("/x/port", "80", lease)]);
 }
 
@@ -346,10 +328,7 @@ fn a_shared_key_that_others_still_need_is_swept_by_nobody_twice() {
     // Another host has a member: the sweep finds more than it expects.
     plan.done(
         &batch,
-        &Outcome::Done {
-            existing: Vec::new(),
-            swept: Vec::new(),
-        },
+        &Outcome::Done { swept: Vec::new() },
     );
     assert_is_settled(&mut plan);
 }
@@ -377,7 +356,7 @@ fn a_new_member_requires_that_its_shared_keys_are_there() {
     plan.observe(&keys, held);
     let steps = only(&mut plan).steps;
     assert_eq!(steps.len(), 2, "{steps:?}");
-    assert!(matches!(steps[0], Step::Ensure(..)));
+    assert_eq!(steps[0], put("/b/web/1/port", "80", lease));
 }
 
 #[test]

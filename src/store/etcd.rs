@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, Txn,
-    TxnOp,
+    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions,
+    ResponseHeader, Txn, TxnOp,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Found, LeaseId, Outcome, Store, StoreError, Transaction};
+use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::entry::{Key, quote};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
@@ -27,6 +27,9 @@ const LEASES_IN_A_CALL: usize = 256;
 /// internal, unavailable. With any other, etcd has answered, and another member would say the same.
 const TROUBLED: [i32; 5] = [1, 2, 4, 13, 14];
 
+/// What etcd says to the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
+const LEASE_EXISTS: &str = "lease already exists";
+
 /// The endpoints of one etcd, one of which is in use; an error moves on to the next.
 #[derive(Clone)]
 pub struct EtcdStore {
@@ -37,14 +40,14 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// `endpoints` as the user gave them (`host:port` or a URL); no call takes longer than `timeout`. It connects
-    /// when it is first used.
-    pub fn new(endpoints: Vec<String>, timeout: Duration) -> Self {
+    /// `endpoints` as the user gave them (`host:port` or a URL), for keys that live for `ttl` seconds. It connects when
+    /// it is first used.
+    pub fn new(endpoints: Vec<String>, ttl: u32) -> Self {
         Self {
             endpoints,
             current: 0,
             client: None,
-            timeout,
+            timeout: patience(ttl),
         }
     }
 
@@ -171,6 +174,10 @@ impl EtcdStore {
 impl Store for EtcdStore {
     const MAX_OPERATIONS: usize = 128;
 
+    fn pace(&mut self, ttl: u32) {
+        self.timeout = patience(ttl);
+    }
+
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
         let reply = self.call(async |client| client.leases().await).await?;
         Ok(reply
@@ -180,14 +187,18 @@ impl Store for EtcdStore {
             .collect())
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
+    async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
             .call(async |client| client.lease_time_to_live(lease.0, Some(options)).await)
             .await?;
         // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
         let text = |key: &Vec<u8>| str::from_utf8(key).ok().map(Key::from);
-        Ok((reply.ttl() >= 0).then(|| reply.keys().iter().filter_map(text).collect()))
+        Ok((reply.ttl() >= 0).then(|| Lease {
+            keys: reply.keys().iter().filter_map(text).collect(),
+            remaining: seconds(reply.ttl()),
+            term: reply.header().map_or(0, ResponseHeader::raft_term),
+        }))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
@@ -201,6 +212,20 @@ impl Store for EtcdStore {
         self.each(leases, async |client, lease| {
             Ok((lease, grant(client, lease).await?))
         })
+        .await
+    }
+
+    async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
+        let options = LeaseGrantOptions::new().with_id(lease.0);
+        self.call(
+            async |client| match client.lease_grant(i64::from(ttl), Some(options)).await {
+                Ok(_) => Ok(true),
+                Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            },
+        )
         .await
     }
 

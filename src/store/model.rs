@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// What several registrars share.
@@ -17,8 +17,10 @@ use crate::entry::Key;
 pub struct Model {
     /// The keys.
     pub keys: BTreeMap<Key, Found>,
-    /// When each lease expires.
-    pub leases: BTreeMap<LeaseId, Instant>,
+    /// When each lease expires, and its TTL.
+    pub leases: BTreeMap<LeaseId, (Instant, Duration)>,
+    /// The raft term.
+    pub term: u64,
     /// The keys and values at every revision.
     pub history: Vec<BTreeMap<Key, Arc<str>>>,
 }
@@ -39,8 +41,8 @@ impl Model {
         let mut over: Vec<(Instant, LeaseId)> = self
             .leases
             .iter()
-            .filter(|(_, deadline)| **deadline <= now)
-            .map(|(lease, deadline)| (*deadline, *lease))
+            .filter(|(_, (deadline, _))| *deadline <= now)
+            .map(|(lease, (deadline, _))| (*deadline, *lease))
             .collect();
         over.sort();
         for (_, lease) in over.into_iter().rev() {
@@ -53,6 +55,14 @@ impl Model {
         self.leases.remove(&lease);
         self.keys.retain(|_, found| found.lease != Some(lease));
         self.commit();
+    }
+
+    /// Elects a new leader, for which every lease has its whole TTL before it.
+    pub fn elect(&mut self) {
+        self.term += 1;
+        for (deadline, ttl) in self.leases.values_mut() {
+            *deadline = Instant::now() + *ttl;
+        }
     }
 
     /// Deletes a key, as somebody by hand would.
@@ -108,7 +118,7 @@ impl Model {
             .steps
             .iter()
             .filter_map(|step| match step {
-                Step::Put(key, ..) | Step::Ensure(key, ..) | Step::Delete(key) => Some(key),
+                Step::Put(key, ..) | Step::Delete(key) => Some(key),
                 Step::Sweep { .. } => None,
             })
             .collect();
@@ -128,13 +138,10 @@ impl Model {
         // etcd evaluates nested guards on the state before the transaction too.
         let before = self.keys.clone();
         let revision = self.revision() + 1;
-        let (mut after, mut existing, mut swept) = (before.clone(), Vec::new(), Vec::new());
+        let (mut after, mut swept) = (before.clone(), Vec::new());
         for step in &transaction.steps {
             match step {
-                Step::Ensure(key, ..) if before.contains_key(key) => {
-                    existing.push(before[key].clone());
-                }
-                Step::Put(key, value, lease) | Step::Ensure(key, value, lease) => {
+                Step::Put(key, value, lease) => {
                     if !self.leases.contains_key(lease) {
                         return Err(StoreError::LeaseLost);
                     }
@@ -172,7 +179,7 @@ impl Model {
             self.keys = after;
             self.commit();
         }
-        Ok(Outcome::Done { existing, swept })
+        Ok(Outcome::Done { swept })
     }
 }
 
@@ -223,18 +230,25 @@ impl Store for ModelStore {
     // Smaller than etcd's, so that few keys make several transactions.
     const MAX_OPERATIONS: usize = 12;
 
+    fn pace(&mut self, _ttl: u32) {}
+
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
         self.call(|model| Ok(model.leases.keys().copied().collect()))
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
+    async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         self.call(|model| {
             let on_lease = model
                 .keys
                 .values()
                 .filter(|found| found.lease == Some(lease));
             let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
-            Ok(model.leases.contains_key(&lease).then_some(keys))
+            let term = model.term;
+            Ok(model.leases.get(&lease).map(|(deadline, _)| Lease {
+                keys,
+                remaining: u32::try_from((*deadline - Instant::now()).as_secs()).expect("a TTL"),
+                term,
+            }))
         })
     }
 
@@ -242,9 +256,9 @@ impl Store for ModelStore {
         self.call(|model| {
             let mut renewed = BTreeMap::new();
             for lease in leases {
-                if let Some(deadline) = model.leases.get_mut(lease) {
-                    *deadline = Instant::now() + Duration::from_secs(u64::from(lease.ttl()));
-                    renewed.insert(*lease, lease.ttl());
+                if let Some((deadline, ttl)) = model.leases.get_mut(lease) {
+                    *deadline = Instant::now() + *ttl;
+                    renewed.insert(*lease, u32::try_from(ttl.as_secs()).expect("a TTL"));
                 }
             }
             Ok(renewed)
@@ -255,11 +269,22 @@ impl Store for ModelStore {
         self.call(|model| {
             let mut granted = BTreeMap::new();
             for lease in leases {
-                let deadline = Instant::now() + Duration::from_secs(u64::from(lease.ttl()));
-                model.leases.insert(*lease, deadline);
+                let ttl = Duration::from_secs(u64::from(lease.ttl()));
+                model.leases.insert(*lease, (Instant::now() + ttl, ttl));
                 granted.insert(*lease, lease.ttl());
             }
             Ok(granted)
+        })
+    }
+
+    async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
+        self.call(|model| {
+            if model.leases.contains_key(&lease) {
+                return Ok(false);
+            }
+            let ttl = Duration::from_secs(u64::from(ttl));
+            model.leases.insert(lease, (Instant::now() + ttl, ttl));
+            Ok(true)
         })
     }
 

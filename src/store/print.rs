@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
@@ -74,17 +74,23 @@ impl<W: Write + Send + 'static> PrintStore<W> {
 impl<W: Write + Send + 'static> Store for PrintStore<W> {
     const MAX_OPERATIONS: usize = usize::MAX;
 
+    fn pace(&mut self, _ttl: u32) {}
+
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
         Ok(self.leases.iter().copied().collect())
     }
 
-    async fn keys(&mut self, lease: LeaseId) -> Result<Option<Vec<Key>>, StoreError> {
+    async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let on_lease = self
             .keys
             .values()
             .filter(|found| found.lease == Some(lease));
         let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
-        Ok(self.leases.contains(&lease).then_some(keys))
+        Ok(self.leases.contains(&lease).then_some(Lease {
+            keys,
+            remaining: lease.ttl(),
+            term: 0,
+        }))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
@@ -95,6 +101,10 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         self.leases.extend(leases);
         self.renew(leases).await
+    }
+
+    async fn claim(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
+        Ok(self.leases.insert(lease))
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
@@ -129,14 +139,10 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
         }
         self.revision += 1;
         let before: BTreeSet<Key> = self.keys.keys().cloned().collect();
-        let (mut existing, mut swept) = (Vec::new(), Vec::new());
+        let mut swept = Vec::new();
         for step in &transaction.steps {
             match step {
                 Step::Put(key, value, lease) => self.put(key, value, *lease)?,
-                Step::Ensure(key, value, lease) => match self.keys.get(key) {
-                    Some(found) => existing.push(found.clone()),
-                    None => self.put(key, value, *lease)?,
-                },
                 Step::Delete(key) => self.delete(key)?,
                 Step::Sweep {
                     expected,
@@ -153,7 +159,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
                 }
             }
         }
-        Ok(Outcome::Done { existing, swept })
+        Ok(Outcome::Done { swept })
     }
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {

@@ -28,19 +28,15 @@ pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     if !reply.succeeded() {
         return Outcome::Refused(found(reply));
     }
-    let (mut existing, mut swept) = (Vec::new(), Vec::new());
+    let mut swept = Vec::new();
     for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
-        match (step, response) {
-            (Step::Ensure(..), TxnOpResponse::Txn(nested)) if nested.succeeded() => {
-                existing.extend(found(&nested));
-            }
-            (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) if nested.succeeded() => {
-                swept.extend(sweep.iter().map(|(key, _)| Arc::clone(key)));
-            }
-            _ => {}
+        if let (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) = (step, response)
+            && nested.succeeded()
+        {
+            swept.extend(sweep.iter().map(|(key, _)| Arc::clone(key)));
         }
     }
-    Outcome::Done { existing, swept }
+    Outcome::Done { swept }
 }
 
 /// What the gets of a transaction found.
@@ -65,24 +61,11 @@ fn compare(guard: &Guard) -> Compare {
 }
 
 fn operation(step: &Step) -> TxnOp {
-    let put = |key: &Key, value: &Arc<str>, lease: LeaseId| {
-        TxnOp::put(
+    match step {
+        Step::Put(key, value, lease) => TxnOp::put(
             key.as_bytes(),
             value.as_bytes(),
             Some(PutOptions::new().with_lease(lease.0)),
-        )
-    };
-    match step {
-        Step::Put(key, value, lease) => put(key, value, *lease),
-        Step::Ensure(key, value, lease) => TxnOp::txn(
-            Txn::new()
-                .when([Compare::create_revision(
-                    key.as_bytes(),
-                    CompareOp::Greater,
-                    0,
-                )])
-                .and_then([TxnOp::get(key.as_bytes(), None)])
-                .or_else([put(key, value, *lease)]),
         ),
         Step::Delete(key) => TxnOp::delete(key.as_bytes(), None),
         Step::Sweep {

@@ -1,0 +1,165 @@
+//! Whether another process works under the same identity. Pure: whoever calls it brings the time.
+//!
+//! Two registrars of one identity would each take the other's keys for leftovers of its own and delete them, for ever.
+//! So the one at work keeps a lease alive that has no keys, the identity's *seat*. A process that finds the seat taken
+//! cannot tell at once by whom: it may be left over from a process that was killed, whose keys it has to take care of
+//! without delay. But a seat that is left over only runs out, and one that does not has somebody who renews it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::Lease;
+
+/// How many renewals by somebody else are proof. One may be our own, made before we lost the seat and late to arrive.
+const PROOF: u32 = 2;
+
+/// The seat of this process's identity, as far as it knows.
+#[derive(Debug)]
+pub struct Seat {
+    /// The seat's TTL, while we hold it.
+    ttl: Duration,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody's, or not known.
+    Open,
+    /// Ours; last renewed by a call that began then.
+    Ours { renewed: Instant },
+    /// Taken by a process that has ended, or has not.
+    Taken { since: Sighting, renewals: u32 },
+}
+
+/// The seat as it was at one look.
+#[derive(Debug)]
+struct Sighting {
+    answered: Instant,
+    remaining: u32,
+    term: u64,
+}
+
+impl Seat {
+    /// A seat that is held for `ttl` seconds at a time, and that nobody has looked at.
+    pub fn new(ttl: u32) -> Self {
+        Self {
+            ttl: Duration::from_secs(u64::from(ttl)),
+            state: State::Open,
+        }
+    }
+
+    /// Whether it is ours, beyond doubt, for long enough for a renewal. What is renewed later may be another's by then.
+    pub fn may_renew(&self, now: Instant) -> bool {
+        matches!(self.state, State::Ours { renewed } if now < renewed + self.ttl * 2 / 3)
+    }
+
+    /// Takes note that we have claimed or renewed it by a call that began at `asked`.
+    pub fn hold(&mut self, asked: Instant) {
+        self.state = State::Ours { renewed: asked };
+    }
+
+    /// Takes note that somebody has it: that was the answer to a look from `asked` to `answered`.
+    pub fn sight(&mut self, seat: &Lease, asked: Instant, answered: Instant) {
+        let sighting = Sighting {
+            answered,
+            remaining: seat.remaining,
+            term: seat.term,
+        };
+        self.state = match std::mem::replace(&mut self.state, State::Open) {
+            // A new leader gives every lease its whole TTL, whoever renews it or not.
+            State::Taken { since, renewals } if since.term == sighting.term => {
+                // Had nobody renewed it, it would have less left: `remaining` is rounded down, and at least this much
+                // time has passed for the leader of etcd.
+                let most = Duration::from_secs(u64::from(since.remaining) + 1)
+                    .saturating_sub(asked - since.answered);
+                if Duration::from_secs(u64::from(sighting.remaining)) > most {
+                    State::Taken {
+                        since: sighting,
+                        renewals: renewals + 1,
+                    }
+                } else {
+                    State::Taken { since, renewals }
+                }
+            }
+            // Who has once been seen at work is so after an election too.
+            State::Taken { renewals, .. } if renewals >= PROOF => State::Taken {
+                since: sighting,
+                renewals,
+            },
+            _ => State::Taken {
+                since: sighting,
+                renewals: 0,
+            },
+        };
+    }
+
+    /// Whether another process is proven to be at work under this identity.
+    pub fn is_anothers(&self) -> bool {
+        matches!(self.state, State::Taken { renewals, .. } if renewals >= PROOF)
+    }
+
+    /// Whether it is ours.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.state, State::Ours { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks once a second for as many seconds; `remaining` tells what is left then, in seconds.
+    fn look(seconds: u32, remaining: impl Fn(u32) -> (f64, u64)) -> Option<u32> {
+        let start = Instant::now();
+        let mut seat = Seat::new(60);
+        for second in 0..seconds {
+            let at = start + Duration::from_secs(u64::from(second));
+            let (remaining, term) = remaining(second);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let remaining = remaining as u32;
+            let lease = Lease {
+                keys: Vec::new(),
+                remaining,
+                term,
+            };
+            seat.sight(&lease, at, at + Duration::from_millis(20));
+            if seat.is_anothers() {
+                return Some(second);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_seat_that_runs_out_is_left_over() {
+        for part in [0.0, 0.3, 0.99] {
+            assert_eq!(look(60, |second| (60.0 + part - f64::from(second), 2)), None);
+        }
+    }
+
+    #[test]
+    fn one_that_somebody_renews_is_anothers() {
+        assert_eq!(look(60, |second| (59.9 - f64::from(second % 20), 2)), Some(40));
+        // What is renewed so often that it never falls by a second is seen to stand still.
+        assert_eq!(look(60, |_| (2.3, 2)), Some(4));
+    }
+
+    #[test]
+    fn a_new_leader_is_no_renewal() {
+        assert_eq!(
+            look(60, |second| (59.9 - f64::from(second % 20), u64::from(second / 20))),
+            None
+        );
+    }
+
+    #[test]
+    fn what_may_have_run_out_is_not_renewed() {
+        let start = Instant::now();
+        let mut seat = Seat::new(60);
+        assert!(!seat.may_renew(start));
+        seat.hold(start);
+        assert!(seat.may_renew(start + Duration::from_secs(39)));
+        assert!(!seat.may_renew(start + Duration::from_secs(41)));
+    }
+}
