@@ -73,7 +73,7 @@ end
 function register.service(container, port)
   local name = setting(container, port, "NAME") or container.image.name
   if not name then error("its image was given by id, which has no name: set SERVICE_NAME") end
-  if name == "" then error("SERVICE_NAME is empty: give it a value, or remove it") end
+  if name == "" then error("its SERVICE_NAME or SERVICE_" .. port.port .. "_NAME is empty: give it a value, or remove it") end
   return name
 end
 

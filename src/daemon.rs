@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::address;
@@ -18,13 +19,19 @@ use crate::docker::{self, Feed, Filters, Snapshot};
 use crate::keeper::{OnExit, keep};
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
 use crate::plan::Wanted;
-use crate::store::{Identity, patience};
 use crate::store::etcd::EtcdStore;
 use crate::store::print::PrintStore;
+use crate::store::{Identity, patience};
 use crate::trouble::Trouble;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the log is reminded of a `run` that fails in the same way again and again.
+const REMINDER: Duration = Duration::from_secs(60);
+/// How long after a signal the program ends even if the script does not let go, which happens within a single call of
+/// Lua's own library. All else takes less.
+const LAST_RESORT: Duration = Duration::from_secs(5);
 
 /// What `run` is told.
 #[derive(Debug, Clone)]
@@ -53,6 +60,7 @@ pub struct Config {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    tokio::spawn(end_by_force(Signals::new()?));
     work(config, &mut signals, &mut hangup).await
 }
 
@@ -154,6 +162,7 @@ async fn supervise(
 /// Runs the script, again and again if it fails, for as long as it has ever said what it wants; its keys are kept
 /// meanwhile. Returns why it never did.
 async fn drive(world: &World, script: &Script) -> Failure {
+    let mut said: Option<(Failure, Instant)> = None;
     loop {
         let failure = match script.run().await {
             Ok(()) => Failure::new(
@@ -164,9 +173,20 @@ async fn drive(world: &World, script: &Script) -> Failure {
         if world.wanted.borrow().is_none() {
             return failure;
         }
-        error!("{failure}\n  all keys stay as they were; `run` is started again");
+        if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
+            error!("{failure}\n  all keys stay as they were; `run` is started again every second");
+            said = Some((failure, Instant::now()));
+        }
         tokio::time::sleep(SCRIPT_PAUSE).await;
     }
+}
+
+/// Ends the program some time after a signal. It runs on the worker, so that no script can hold it up.
+async fn end_by_force(mut signals: Signals) {
+    signals.next().await;
+    tokio::time::sleep(LAST_RESORT).await;
+    error!("the script does not let go, so this ends without it; the keys stay until their TTL");
+    std::process::exit(1);
 }
 
 fn start_keeper(
@@ -269,9 +289,14 @@ impl Signals {
 
     /// Until a signal comes that ends the program.
     async fn end(&mut self) {
+        let name = self.next().await;
+        info!("ending: {name}");
+    }
+
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => info!("ending: SIGTERM"),
-            _ = self.interrupt.recv() => info!("ending: SIGINT"),
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
 //!   owned keys go before the shared keys that describe them.
 
+mod load;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
-use crate::entry::{Key, directory};
 use crate::plan::{Batch, Plan, Wanted};
 use crate::store::{Found, Guard, Identity, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
@@ -28,8 +28,6 @@ use seat::Seat;
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
-/// How often in a row a lease may end while its keys are read.
-const MAX_LOADS: usize = 3;
 /// How often the log is reminded that another process is at work in our place.
 const REMINDER: Duration = Duration::from_secs(60);
 /// How long the goodbye to the store may take.
@@ -79,6 +77,8 @@ struct Keeper<S> {
     adopted: bool,
     /// Whether the plan knows what the store has.
     loaded: bool,
+    /// The shortest TTL in force, in seconds.
+    pace: u32,
     renew_at: Instant,
     /// When to see to the seat, half-way to the next renewal. It shows too whether the store still answers.
     probe_at: Instant,
@@ -99,6 +99,7 @@ impl<S: Store> Keeper<S> {
             leases: BTreeSet::new(),
             adopted: false,
             loaded: false,
+            pace: ttl,
             renew_at: now,
             probe_at: now,
             seat: Seat::new(ttl),
@@ -156,14 +157,20 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
-        // A first sync does not wait for the seat: whoever has it, what was left over is taken care of.
-        if self.adopted && Instant::now() >= self.probe_at {
+        if !self.seat.is_open() && Instant::now() >= self.probe_at {
             self.see_to_seat().await?;
-            self.probe_at = Instant::now() + third(self.ttl);
         }
-        if self.gives_way.is_some() {
-            return Ok(());
+        if self.gives_way.is_none() {
+            self.make_it_so().await?;
         }
+        // The first sync does not wait for the seat: whoever has it, what was left over is taken care of.
+        if self.seat.is_open() {
+            self.see_to_seat().await?;
+        }
+        Ok(())
+    }
+
+    async fn make_it_so(&mut self) -> Result<(), StoreError> {
         if !self.loaded || Instant::now() >= self.renew_at {
             self.load().await?;
         }
@@ -210,6 +217,27 @@ impl<S: Store> Keeper<S> {
 
     /// Renews the seat, takes it, or finds out whether it is another's.
     async fn see_to_seat(&mut self) -> Result<(), StoreError> {
+        self.take_seat().await?;
+        if self.seat.is_anothers() {
+            self.give_way();
+        } else if self.gives_way.is_some() && self.seat.is_ours() {
+            info!("the other registrar has ended: this one is at work again");
+            self.gives_way = None;
+            self.loaded = false;
+        }
+        let (now, third) = (Instant::now(), third(self.pace));
+        let half_way = self.renew_at - third / 2;
+        self.probe_at = if self.gives_way.is_some() {
+            now + third
+        } else if now < half_way {
+            half_way
+        } else {
+            half_way + third
+        };
+        Ok(())
+    }
+
+    async fn take_seat(&mut self) -> Result<(), StoreError> {
         let seat = self.identity.seat();
         let asked = Instant::now();
         if self.seat.may_renew(asked) && self.store.renew(&[seat]).await?.contains_key(&seat) {
@@ -226,13 +254,6 @@ impl<S: Store> Keeper<S> {
                 Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
                 Err(error) => return Err(error),
             },
-        }
-        if self.seat.is_anothers() {
-            self.give_way();
-        } else if self.gives_way.is_some() && self.seat.is_ours() {
-            info!("the other registrar has ended: this one is at work again");
-            self.gives_way = None;
-            self.loaded = false;
         }
         Ok(())
     }
@@ -253,118 +274,10 @@ impl<S: Store> Keeper<S> {
         self.leases.clear();
     }
 
-    /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
-    async fn load(&mut self) -> Result<(), StoreError> {
-        self.loaded = false;
-        for _ in 0..MAX_LOADS {
-            if self.read_and_renew().await? {
-                self.loaded = true;
-                return Ok(());
-            }
-            warn!("a lease expired or was revoked: what was on it is put again");
-        }
-        Err(StoreError::Failed(anyhow!(
-            "leases in etcd end faster than they can be renewed"
-        )))
-    }
-
-    /// Returns false if a lease ended in between, so that what was read is not true any more.
-    async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
-        let start = Instant::now();
-        // Reading takes the longer the more there is, and what we keep must not end meanwhile.
-        let kept: Vec<LeaseId> = self.leases.iter().copied().collect();
-        let mut alive = self.renew(&kept).await?;
-        let (owned, on_owned) = self.own_leases().await?;
-        let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
-        let keys: Vec<Key> = keys.into_iter().collect();
-        let mut found = self.store.read(&keys).await?;
-        // What goes says where shared keys may be that go with it; those too live until it has gone.
-        let directories: BTreeSet<Arc<str>> = found
-            .iter()
-            .filter(|found| found.lease.is_some_and(|lease| self.identity.owns(lease)))
-            .filter(|found| !self.plan.wants(&found.key))
-            .map(|found| directory(&found.key).into())
-            .collect();
-        let directories: Vec<Arc<str>> = directories.into_iter().collect();
-        let is_shared = |found: &Found| {
-            found
-                .lease
-                .is_some_and(|lease| lease.is_shared_for(&found.key))
-        };
-        let siblings = self.store.list(&directories).await?;
-        found.extend(
-            siblings
-                .into_iter()
-                .filter(|found| is_shared(found) && !self.plan.wants(&found.key)),
-        );
-
-        let shared = found.iter().filter(|found| is_shared(found));
-        let in_use: BTreeSet<LeaseId> = shared.filter_map(|found| found.lease).chain(owned).collect();
-        let new: Vec<LeaseId> = in_use
-            .iter()
-            .copied()
-            .filter(|lease| !alive.contains_key(lease))
-            .collect();
-        alive.extend(self.renew(&new).await?);
-        alive.retain(|lease, _| in_use.contains(lease));
-        let lost = |lease: LeaseId| in_use.contains(&lease) && !alive.contains_key(&lease);
-        if found.iter().filter_map(|found| found.lease).any(lost) {
-            return Ok(false);
-        }
-        let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
-        let ttls = alive.values().copied().chain(wanted);
-        let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
-        self.leases = alive.into_keys().collect();
-        self.plan.learn(found);
-        self.schedule(start, shortest);
-        Ok(true)
-    }
-
-    /// Our own leases that are in use, and the keys on them.
-    async fn own_leases(&mut self) -> Result<(Vec<LeaseId>, Vec<Key>), StoreError> {
-        let ttls = self
-            .plan
-            .entries()
-            .filter(|(entry, _)| !entry.shared)
-            .map(|(entry, _)| entry.ttl);
-        let wanted: BTreeSet<LeaseId> = ttls.map(|ttl| self.identity.lease(ttl)).collect();
-        let mut candidates: BTreeSet<LeaseId> = self
-            .leases
-            .iter()
-            .copied()
-            .filter(|lease| self.identity.owns(*lease))
-            .collect();
-        candidates.extend(&wanted);
-        if !self.adopted {
-            // An earlier process may have had other TTLs.
-            let all = match self.store.leases().await {
-                Ok(all) => all,
-                Err(StoreError::Refused(error)) => {
-                    debug!("cannot look for leases of an earlier process: {error:#}");
-                    Vec::new()
-                }
-                Err(error) => return Err(error),
-            };
-            candidates.extend(all.into_iter().filter(|lease| self.identity.owns(*lease)));
-        }
-        let (mut in_use, mut keys) = (Vec::new(), Vec::new());
-        for lease in candidates {
-            let Some(found) = self.store.lookup(lease).await? else {
-                continue;
-            };
-            // The last one is kept for the next container that comes.
-            if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
-                in_use.push(lease);
-                keys.extend(found.keys);
-            }
-        }
-        self.adopted = true;
-        Ok((in_use, keys))
-    }
-
     fn schedule(&mut self, from: Instant, ttl: u32) {
+        self.pace = ttl;
         self.renew_at = from + third(ttl);
-        self.probe_at = from + third(ttl) / 2;
+        self.probe_at = self.probe_at.min(self.renew_at - third(ttl) / 2);
         self.store.pace(ttl);
     }
 
@@ -472,7 +385,13 @@ impl<S: Store> Keeper<S> {
             self.bring_in_step().await?;
             let owned = |lease: &LeaseId| self.identity.owns(*lease);
             let seat = self.seat.is_ours().then_some(self.identity.seat());
-            let leases: Vec<LeaseId> = self.leases.iter().copied().filter(owned).chain(seat).collect();
+            let leases: Vec<LeaseId> = self
+                .leases
+                .iter()
+                .copied()
+                .filter(owned)
+                .chain(seat)
+                .collect();
             for lease in leases {
                 self.store.revoke(lease).await?;
             }

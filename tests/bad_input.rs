@@ -435,7 +435,10 @@ fn hostile_service_names_reach_nobody_elses_keys() {
         ("../../x", "segment 1 of the key has a slash: `../../x`"),
         ("a/b", "segment 1 of the key has a slash: `a/b`"),
         ("..", "segment 1 of the key is `..`"),
-        ("", "SERVICE_NAME is empty: give it a value, or remove it"),
+        (
+            "",
+            "its SERVICE_NAME or SERVICE_8005_NAME is empty: give it a value, or remove it",
+        ),
         (
             "a\nb",
             "segment 1 of the key has a control character: `a\\nb`",

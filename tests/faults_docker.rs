@@ -334,8 +334,8 @@ fn a_container_that_dies_at_once_a_hundred_times_leaves_nothing() {
     bed.wait_for_keys(&wanted, SOON);
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), wanted);
-    // One for the owned keys, and one for each `port` key.
-    assert_eq!(bed.etcd.leases().len(), 3, "{:?}", bed.etcd.leases());
+    // One for the owned keys, one for each `port` key, and the seat.
+    assert_eq!(bed.etcd.leases().len(), 4, "{:?}", bed.etcd.leases());
     assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
     bed.assert_each_member_always_had_its_port();
     bed.assert_each_port_always_had_a_member();

@@ -663,6 +663,59 @@ fn a_second_sigterm_ends_it_at_once() {
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
 }
 
+#[test]
+fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
+    let (bed, docker) = (TestBed::new(), hundred());
+    // A single call of Lua's own library, which takes longer than anybody lives.
+    let script = Script::new(
+        "local register = require 'register'\n\
+         function register.service(container)\n\
+           if container.name == 'c7' then return ('a'):rep(40):match(('a*'):rep(40) .. 'b') end\n\
+           return 'web'\n\
+         end\n\
+         return register\n",
+    );
+    let registrar = bed.registrar_of(&docker).flag("--script", script.path());
+    let registrar = registrar.start();
+    registrar.wait_for_log("this host", SOON);
+    let start = Instant::now();
+    registrar.signal("TERM");
+    let output = registrar.output(SOON);
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output.stderr.contains("the script does not let go"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_policy_that_reads_etcd_waits_for_it() {
+    let bed = TestBed::new();
+    let web = service(&bed, "web").start();
+    let script = Script::new(
+        "local register, docker, etcd = require 'register', require 'docker', require 'etcd'\n\
+         function register.run()\n\
+           local name = etcd.get('/name')\n\
+           function register.service() return name end\n\
+           for containers in docker.watch() do etcd.sync(containers, register.entries) end\n\
+         end\n\
+         return register\n",
+    );
+    bed.etcd.put("/name", "read");
+    bed.etcd.stop();
+    let registrar = bed.registrar().flag("--script", script.path()).start();
+    registrar.wait_for_log("the policy, which reads etcd, waits", SOON);
+    bed.etcd.start_again();
+    bed.wait_for_keys(&web_keys("read", &web, HOST_IP), SOON);
+    assert_eq!(warnings(&registrar), 1, "{}", registrar.log());
+}
+
 // --- No space --------------------------------------------------------------------------------------------------------
 
 #[test]

@@ -386,8 +386,9 @@ fn a_key_on_a_lease_of_somebody_else_is_left_until_it_is_free() {
 fn a_burst_of_containers_is_got_right() {
     const BURST: usize = 20;
     let bed = TestBed::new();
-    let _registrar = bed.registrar().start();
+    let registrar = bed.registrar().start();
     let (first, second) = (web(&bed).start(), web(&bed).start());
+    registrar.wait_for_log("in step", SOON);
     let keys = [&first, &second].map(|container| web_keys("web", container, HOST_IP));
     let before = joined([&keys[0], &keys[1]]);
     bed.wait_for_keys(&before, SOON);

@@ -24,8 +24,8 @@ fn steady_state_writes_nothing() {
     assert_eq!(bed.keys(), keys);
 
     let (revision, leases) = (bed.etcd.revision(), bed.etcd.leases());
-    // One lease for the owned keys, and one for each of the four shared ones.
-    assert_eq!(leases.len(), 5, "{leases:?}");
+    // One lease for the owned keys, one for each of the four shared ones, and the seat.
+    assert_eq!(leases.len(), 6, "{leases:?}");
     let start = Instant::now();
     eventually(STEADY + SOON, "the end of the steady time", || {
         assert_eq!(bed.etcd.revision(), revision, "{:#?}", bed.etcd.history(""));

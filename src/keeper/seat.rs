@@ -94,6 +94,11 @@ impl Seat {
         };
     }
 
+    /// Whether nobody has it, as far as we know.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
     /// Whether another process is proven to be at work under this identity.
     pub fn is_anothers(&self) -> bool {
         matches!(self.state, State::Taken { renewals, .. } if renewals >= PROOF)
@@ -134,13 +139,19 @@ mod tests {
     #[test]
     fn a_seat_that_runs_out_is_left_over() {
         for part in [0.0, 0.3, 0.99] {
-            assert_eq!(look(60, |second| (60.0 + part - f64::from(second), 2)), None);
+            assert_eq!(
+                look(60, |second| (60.0 + part - f64::from(second), 2)),
+                None
+            );
         }
     }
 
     #[test]
     fn one_that_somebody_renews_is_anothers() {
-        assert_eq!(look(60, |second| (59.9 - f64::from(second % 20), 2)), Some(40));
+        assert_eq!(
+            look(60, |second| (59.9 - f64::from(second % 20), 2)),
+            Some(40)
+        );
         // What is renewed so often that it never falls by a second is seen to stand still.
         assert_eq!(look(60, |_| (2.3, 2)), Some(4));
     }
@@ -148,7 +159,10 @@ mod tests {
     #[test]
     fn a_new_leader_is_no_renewal() {
         assert_eq!(
-            look(60, |second| (59.9 - f64::from(second % 20), u64::from(second / 20))),
+            look(60, |second| (
+                59.9 - f64::from(second % 20),
+                u64::from(second / 20)
+            )),
             None
         );
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::entry::Entry;
+use crate::entry::{Entry, Key, directory};
 use crate::plan::{Claim, Who};
 use crate::store::model::ModelStore;
 

@@ -11,10 +11,12 @@ use super::entries::{read, read_left_out};
 use super::failure::{Failure, name_of};
 use super::frozen::Frozen;
 use super::memory::Mapper;
-use super::{Host, Phase, Report};
+use super::{Host, Phase, Report, Source};
 use crate::container::{Container, SHORT_ID};
 use crate::entry::{join, quote};
 use crate::store::StoreError;
+use crate::store::etcd::EtcdStore;
+use crate::trouble::Trouble;
 
 /// After how long a call others get their turn before the next.
 const LONG_CALL: Duration = Duration::from_millis(10);
@@ -37,8 +39,7 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Tabl
             let host = Rc::clone(&for_get);
             async move {
                 host.may_wait("etcd.get")?;
-                let value = host.world.reader.lock().await.get(&key).await;
-                value.map_err(|error| unread(&error))
+                read_etcd(&host, async |etcd| etcd.get(&key).await).await
             }
         })?,
     )?;
@@ -49,16 +50,33 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Tabl
             let host = Rc::clone(&for_list);
             async move {
                 host.may_wait("etcd.list")?;
-                let pairs = host.world.reader.lock().await.get_prefix(&prefix).await;
-                lua.create_table_from(pairs.map_err(|error| unread(&error))?)
+                let pairs = read_etcd(&host, async |etcd| etcd.get_prefix(&prefix).await).await?;
+                lua.create_table_from(pairs)
             }
         })?,
     )?;
     Ok(module)
 }
 
-fn unread(error: &StoreError) -> mlua::Error {
-    Failure::raise(error.to_string())
+/// Reads etcd. Where the script runs for ever, it waits for an etcd that cannot be reached.
+async fn read_etcd<T>(
+    host: &Host,
+    read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
+) -> Result<T> {
+    let mut trouble = Trouble::new("etcd", "the policy, which reads etcd, waits");
+    loop {
+        let result = read(&mut *host.world.reader.lock().await).await;
+        match (result, &host.world.source) {
+            (Ok(value), _) => {
+                trouble.over();
+                return Ok(value);
+            }
+            (Err(StoreError::Failed(error)), Source::Live(_)) => {
+                tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
+            }
+            (Err(error), _) => return Err(Failure::raise(error.to_string())),
+        }
+    }
 }
 
 #[expect(

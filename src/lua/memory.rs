@@ -4,11 +4,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::container::Container;
 use crate::entry::Entry;
 use crate::plan::{Claim, Wanted, Who};
+
+/// After how long a call that took too long is tried again, though nothing has changed.
+const SECOND_TRY: Duration = Duration::from_secs(60);
 
 /// Which function of which script made the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Memory {
 pub struct Remembered {
     /// The container and the function of the last call that need not be made again.
     settled: Option<(Arc<Container>, Mapper)>,
+    /// Until when that holds, if not for ever.
+    settled_until: Option<Instant>,
     /// What it asks for, from the last good call.
     claim: Option<Claim>,
     /// Why the last call failed, if it did.
@@ -61,6 +67,12 @@ impl Memory {
             return false;
         };
         remembered.round = round;
+        if remembered
+            .settled_until
+            .is_some_and(|until| Instant::now() >= until)
+        {
+            remembered.settled = None;
+        }
         matches!(&remembered.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
     }
 
@@ -74,6 +86,7 @@ impl Memory {
     ) -> Option<&[String]> {
         let remembered = self.remembered(container);
         remembered.settled = Some((Arc::clone(container), mapper));
+        remembered.settled_until = None;
         remembered.failure = None;
         // Entries that are the same stay the same allocation, so that the plan sees that nothing has changed.
         let entries = match &remembered.claim {
@@ -104,6 +117,7 @@ impl Memory {
         // What took too long is not tried again at each event: it would hold up all others.
         remembered.settled =
             (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
+        remembered.settled_until = Some(Instant::now() + SECOND_TRY);
         remembered.marks = container.marks();
         let news = remembered.failure.as_ref() != Some(failure);
         remembered.failure = Some(failure.clone());
@@ -147,6 +161,7 @@ impl Memory {
             .entry(container.id.clone())
             .or_insert_with(|| Remembered {
                 settled: None,
+                settled_until: None,
                 claim: None,
                 failure: None,
                 left_out: Vec::new(),

@@ -98,9 +98,9 @@ impl Group {
     }
 
     pub fn puts_owned(&self) -> bool {
-        self.changes
-            .iter()
-            .any(|change| matches!(&change.step, Step::Put(key, _, lease) if !lease.is_shared_for(key)))
+        self.changes.iter().any(
+            |change| matches!(&change.step, Step::Put(key, _, lease) if !lease.is_shared_for(key)),
+        )
     }
 
     pub fn require(&mut self, key: &Key, lease: LeaseId) {

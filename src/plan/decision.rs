@@ -126,6 +126,17 @@ impl Plan {
     fn may_be_unknown(&self, key: &str, value: &str) -> bool {
         self.unknown
             .iter()
-            .any(|mark| key.contains(mark.as_str()) || value.contains(mark.as_str()))
+            .any(|mark| has_word(key, mark) || has_word(value, mark))
     }
+}
+
+/// Whether a text has `word` in it, and not as a part of a longer word or number.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_end = |next: Option<char>| !next.is_some_and(char::is_alphanumeric);
+    // A port's mark begins with its colon.
+    let begins_itself = is_end(word.chars().next());
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        (begins_itself || is_end(before.chars().next_back())) && is_end(after.chars().next())
+    })
 }

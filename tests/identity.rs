@@ -1,0 +1,156 @@
+//! Two registrars that were started by mistake with one identity: one of them gives way, loudly, and takes over when the
+//! other ends. Nothing else is ever taken for such a pair.
+
+mod common;
+
+use common::{
+    FakeDocker, HOST_IP, Mode, Proxy, Registrar, SOON, TestBed, count, docker_of, eventually,
+    in_step, inspection, map,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What the one that gives way says.
+const LOUD: &str = "another registrar of this Docker daemon and --instance is at work";
+
+/// A Docker that runs one container, which is known by a number.
+fn docker_with(number: u16) -> FakeDocker {
+    docker_of(vec![inspection(number, "web", 20_000 + 2 * number)])
+}
+
+fn keys_of(number: u16) -> BTreeMap<String, String> {
+    let member = |index: u16| {
+        let address = format!("{HOST_IP}:{}", 20_000 + 2 * number + index - 1);
+        (format!("web/{index}/{number:0>12}"), address)
+    };
+    let ports = [("1", "8005"), ("2", "8006")]
+        .map(|(index, port)| (format!("web/{index}/port"), port.to_owned()));
+    map([1, 2].map(member).into_iter().chain(ports))
+}
+
+/// Two registrars of one identity with different containers, of which the second gives way.
+fn pair(
+    bed: &TestBed,
+    ttl: u32,
+    flags: &[(&str, &str)],
+) -> (FakeDocker, Registrar, FakeDocker, Registrar) {
+    let start = |docker: &FakeDocker| {
+        let registrar = bed.registrar_of(docker).flag("--ttl", ttl.to_string());
+        let registrar = flags.iter().fold(registrar, |registrar, (flag, value)| {
+            registrar.flag(flag, *value)
+        });
+        in_step(&registrar)
+    };
+    let docker_one = docker_with(1);
+    let one = start(&docker_one);
+    eventually(SOON, "the first one's seat", || {
+        bed.etcd.leases().len() == 4
+    });
+    let docker_two = docker_with(2);
+    let two = start(&docker_two);
+    two.wait_for_log(LOUD, 4 * Duration::from_secs(ttl.into()));
+    (docker_one, one, docker_two, two)
+}
+
+#[test]
+fn the_second_of_one_identity_gives_way_and_takes_over_when_the_first_ends() {
+    for ttl in [2, 6] {
+        let bed = TestBed::new();
+        let (_one, one, _two, two) = pair(&bed, ttl, &[]);
+        bed.wait_for_keys(&keys_of(1), SOON);
+        let revision = bed.etcd.revision();
+        bed.etcd.let_pass(3 * ttl);
+        assert_eq!(bed.keys(), keys_of(1));
+        assert_eq!(bed.etcd.revision(), revision, "they fight no more");
+        assert_eq!(count(&two.log(), LOUD), 1, "said once: {}", two.log());
+        assert_eq!(count(&one.log(), "ERROR "), 0, "{}", one.log());
+
+        // Its seat is released at once, so the keys do not have to run out first.
+        one.terminate();
+        two.wait_for_log("this one is at work again", SOON);
+        bed.wait_for_keys(&keys_of(2), SOON);
+        assert!(two.exited().is_none());
+    }
+}
+
+#[test]
+fn it_takes_over_from_one_that_was_killed_when_the_seat_has_run_out() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let (_one, one, _two, two) = pair(&bed, TTL, &[]);
+    one.kill9();
+    two.wait_for_log(
+        "this one is at work again",
+        3 * Duration::from_secs(TTL.into()),
+    );
+    bed.wait_for_keys(&keys_of(2), SOON);
+}
+
+#[test]
+fn one_that_gives_way_removes_nothing_when_it_ends() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let (_one, _first, _two, two) = pair(&bed, TTL, &[("--on-exit", "remove")]);
+    bed.wait_for_keys(&keys_of(1), SOON);
+    let revision = bed.etcd.revision();
+    two.terminate();
+    assert!(
+        two.log().contains("the keys are another registrar's"),
+        "{}",
+        two.log()
+    );
+    assert_eq!(bed.etcd.revision(), revision);
+    assert_eq!(bed.keys(), keys_of(1));
+}
+
+#[test]
+fn two_that_start_together_settle_it() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let dockers = [docker_with(1), docker_with(2)];
+    let both = dockers.each_ref().map(|docker| {
+        bed.registrar_of(docker)
+            .flag("--ttl", TTL.to_string())
+            .start()
+    });
+    let gives_way = |registrar: &Registrar| registrar.log().contains(LOUD);
+    eventually(SOON, "one of them to give way", || {
+        both.iter().any(gives_way)
+    });
+    let stays = usize::from(gives_way(&both[0]));
+    let keys = keys_of(if stays == 0 { 1 } else { 2 });
+    bed.wait_for_keys(&keys, SOON);
+    bed.etcd.let_pass(3 * TTL);
+    assert_eq!(bed.keys(), keys);
+    assert!(!gives_way(&both[stays]), "one of them works");
+}
+
+#[test]
+fn a_registrar_is_not_its_own_rival() {
+    const TTL: u32 = 2;
+    let (bed, docker) = (TestBed::new(), docker_with(1));
+    let proxy = Proxy::tcp(&bed.etcd.endpoint());
+    let start = || {
+        let registrar = bed.registrar_of(&docker).flag("--ttl", TTL.to_string());
+        in_step(&registrar.flag("--etcd", proxy.address()))
+    };
+    let mut registrar = start();
+    for round in 0..3 {
+        // Killed, and started anew while its seat still stands; then with answers that are lost.
+        bed.etcd.let_pass(1 + round % 2);
+        registrar.kill9();
+        registrar = start();
+        bed.etcd.let_pass(TTL);
+        proxy.set(Mode::HoldAnswers);
+        bed.etcd.let_pass(1);
+        proxy.set(Mode::Pass);
+        bed.etcd.let_pass(2 * TTL);
+        assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
+        assert_eq!(bed.keys(), keys_of(1));
+    }
+    bed.etcd.stop();
+    bed.etcd.start_again();
+    bed.etcd.let_pass(3 * TTL);
+    assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
+    assert_eq!(bed.keys(), keys_of(1));
+}
