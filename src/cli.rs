@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::docker::Filters;
 use crate::entry::{TTL, check_key};
 use crate::keeper::OnExit;
+use crate::store::etcd::{Access, Password, User};
 
 /// The port of an endpoint that names none.
 const ETCD_PORT: u16 = 2379;
+/// Where the password may be. It has no flag, for others can read the command line.
+const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
 /// What `options` has from flags of their own.
 const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
 
@@ -82,6 +86,20 @@ pub struct CommonArgs {
     /// The endpoints of etcd, with commas between them
     #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = endpoint)]
     pub etcd: Vec<Endpoint>,
+
+    /// The user that etcd knows this registrar as; its password is in a file, or in the environment as
+    /// DOCKER_REGISTER_ETCD_PASSWORD
+    #[arg(long, env = "DOCKER_REGISTER_ETCD_USER", value_name = "NAME")]
+    pub etcd_user: Option<String>,
+
+    /// The file with the password of that user
+    #[arg(
+        long,
+        env = "DOCKER_REGISTER_ETCD_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "etcd_user"
+    )]
+    pub etcd_password_file: Option<PathBuf>,
 
     /// The policy [default: the bundled scripts/register.lua]
     #[arg(long, env = "DOCKER_REGISTER_SCRIPT", value_name = "FILE")]
@@ -198,6 +216,29 @@ impl RunArgs {
 }
 
 impl CommonArgs {
+    /// Where etcd is, and as whom it is reached. Prints usage and exits with 2 if the user has no password.
+    pub fn access(&self) -> Access {
+        let text = std::env::var(PASSWORD);
+        let password = match (&self.etcd_password_file, text) {
+            (Some(file), _) => Some(Password::File(file.clone())),
+            (None, Ok(text)) => Some(Password::Text(text)),
+            (None, Err(_)) => None,
+        };
+        let user = self.etcd_user.clone().map(|name| match password {
+            Some(password) => User { name, password },
+            None => Cli::command()
+                .error(
+                    ErrorKind::MissingRequiredArgument,
+                    format!("--etcd-user needs a password: say --etcd-password-file FILE, or set {PASSWORD}"),
+                )
+                .exit(),
+        });
+        Access {
+            endpoints: self.etcd.clone(),
+            user,
+        }
+    }
+
     /// `--set`, without empty lines.
     pub fn settings(&self) -> Vec<(String, String)> {
         self.set
@@ -293,8 +334,6 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

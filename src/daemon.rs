@@ -19,7 +19,7 @@ use crate::docker::{self, Feed, Filters, Snapshot};
 use crate::keeper::{OnExit, keep};
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
 use crate::plan::Wanted;
-use crate::store::etcd::EtcdStore;
+use crate::store::etcd::{Access, EtcdStore};
 use crate::store::print::PrintStore;
 use crate::store::{Identity, patience};
 use crate::trouble::Trouble;
@@ -42,8 +42,8 @@ pub struct Config {
     pub options: Options,
     /// Whether the host's address was given, or has to be found.
     pub host_ip_given: bool,
-    /// The endpoints of etcd.
-    pub endpoints: Vec<String>,
+    /// Where etcd is.
+    pub etcd: Access,
     /// Which containers Docker shows.
     pub filters: Filters,
     /// How often all of them are listed again.
@@ -65,8 +65,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// What a policy reads etcd with.
-pub fn reader(endpoints: Vec<String>, ttl: u32) -> Rc<Mutex<EtcdStore>> {
-    Rc::new(Mutex::new(EtcdStore::new(endpoints, ttl)))
+pub fn reader(access: Access, ttl: u32) -> Rc<Mutex<EtcdStore>> {
+    Rc::new(Mutex::new(EtcdStore::new(access, ttl)))
 }
 
 /// The host's address for a run that writes nothing, where a guess does no harm.
@@ -97,7 +97,7 @@ async fn work(
         path: config.script.clone(),
         options: config.options.clone(),
         source: Source::Live(snapshots),
-        reader: reader(config.endpoints.clone(), config.options.ttl),
+        reader: reader(config.etcd.clone(), config.options.ttl),
         wanted: wanted_sender,
         report: if config.explain {
             Report::All
@@ -210,7 +210,7 @@ fn start_keeper(
             shutdown,
         ))
     } else {
-        let store = EtcdStore::new(config.endpoints.clone(), ttl);
+        let store = EtcdStore::new(config.etcd.clone(), ttl);
         tokio::spawn(keep(
             store,
             identity,
@@ -227,12 +227,12 @@ async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
         return Ok(());
     }
     if config.dry_run {
-        host_ip_or_loopback(&mut config.options, &config.endpoints).await;
+        host_ip_or_loopback(&mut config.options, &config.etcd.endpoints).await;
         return Ok(());
     }
     let mut trouble = Trouble::new("this host's route to etcd", "nothing is registered yet");
     loop {
-        match address::toward(&config.endpoints).await {
+        match address::toward(&config.etcd.endpoints).await {
             Ok(Some(address)) => {
                 trouble.over();
                 info!("this host's address is {address}, from which it reaches etcd");
@@ -242,7 +242,7 @@ async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
             Ok(None) => bail!(
                 "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
                  say --host-ip ADDRESS (or HOST_IP)",
-                config.endpoints.join(",")
+                config.etcd.endpoints.join(",")
             ),
             Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
         }

@@ -104,8 +104,8 @@ fn run_config(args: cli::RunArgs) -> daemon::Config {
         on_exit: args.on_exit.into(),
         dry_run: args.dry_run,
         explain: args.common.explain,
+        etcd: args.common.access(),
         script: args.common.script,
-        endpoints: args.common.etcd,
     }
 }
 
@@ -116,8 +116,8 @@ fn keys_config(args: cli::KeysArgs) -> commands::keys::Config {
         filters: args.common.filters(),
         explain: args.common.explain,
         containers: args.containers,
+        etcd: args.common.access(),
         script: args.common.script,
-        endpoints: args.common.etcd,
     }
 }
 

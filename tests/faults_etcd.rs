@@ -670,6 +670,7 @@ fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
     let script = Script::new(
         "local register = require 'register'\n\
          function register.service(container)\n\
+           require('log').info('it hangs from here on')\n\
            if container.name == 'c7' then return ('a'):rep(40):match(('a*'):rep(40) .. 'b') end\n\
            return 'web'\n\
          end\n\
@@ -677,7 +678,7 @@ fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
     );
     let registrar = bed.registrar_of(&docker).flag("--script", script.path());
     let registrar = registrar.start();
-    registrar.wait_for_log("this host", SOON);
+    registrar.wait_for_log("it hangs from here on", SOON);
     let start = Instant::now();
     registrar.signal("TERM");
     let output = registrar.output(SOON);

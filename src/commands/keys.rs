@@ -17,6 +17,7 @@ use crate::entry::quote;
 use crate::lua::{Memory, Options, Report, Script, Source, World};
 use crate::plan::Plan;
 use crate::store::Identity;
+use crate::store::etcd::Access;
 
 /// What `keys` is told.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub struct Config {
     pub options: Options,
     /// Whether the host's address was given, or has to be found.
     pub host_ip_given: bool,
-    /// The endpoints of etcd, which only a policy reads that asks for it.
-    pub endpoints: Vec<String>,
+    /// Where etcd is, which only a policy reads that asks for it.
+    pub etcd: Access,
     /// Which containers Docker shows.
     pub filters: Filters,
     /// Whether to say what is left out.
@@ -41,7 +42,7 @@ pub struct Config {
 pub async fn run(mut config: Config, out: &mut impl Write) -> anyhow::Result<bool> {
     let explain = config.explain;
     if !config.host_ip_given {
-        host_ip_or_loopback(&mut config.options, &config.endpoints).await;
+        host_ip_or_loopback(&mut config.options, &config.etcd.endpoints).await;
     }
     let (wanted_sender, wanted) = watch::channel(None);
     let memory = Rc::new(RefCell::new(Memory::default()));
@@ -55,7 +56,7 @@ pub async fn run(mut config: Config, out: &mut impl Write) -> anyhow::Result<boo
     let world = World {
         path: config.script,
         source: Source::Once(Arc::new(snapshot)),
-        reader: daemon::reader(config.endpoints, config.options.ttl),
+        reader: daemon::reader(config.etcd, config.options.ttl),
         wanted: wanted_sender,
         report: Report::Nothing,
         memory: Rc::clone(&memory),

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::container::read_saved;
+use crate::store::etcd::Access;
 
 /// A container that runs and publishes one port.
 fn web(name: &str) -> Json {
@@ -54,7 +55,13 @@ impl Site {
                 set: vec![("color".to_owned(), "green".to_owned())],
             },
             source: Source::Once(snapshot(containers)),
-            reader: crate::daemon::reader(vec!["127.0.0.1:1".to_owned()], 60),
+            reader: crate::daemon::reader(
+                Access {
+                    endpoints: vec!["127.0.0.1:1".to_owned()],
+                    user: None,
+                },
+                60,
+            ),
             wanted: sender,
             report: Report::Nothing,
             memory: Rc::default(),

@@ -1,5 +1,6 @@
 //! etcd v3: the only place that knows its client.
 
+mod access;
 mod txn;
 
 use std::collections::BTreeMap;
@@ -8,13 +9,16 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions,
-    ResponseHeader, Txn, TxnOp,
+    Client, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader, Txn,
+    TxnOp,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::entry::{Key, quote};
+use access::Unconnected;
+
+pub use access::{Access, Password, User};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READ_AT_ONCE: usize = 128;
@@ -23,9 +27,10 @@ const READ_AT_ONCE: usize = 128;
 const LEASES_AT_ONCE: usize = 16;
 const LEASES_IN_A_CALL: usize = 256;
 
-/// The gRPC codes of a member that is in trouble itself or out of reach: cancelled, unknown, deadline exceeded,
-/// internal, unavailable. With any other, etcd has answered, and another member would say the same.
-const TROUBLED: [i32; 5] = [1, 2, 4, 13, 14];
+/// The gRPC codes after which another connection may do better: cancelled, unknown, deadline exceeded, internal,
+/// unavailable, and unauthenticated, as when the token has expired that the user was given at the connection. With any
+/// other, etcd has answered, and another member would say the same.
+const TROUBLED: [i32; 6] = [1, 2, 4, 13, 14, 16];
 
 /// What etcd says to the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
 const LEASE_EXISTS: &str = "lease already exists";
@@ -33,18 +38,17 @@ const LEASE_EXISTS: &str = "lease already exists";
 /// The endpoints of one etcd, one of which is in use; an error moves on to the next.
 #[derive(Clone)]
 pub struct EtcdStore {
-    endpoints: Vec<String>,
+    access: Access,
     current: usize,
     client: Option<Client>,
     timeout: Duration,
 }
 
 impl EtcdStore {
-    /// `endpoints` as the user gave them (`host:port` or a URL), for keys that live for `ttl` seconds. It connects when
-    /// it is first used.
-    pub fn new(endpoints: Vec<String>, ttl: u32) -> Self {
+    /// For keys that live for `ttl` seconds. It connects when it is first used.
+    pub fn new(access: Access, ttl: u32) -> Self {
         Self {
-            endpoints,
+            access,
             current: 0,
             client: None,
             timeout: patience(ttl),
@@ -72,7 +76,7 @@ impl EtcdStore {
             GetOptions::new()
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut tries = self.endpoints.len();
+        let mut tries = self.access.endpoints.len();
         loop {
             tries -= 1;
             match self
@@ -97,27 +101,28 @@ impl EtcdStore {
         &mut self,
         call: impl AsyncFnOnce(&mut Client) -> Result<T, Error>,
     ) -> Result<T, StoreError> {
-        let endpoint = self.endpoints[self.current].clone();
+        let endpoint = self.access.endpoints[self.current].clone();
         let timeout = self.timeout;
         let result = tokio::time::timeout(timeout, async {
             if self.client.is_none() {
-                self.client = Some(connect(&endpoint, timeout).await?);
+                self.client = Some(self.access.connect(&endpoint, timeout).await?);
             }
             match &mut self.client {
-                Some(client) => call(client).await,
+                Some(client) => Ok(call(client).await?),
                 None => unreachable!("connected above"),
             }
         })
         .await;
         let error = match result {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_answer(&error) => {
+            Ok(Err(Unconnected::Here(error))) => return Err(StoreError::Failed(error)),
+            Ok(Err(Unconnected::There(error))) if is_answer(&error) => {
                 return Err(match explain(&endpoint, error) {
                     StoreError::Failed(error) => StoreError::Refused(error),
                     other => other,
                 });
             }
-            Ok(Err(error)) => explain(&endpoint, error),
+            Ok(Err(Unconnected::There(error))) => explain(&endpoint, error),
             Err(_) => StoreError::Failed(anyhow!(
                 "etcd at {} did not answer within {:.1} seconds",
                 quote(&endpoint),
@@ -126,7 +131,7 @@ impl EtcdStore {
         };
         // Whatever is wrong with this member or with the connection, another one may do.
         self.client = None;
-        self.current = (self.current + 1) % self.endpoints.len();
+        self.current = (self.current + 1) % self.access.endpoints.len();
         Err(error)
     }
 
@@ -301,17 +306,6 @@ fn seconds(ttl: i64) -> u32 {
     u32::try_from(ttl.max(0)).unwrap_or(u32::MAX)
 }
 
-async fn connect(endpoint: &str, timeout: Duration) -> Result<Client, Error> {
-    let options = ConnectOptions::new()
-        .with_connect_timeout(timeout)
-        .with_timeout(timeout)
-        // A member that has lost its cluster says so instead of waiting for it.
-        .with_require_leader(true)
-        // etcd refuses pings that come more often than every five seconds (--grpc-keepalive-min-time).
-        .with_keep_alive(Duration::from_secs(10), timeout);
-    Client::connect([endpoint], Some(options)).await
-}
-
 /// Whether etcd itself has answered, so that another member would say the same.
 fn is_answer(error: &Error) -> bool {
     match error {
@@ -330,9 +324,17 @@ fn explain(endpoint: &str, error: Error) -> StoreError {
         }
         let message = message.trim_start_matches("etcdserver: ").to_owned();
         let at = quote(endpoint);
+        let what_now = match message.as_str() {
+            "permission denied" => {
+                ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
+            }
+            "user name is empty" => ": it asks for a user, so say --etcd-user",
+            "authentication is not enabled" => ": it knows no users, so leave out --etcd-user",
+            _ => "",
+        };
         return StoreError::Failed(match root_cause(status) {
             Some(cause) => anyhow!("cannot reach etcd at {at}: {cause}"),
-            None => anyhow!("etcd at {at} answered: {message}"),
+            None => anyhow!("etcd at {at} answered: {message}{what_now}"),
         });
     }
     StoreError::Failed(anyhow::Error::new(error).context(format!("etcd at {}", quote(endpoint))))
