@@ -88,7 +88,7 @@ pub struct CommonArgs {
     pub etcd: Vec<Endpoint>,
 
     /// The user that etcd knows this registrar as; its password is in a file, or in the environment as
-    /// DOCKER_REGISTER_ETCD_PASSWORD
+    /// `DOCKER_REGISTER_ETCD_PASSWORD`
     #[arg(long, env = "DOCKER_REGISTER_ETCD_USER", value_name = "NAME")]
     pub etcd_user: Option<String>,
 

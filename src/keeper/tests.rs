@@ -255,8 +255,12 @@ fn run(acts: &[Act], check_history: bool) {
 }
 
 proptest! {
-    // PROPTEST_CASES asks for more than the usual 256 schedules.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    // They take about a second; PROPTEST_CASES asks for another number.
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_schedule_loses_a_key_or_leaves_one(acts in prop::collection::vec(act(false), 1..40)) {
