@@ -1,5 +1,6 @@
-//! The address under which others reach this host.
+//! The addresses of this host.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
@@ -17,6 +18,19 @@ pub async fn toward(endpoints: &[String]) -> anyhow::Result<Option<IpAddr>> {
         }
     }
     failure.map_or(Ok(None), Err)
+}
+
+/// The addresses of each network interface of this host, IPv4 before IPv6; none if the kernel does not say.
+pub fn interfaces() -> BTreeMap<String, Vec<IpAddr>> {
+    let mut interfaces: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for interface in if_addrs::get_if_addrs().unwrap_or_default() {
+        let address = interface.ip();
+        interfaces.entry(interface.name).or_default().push(address);
+    }
+    for addresses in interfaces.values_mut() {
+        addresses.sort_unstable();
+    }
+    interfaces
 }
 
 async fn local(endpoint: &str) -> anyhow::Result<Option<IpAddr>> {

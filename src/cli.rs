@@ -1,5 +1,7 @@
 //! What a user can type, and the environment that stands for it.
 
+mod value;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -10,17 +12,13 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::commands::keys::Format;
 use crate::docker::Filters;
-use crate::entry::{TTL, check_key};
 use crate::keeper::OnExit;
 use crate::store::etcd::{Access, Password, User};
 
-/// The port of an endpoint that names none.
-const ETCD_PORT: u16 = 2379;
 /// Where the password may be. It has no flag, for others can read the command line.
 const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
-/// What `options` has from flags of their own.
-const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
 
 /// Keeps etcd in step with the containers that run on this Docker host.
 ///
@@ -41,9 +39,18 @@ pub enum Command {
     Run(RunArgs),
     /// Print the keys for the containers, and exit
     ///
-    /// One `KEY VALUE` a line, sorted. Exits with 1 if the policy failed for a container; the others are printed all
-    /// the same.
+    /// Exits with 1 if the policy failed for a container; the others are printed all the same.
     Keys(KeysArgs),
+    /// Compare what etcd has with what it should have, and exit
+    ///
+    /// It writes nothing, so it may run beside the registrar that it looks after. Exits with 1 if they differ.
+    Diff(DiffArgs),
+    /// Run policy tests written in Lua
+    ///
+    /// Each file is run by itself. Exits with 1 if a test fails.
+    Test(TestArgs),
+    /// Print the editor types of the Lua API, for lua-language-server
+    Types,
 }
 
 /// The flags of `run`.
@@ -61,6 +68,10 @@ pub struct RunArgs {
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 
+    /// Say in the log what is left out, and why
+    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
+    pub explain: bool,
+
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -72,20 +83,49 @@ pub struct KeysArgs {
     #[arg(long, value_name = "FILE")]
     pub containers: Option<PathBuf>,
 
+    /// How the keys are printed
+    #[arg(long, value_enum, default_value_t = KeysFormat::Text)]
+    pub format: KeysFormat,
+
+    /// Say on stderr what is left out, and why
+    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
+    pub explain: bool,
+
     #[command(flatten)]
     pub common: CommonArgs,
 }
 
-/// The flags of all commands.
+/// The flags of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// How the differences are printed
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub format: DiffFormat,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// The flags of `test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The files with the tests
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub options: OptionArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The flags of all commands that look at containers.
 #[derive(Debug, Args)]
 pub struct CommonArgs {
-    /// The address under which others reach this host [default: the one from which it reaches etcd]
-    #[arg(long, env = "HOST_IP", value_name = "ADDRESS")]
-    pub host_ip: Option<IpAddr>,
-
     /// The endpoints of etcd, with commas between them
-    #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = endpoint)]
-    pub etcd: Vec<Endpoint>,
+    #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]
+    pub etcd: Vec<String>,
 
     /// The user that etcd knows this registrar as; its password is in a file, or in the environment as
     /// `DOCKER_REGISTER_ETCD_PASSWORD`
@@ -101,26 +141,40 @@ pub struct CommonArgs {
     )]
     pub etcd_password_file: Option<PathBuf>,
 
-    /// The policy [default: the bundled scripts/register.lua]
+    /// The policy: a file, or the name of a bundled one [default: register]
     #[arg(long, env = "DOCKER_REGISTER_SCRIPT", value_name = "FILE")]
     pub script: Option<PathBuf>,
 
+    /// Only containers that `docker ps --filter` would show; may be given several times (in the environment: one a
+    /// line)
+    #[arg(long, env = "DOCKER_REGISTER_FILTER", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::pair)]
+    pub filter: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub options: OptionArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What a policy reads in `options`.
+#[derive(Debug, Args)]
+pub struct OptionArgs {
+    /// The address under which others reach this host [default: the one from which it reaches etcd]
+    #[arg(long, env = "HOST_IP", value_name = "ADDRESS")]
+    pub host_ip: Option<IpAddr>,
+
     /// What every key begins with
-    #[arg(long, env = "DOCKER_REGISTER_PREFIX", default_value = "/backends", value_parser = prefix)]
+    #[arg(long, env = "DOCKER_REGISTER_PREFIX", default_value = "/backends", value_parser = value::prefix)]
     pub prefix: String,
 
     /// How long keys outlive a registrar that dies
-    #[arg(long, env = "DOCKER_REGISTER_TTL", value_name = "SECONDS", default_value_t = 60, value_parser = ttl)]
+    #[arg(long, env = "DOCKER_REGISTER_TTL", value_name = "SECONDS", default_value_t = 60, value_parser = value::ttl)]
     pub ttl: u32,
 
     /// What the policy reads as `options.NAME`; may be given several times (in the environment: one a line)
-    #[arg(long, env = "DOCKER_REGISTER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = setting)]
+    #[arg(long, env = "DOCKER_REGISTER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::setting)]
     pub set: Vec<(String, String)>,
-
-    /// Only containers that `docker ps --filter` would show; may be given several times (in the environment: one a
-    /// line)
-    #[arg(long, env = "DOCKER_REGISTER_FILTER", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
-    pub filter: Vec<(String, String)>,
 
     /// Tells several registrars of one Docker daemon apart
     #[arg(
@@ -130,11 +184,11 @@ pub struct CommonArgs {
         default_value = ""
     )]
     pub instance: String,
+}
 
-    /// Say on stderr what is left out, and why
-    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
-    pub explain: bool,
-
+/// The flags of the log.
+#[derive(Debug, Args)]
+pub struct LogArgs {
     /// How log lines look
     #[arg(long, env = "DOCKER_REGISTER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -144,8 +198,25 @@ pub struct CommonArgs {
     pub log_level: LogLevel,
 }
 
-/// An endpoint of etcd, as the client takes it: `host:port`.
-pub type Endpoint = String;
+/// `--format` of `keys`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum KeysFormat {
+    /// `KEY VALUE`, one a line
+    Text,
+    /// Everything there is to know of each key
+    Json,
+    /// A shell script of `etcdctl` calls that has the same effect
+    Etcdctl,
+}
+
+/// `--format` of `diff`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DiffFormat {
+    /// For people
+    Text,
+    /// One list
+    Json,
+}
 
 /// `--on-exit`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -199,11 +270,14 @@ impl Cli {
 }
 
 impl Command {
-    /// The flags that all commands have.
-    pub fn common(&self) -> &CommonArgs {
+    /// The flags of the log; `types` has none.
+    pub fn log(&self) -> Option<&LogArgs> {
         match self {
-            Self::Run(run) => &run.common,
-            Self::Keys(keys) => &keys.common,
+            Self::Run(args) => Some(&args.common.log),
+            Self::Keys(args) => Some(&args.common.log),
+            Self::Diff(args) => Some(&args.common.log),
+            Self::Test(args) => Some(&args.log),
+            Self::Types => None,
         }
     }
 }
@@ -239,6 +313,17 @@ impl CommonArgs {
         }
     }
 
+    /// `--filter` as Docker takes it: the values of each name.
+    pub fn filters(&self) -> Filters {
+        let mut filters: Filters = HashMap::new();
+        for (name, value) in self.filter.iter().filter(|(name, _)| !name.is_empty()) {
+            filters.entry(name.clone()).or_default().push(value.clone());
+        }
+        filters
+    }
+}
+
+impl OptionArgs {
     /// `--set`, without empty lines.
     pub fn settings(&self) -> Vec<(String, String)> {
         self.set
@@ -247,14 +332,15 @@ impl CommonArgs {
             .cloned()
             .collect()
     }
+}
 
-    /// `--filter` as Docker takes it: the values of each name.
-    pub fn filters(&self) -> Filters {
-        let mut filters: Filters = HashMap::new();
-        for (name, value) in self.filter.iter().filter(|(name, _)| !name.is_empty()) {
-            filters.entry(name.clone()).or_default().push(value.clone());
+impl From<KeysFormat> for Format {
+    fn from(format: KeysFormat) -> Self {
+        match format {
+            KeysFormat::Text => Self::Text,
+            KeysFormat::Json => Self::Json,
+            KeysFormat::Etcdctl => Self::Etcdctl,
         }
-        filters
     }
 }
 
@@ -267,71 +353,6 @@ impl From<OnExitArg> for OnExit {
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let bare = text
-        .trim()
-        .strip_prefix("http://")
-        .unwrap_or(text.trim())
-        .trim_end_matches('/');
-    if bare.contains("://") {
-        return Err("it is host:port, or begins with http://".to_owned());
-    }
-    if bare.is_empty() || bare.contains(['/', ' ']) {
-        return Err("it is host:port, such as 10.0.0.1:2379".to_owned());
-    }
-    let port = bare
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    match port {
-        Some((_, port)) if port.parse::<u16>().is_err() => Err(format!("`{port}` is not a port")),
-        Some(_) => Ok(bare.to_owned()),
-        // An IPv6 address has its colons in brackets where a port may follow.
-        None if bare.contains(':') && !bare.starts_with('[') => Ok(format!("[{bare}]:{ETCD_PORT}")),
-        None => Ok(format!("{bare}:{ETCD_PORT}")),
-    }
-}
-
-fn prefix(text: &str) -> Result<String, String> {
-    let prefix = text.trim_end_matches('/');
-    if !prefix.is_empty() {
-        check_key(prefix).map_err(|why| why.to_string())?;
-    }
-    Ok(prefix.to_owned())
-}
-
-fn ttl(text: &str) -> Result<u32, String> {
-    text.parse::<u32>()
-        .ok()
-        .filter(|ttl| TTL.contains(ttl))
-        .ok_or_else(|| {
-            format!(
-                "it is a number of seconds from {} to {}",
-                TTL.start(),
-                TTL.end()
-            )
-        })
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        // Text of several lines may end with an empty one.
-        None if text.trim().is_empty() => Ok((String::new(), String::new())),
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it is NAME=VALUE".to_owned()),
-    }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = pair(text)?;
-    if RESERVED.contains(&name.as_str()) {
-        return Err(format!(
-            "`{name}` has a flag of its own: --{}",
-            name.replace('_', "-")
-        ));
-    }
-    Ok((name, value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,34 +363,15 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_may_be_written_in_several_ways() {
-        assert_eq!(endpoint("1.2.3.4:4001").unwrap(), "1.2.3.4:4001");
-        assert_eq!(endpoint("http://etcd:2379/").unwrap(), "etcd:2379");
-        assert_eq!(endpoint("etcd").unwrap(), "etcd:2379");
-        assert_eq!(endpoint("[::1]:2379").unwrap(), "[::1]:2379");
-        assert_eq!(endpoint("::1").unwrap(), "[::1]:2379");
-        assert_eq!(endpoint("[::1]").unwrap(), "[::1]:2379");
-        for wrong in ["", "etcd:x", "ftp://etcd:1", "a b", "etcd/x"] {
-            assert!(endpoint(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_is_a_legal_key_without_a_slash_at_its_end() {
-        assert_eq!(prefix("/backends/").unwrap(), "/backends");
-        assert_eq!(prefix("traefik").unwrap(), "traefik");
-        assert_eq!(prefix("/").unwrap(), "");
-        assert!(prefix("/a//b").is_err());
-        assert!(prefix("/../b").is_err());
-    }
-
-    #[test]
     fn without_a_command_flags_are_those_of_run() {
         let read = |words: &[&str]| Cli::read(words.iter().map(OsString::from)).command;
         assert!(matches!(read(&["docker-register"]), Command::Run(_)));
         let flags = read(&["docker-register", "--dry-run", "--set", "a=b,c"]);
-        assert!(matches!(&flags, Command::Run(run) if run.dry_run));
-        assert_eq!(flags.common().set, [("a".to_owned(), "b,c".to_owned())]);
+        let Command::Run(run) = flags else {
+            panic!("{flags:?}");
+        };
+        assert!(run.dry_run);
+        assert_eq!(run.common.options.set, [("a".to_owned(), "b,c".to_owned())]);
         assert!(matches!(
             read(&["docker-register", "keys"]),
             Command::Keys(_)

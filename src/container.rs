@@ -2,6 +2,7 @@
 //! `docker inspect` output. It reads only what the Docker API 1.52 still has.
 
 mod image;
+mod sample;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use image::Image;
+pub use sample::Sample;
 use signal::{KILL, TERM};
 
 /// How many digits of an id Docker shows.

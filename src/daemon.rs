@@ -33,10 +33,10 @@ const REMINDER: Duration = Duration::from_secs(60);
 /// Lua's own library. All else takes less.
 const LAST_RESORT: Duration = Duration::from_secs(5);
 
-/// What `run` is told.
+/// What every command is told that looks at containers.
 #[derive(Debug, Clone)]
-pub struct Config {
-    /// The policy's file; the bundled one if none.
+pub struct Asked {
+    /// The policy: a file, or the name of a bundled one; the default one if none.
     pub script: Option<PathBuf>,
     /// What the policy reads, but for the host's address.
     pub options: Options,
@@ -46,7 +46,14 @@ pub struct Config {
     pub etcd: Access,
     /// Which containers Docker shows.
     pub filters: Filters,
-    /// How often all of them are listed again.
+}
+
+/// What `run` is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What every command is told.
+    pub asked: Asked,
+    /// How often all containers are listed again.
     pub resync: Duration,
     /// What becomes of the keys at exit.
     pub on_exit: OnExit,
@@ -69,13 +76,16 @@ pub fn reader(access: Access, ttl: u32) -> Rc<Mutex<EtcdStore>> {
     Rc::new(Mutex::new(EtcdStore::new(access, ttl)))
 }
 
-/// The host's address for a run that writes nothing, where a guess does no harm.
-pub async fn host_ip_or_loopback(options: &mut Options, endpoints: &[String]) {
-    if let Ok(Some(address)) = address::toward(endpoints).await {
-        options.host_ip = address.to_string();
+/// Finds the host's address for a run that writes nothing, where a guess does no harm.
+pub async fn host_ip_or_loopback(asked: &mut Asked) {
+    if asked.host_ip_given {
         return;
     }
-    "127.0.0.1".clone_into(&mut options.host_ip);
+    if let Ok(Some(address)) = address::toward(&asked.etcd.endpoints).await {
+        asked.options.host_ip = address.to_string();
+        return;
+    }
+    "127.0.0.1".clone_into(&mut asked.options.host_ip);
     warn!(
         "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
          place; say --host-ip ADDRESS"
@@ -94,10 +104,10 @@ async fn work(
     let (snapshot_sender, snapshots) = watch::channel(None);
     let (wanted_sender, wanted) = watch::channel(None);
     let world = World {
-        path: config.script.clone(),
-        options: config.options.clone(),
+        path: config.asked.script.clone(),
+        options: config.asked.options.clone(),
         source: Source::Live(snapshots),
-        reader: reader(config.etcd.clone(), config.options.ttl),
+        reader: reader(config.asked.etcd.clone(), config.asked.options.ttl),
         wanted: wanted_sender,
         report: if config.explain {
             Report::All
@@ -108,14 +118,15 @@ async fn work(
     };
     // A broken script ends the program before anything is touched.
     let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
+    info!("policy: {}", script.version());
     let identity = tokio::select! {
         identity = identity(&config) => identity,
         () = signals.end() => return Ok(()),
     };
     let feed = Feed::new(
-        config.filters.clone(),
+        config.asked.filters.clone(),
         config.resync,
-        patience(config.options.ttl),
+        patience(config.asked.options.ttl),
     );
     let feed = tokio::spawn(feed.run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
@@ -150,7 +161,7 @@ async fn supervise(
             () = signals.end() => return Ok(()),
             _ = hangup.recv() => match Script::load(world.clone()) {
                 Ok(new) => {
-                    info!("the policy is loaded anew");
+                    info!("policy, loaded anew: {}", new.version());
                     script = new;
                 }
                 Err(failure) => error!("the policy cannot be loaded anew: {failure}\n  the one before stays in force"),
@@ -199,7 +210,7 @@ fn start_keeper(
         // It is over when the sender is dropped, which is an error here.
         let _ = ended.await;
     };
-    let ttl = config.options.ttl;
+    let ttl = config.asked.options.ttl;
     if config.dry_run {
         tokio::spawn(keep(
             PrintStore::new(stdout()),
@@ -210,7 +221,7 @@ fn start_keeper(
             shutdown,
         ))
     } else {
-        let store = EtcdStore::new(config.etcd.clone(), ttl);
+        let store = EtcdStore::new(config.asked.etcd.clone(), ttl);
         tokio::spawn(keep(
             store,
             identity,
@@ -223,26 +234,26 @@ fn start_keeper(
 }
 
 async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
-    if config.host_ip_given {
+    if config.asked.host_ip_given {
         return Ok(());
     }
     if config.dry_run {
-        host_ip_or_loopback(&mut config.options, &config.etcd.endpoints).await;
+        host_ip_or_loopback(&mut config.asked).await;
         return Ok(());
     }
     let mut trouble = Trouble::new("this host's route to etcd", "nothing is registered yet");
     loop {
-        match address::toward(&config.etcd.endpoints).await {
+        match address::toward(&config.asked.etcd.endpoints).await {
             Ok(Some(address)) => {
                 trouble.over();
                 info!("this host's address is {address}, from which it reaches etcd");
-                config.options.host_ip = address.to_string();
+                config.asked.options.host_ip = address.to_string();
                 return Ok(());
             }
             Ok(None) => bail!(
                 "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
                  say --host-ip ADDRESS (or HOST_IP)",
-                config.etcd.endpoints.join(",")
+                config.asked.etcd.endpoints.join(",")
             ),
             Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
         }
@@ -252,14 +263,14 @@ async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
 /// Whose keys these are: derived from the Docker daemon, so Docker is waited for.
 async fn identity(config: &Config) -> Identity {
     if config.dry_run {
-        return Identity::new("", &config.options.instance);
+        return Identity::new("", &config.asked.options.instance);
     }
     let mut trouble = Trouble::new("Docker", "nothing is registered yet");
     loop {
         match docker::daemon_id().await {
             Ok(id) => {
                 trouble.over();
-                return Identity::new(&id, &config.options.instance);
+                return Identity::new(&id, &config.asked.options.instance);
             }
             Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
         }

@@ -11,6 +11,7 @@ mod log;
 mod memory;
 mod options;
 mod sandbox;
+mod test;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, watch};
 
 use crate::docker::{Snapshot, Snapshots};
@@ -31,6 +33,7 @@ use crate::store::etcd::EtcdStore;
 pub use failure::Failure;
 use memory::Mapper;
 pub use memory::Memory;
+pub use test::{Tests, test_file};
 
 /// How long one call of a policy function, or the loading of a script, may take.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -75,7 +78,7 @@ pub enum Report {
 /// What a script works with.
 #[derive(Clone)]
 pub struct World {
-    /// The file with the policy; the bundled one if none.
+    /// The policy: a file, or the name of a bundled one; the default one if none.
     pub path: Option<PathBuf>,
     /// What it reads in `options`.
     pub options: Options,
@@ -113,6 +116,10 @@ struct Host {
     protected: RefCell<Option<Function>>,
     /// The bundled policy's functions, which have names of ours in messages.
     decisions: RefCell<Option<Table>>,
+    /// All texts of scripts that were loaded, in their order.
+    digest: RefCell<Sha256>,
+    /// What the tests came to; none in a policy.
+    tests: RefCell<Option<Tests>>,
 }
 
 /// What the script is doing, for calls that are not allowed at all times.
@@ -126,34 +133,11 @@ enum Phase {
 impl Script {
     /// Loads a policy. It is given a second, and may not wait for anything yet.
     pub fn load(world: World) -> Result<Self, Failure> {
-        let path = world.path.clone();
-        let host = Rc::new(Host {
-            world,
-            phase: Cell::new(Phase::Loading),
-            deadline: Cell::new(None),
-            current: RefCell::new(None),
-            tables: RefCell::default(),
-            mapper: RefCell::new(None),
-            protected: RefCell::new(None),
-            decisions: RefCell::new(None),
-        });
+        let path = world.path.clone().unwrap_or(sandbox::DEFAULT.into());
+        let host = Host::new(world, None);
         let lua = sandbox::state(&host).map_err(|error| Failure::from_error(&error))?;
-        let chunk = match &path {
-            Some(path) => {
-                let text = std::fs::read(path).map_err(|error| {
-                    Failure::new(format!("cannot read `{}`: {error}", path.display()))
-                })?;
-                sandbox::compile(&lua, &text, &path.to_string_lossy())
-            }
-            None => sandbox::compile(&lua, b"return require \"register\"", "bundled policy"),
-        }
-        .map_err(|error| Failure::from_error(&error))?;
-        let name = path
-            .as_deref()
-            .unwrap_or(Path::new("bundled policy"))
-            .display()
-            .to_string();
-        let policy = host.call(&chunk, (), Phase::Loading)?;
+        let policy = host.call(&sandbox::main(&lua, &host, &path)?, (), Phase::Loading)?;
+        let name = path.display();
         let Some(Value::Table(policy)) = policy.front() else {
             let got = policy.front().map_or("nothing", Value::type_name);
             return Err(Failure::new(format!(
@@ -178,6 +162,20 @@ impl Script {
         })
     }
 
+    /// Which policy it is: the file or the bundled name, and a digest of all its text.
+    pub fn version(&self) -> String {
+        let digest = self.host.digest.borrow().clone().finalize();
+        let digest: Vec<String> = digest
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let digest = digest.concat();
+        let path = self.host.world.path.as_deref();
+        let path = path.unwrap_or(Path::new(sandbox::DEFAULT));
+        format!("`{}`, sha256 {digest}", path.display())
+    }
+
     /// Runs the policy's `run`, which for a live source is meant never to end.
     pub async fn run(&self) -> Result<(), Failure> {
         self.host.phase.set(Phase::Running);
@@ -200,6 +198,21 @@ impl Script {
 }
 
 impl Host {
+    fn new(world: World, tests: Option<Tests>) -> Rc<Self> {
+        Rc::new(Self {
+            world,
+            phase: Cell::new(Phase::Loading),
+            deadline: Cell::new(None),
+            current: RefCell::new(None),
+            tables: RefCell::default(),
+            mapper: RefCell::new(None),
+            protected: RefCell::new(None),
+            decisions: RefCell::new(None),
+            digest: RefCell::default(),
+            tests: RefCell::new(tests),
+        })
+    }
+
     /// Calls a function of the script, protected and bounded in time.
     fn call(
         &self,

@@ -40,17 +40,31 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
+use cli::{Cli, Command, CommonArgs, DiffFormat, LogArgs, LogFormat, LogLevel, OptionArgs};
+use daemon::Asked;
 use lua::Options;
 
 // The script runs on this thread and all else on one worker, so that a script which hangs never holds up the leases.
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> ExitCode {
     let command = Cli::read(std::env::args_os()).command;
-    start_log(command.common());
+    if let Some(args) = command.log() {
+        start_log(args);
+    }
+    let out = &mut stdout();
     let result = match command {
         Command::Run(args) => daemon::run(run_config(args)).await.map(|()| true),
-        Command::Keys(args) => commands::keys::run(keys_config(args), &mut stdout()).await,
+        Command::Keys(args) => {
+            let (containers, explain) = (args.containers, args.explain);
+            let format = args.format.into();
+            commands::keys::run(asked(args.common), containers, format, explain, out).await
+        }
+        Command::Diff(args) => {
+            let as_json = matches!(args.format, DiffFormat::Json);
+            commands::diff::run(asked(args.common), as_json, out).await
+        }
+        Command::Test(args) => commands::test::run(&args.files, options(&args.options), out),
+        Command::Types => commands::types::run(out).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -71,7 +85,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-fn start_log(args: &CommonArgs) {
+fn start_log(args: &LogArgs) {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -97,31 +111,25 @@ fn start_log(args: &CommonArgs) {
 
 fn run_config(args: cli::RunArgs) -> daemon::Config {
     daemon::Config {
-        host_ip_given: args.common.host_ip.is_some(),
-        options: options(&args.common),
-        filters: args.common.filters(),
         resync: args.resync(),
         on_exit: args.on_exit.into(),
         dry_run: args.dry_run,
-        explain: args.common.explain,
-        etcd: args.common.access(),
-        script: args.common.script,
+        explain: args.explain,
+        asked: asked(args.common),
     }
 }
 
-fn keys_config(args: cli::KeysArgs) -> commands::keys::Config {
-    commands::keys::Config {
-        host_ip_given: args.common.host_ip.is_some(),
-        options: options(&args.common),
-        filters: args.common.filters(),
-        explain: args.common.explain,
-        containers: args.containers,
-        etcd: args.common.access(),
-        script: args.common.script,
+fn asked(args: CommonArgs) -> Asked {
+    Asked {
+        host_ip_given: args.options.host_ip.is_some(),
+        options: options(&args.options),
+        filters: args.filters(),
+        etcd: args.access(),
+        script: args.script,
     }
 }
 
-fn options(args: &CommonArgs) -> Options {
+fn options(args: &OptionArgs) -> Options {
     Options {
         prefix: args.prefix.clone(),
         ttl: args.ttl,

@@ -60,7 +60,8 @@ fn decode(lua: &Lua, text: mlua::LuaString) -> Result<Value> {
     to_lua(lua, &value, &Value::NULL)
 }
 
-fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_json::Value> {
+/// The JSON value of a Lua value, which lies so deep in others.
+pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_json::Value> {
     use serde_json::Value as Json;
     let refuse = |what: &str| Err(Failure::raise(format!("json.encode: {what}")));
     if depth > MAX_DEPTH {

@@ -1,9 +1,10 @@
-//! `options`: what the command line says, read-only.
+//! `options`: what the command line says and the host has, read-only.
 
 use mlua::{Lua, Result, Table};
 
 use super::Options;
 use super::frozen::Frozen;
+use crate::address::interfaces;
 
 /// The module's table.
 pub fn module(lua: &Lua, options: &Options, frozen: &Frozen) -> Result<Table> {
@@ -15,5 +16,11 @@ pub fn module(lua: &Lua, options: &Options, frozen: &Frozen) -> Result<Table> {
     table.set("ttl", options.ttl)?;
     table.set("host_ip", options.host_ip.as_str())?;
     table.set("instance", options.instance.as_str())?;
+    let by_name = lua.create_table()?;
+    for (name, addresses) in interfaces() {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        by_name.set(name, frozen.strings(lua, &addresses)?)?;
+    }
+    table.set("interfaces", frozen.freeze(by_name)?)?;
     frozen.freeze(table)
 }

@@ -9,18 +9,25 @@ use mlua::chunk::ChunkMode;
 use mlua::{
     Function, HookTriggers, Lua, LuaOptions, MultiValue, Result, StdLib, Table, Value, VmState,
 };
+use sha2::Digest as _;
 
 use super::container::Containers;
 use super::failure::{self, Failure};
 use super::frozen::Frozen;
-use super::{Host, Phase, docker, etcd, json, log, options, outcome};
+use super::{Host, Phase, docker, etcd, json, log, options, outcome, test};
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
 /// After how many instructions the time is looked at: some tens of microseconds.
 const INSTRUCTIONS: u32 = 10_000;
-/// The bundled scripts, by the name that `require` knows them by.
-const BUNDLED: [(&str, &str); 1] = [("register", include_str!("../../scripts/register.lua"))];
+/// The policy of those who say nothing else.
+pub(super) const DEFAULT: &str = "register";
+/// The bundled scripts: the name that `--script` and `require` know them by, the file, and the text.
+const BUNDLED: [(&str, &str, &str); 1] = [(
+    DEFAULT,
+    "scripts/register.lua",
+    include_str!("../../scripts/register.lua"),
+)];
 /// The globals of Lua that read files, run bytecode or stop the garbage collector.
 const FORBIDDEN: [&str; 4] = ["dofile", "loadfile", "collectgarbage", "warn"];
 /// What is left of `os`.
@@ -49,7 +56,7 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
     host.protected.replace(Some(prelude.get("protected")?));
     let frozen = Frozen::new(&prelude)?;
     let containers = Rc::new(Containers::new(&lua, &prelude, frozen.clone())?);
-    let modules = HashMap::from([
+    let mut modules = HashMap::from([
         (
             "docker".to_owned(),
             docker::module(&lua, host, &containers)?,
@@ -62,6 +69,12 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
             options::module(&lua, &host.world.options, &frozen)?,
         ),
     ]);
+    if host.tests.borrow().is_some() {
+        modules.insert(
+            "test".to_owned(),
+            test::module(&lua, host, &frozen, &containers)?,
+        );
+    }
     lua.globals()
         .set("print", modules["log"].get::<Function>("info")?)?;
     lua.globals()
@@ -69,8 +82,39 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
     Ok(lua)
 }
 
+/// The function of the main script: a bundled one by its name, or a file.
+pub(super) fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Failure> {
+    let chunk = if let Some((name, text)) = bundled(&path.to_string_lossy()) {
+        compile(lua, host, text.as_bytes(), name)
+    } else {
+        let text = std::fs::read(path).map_err(|error| {
+            let is_bare = path.components().count() == 1 && path.extension().is_none();
+            let hint = if is_bare {
+                format!("; bundled policies are {}", bundled_names())
+            } else {
+                String::new()
+            };
+            Failure::new(format!("cannot read `{}`: {error}{hint}", path.display()))
+        })?;
+        compile(lua, host, &text, &path.to_string_lossy())
+    };
+    chunk.map_err(|error| Failure::from_error(&error))
+}
+
+/// The file and the text of a bundled script.
+fn bundled(name: &str) -> Option<(&'static str, &'static str)> {
+    let script = BUNDLED.iter().find(|(bundled, ..)| *bundled == name);
+    script.map(|(_, file, text)| (*file, *text))
+}
+
+fn bundled_names() -> String {
+    let names: Vec<&str> = BUNDLED.iter().map(|(name, ..)| *name).collect();
+    names.join(", ")
+}
+
 /// A function of a script's text; its lines are `name:LINE` in messages.
-pub(super) fn compile(lua: &Lua, text: &[u8], name: &str) -> Result<Function> {
+fn compile(lua: &Lua, host: &Host, text: &[u8], name: &str) -> Result<Function> {
+    host.digest.borrow_mut().update(text);
     lua.load(text)
         .set_name(format!("@{name}"))
         .set_mode(ChunkMode::Text)
@@ -158,8 +202,13 @@ fn require(lua: &Lua, host: &Rc<Host>, modules: HashMap<String, Table>) -> Resul
 }
 
 fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
-    if let Some((_, text)) = BUNDLED.iter().find(|(bundled, _)| *bundled == name) {
-        return compile(lua, text.as_bytes(), &format!("scripts/{name}.lua"));
+    if let Some((file, text)) = bundled(name) {
+        return compile(lua, host, text.as_bytes(), file);
+    }
+    if name == "test" {
+        return Err(Failure::raise(
+            "the module `test` is there in `docker-register test` alone",
+        ));
     }
     if host.phase.get() != Phase::Loading {
         return Err(Failure::raise(format!(
@@ -177,18 +226,30 @@ fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
             "`require \"{name}\"`: a module's name has letters, digits, `_` and `-`, and dots for directories"
         )));
     }
-    let bundled = "bundled ones are docker, etcd, json, log, options and register";
-    let Some(script) = &host.world.path else {
-        return Err(Failure::raise(format!(
-            "there is no module `{name}`; {bundled}"
-        )));
+    let there_are = format!(
+        "there are docker, etcd, json, log, options and the bundled policies {}",
+        bundled_names()
+    );
+    let directory = match host.world.path.as_deref() {
+        Some(script) if bundled(&script.to_string_lossy()).is_none() => {
+            script.parent().unwrap_or(Path::new(""))
+        }
+        _ => {
+            return Err(Failure::raise(format!(
+                "there is no module `{name}`; {there_are}"
+            )));
+        }
     };
     let file: PathBuf = name.split('.').collect::<PathBuf>().with_extension("lua");
-    let path = script.parent().unwrap_or(Path::new("")).join(file);
+    let mut path = directory.join(&file);
+    // Tests may be in a directory of their own below what they test.
+    if host.tests.borrow().is_some() && !path.exists() {
+        path = directory.join("..").join(&file);
+    }
     match std::fs::read(&path) {
-        Ok(text) => compile(lua, &text, &path.to_string_lossy()),
+        Ok(text) => compile(lua, host, &text, &path.to_string_lossy()),
         Err(error) => Err(Failure::raise(format!(
-            "there is no module `{name}`: cannot read `{}`: {error}; {bundled}",
+            "there is no module `{name}`: cannot read `{}`: {error}; {there_are}",
             path.display()
         ))),
     }

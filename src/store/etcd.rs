@@ -23,6 +23,9 @@ pub use access::{Access, Password, User};
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READ_AT_ONCE: usize = 128;
 
+/// How many keys one answer has at most, whose size the client bounds (4 MiB).
+const PAGE: i64 = 200;
+
 /// How many leases are renewed at a time, and in one call, which has one time limit.
 const LEASES_AT_ONCE: usize = 16;
 const LEASES_IN_A_CALL: usize = 256;
@@ -63,6 +66,30 @@ impl EtcdStore {
     /// All keys that begin with `prefix`, in order, with their values.
     pub async fn get_prefix(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
         self.range(prefix, true).await
+    }
+
+    /// All keys that begin with `prefix`, a page at a time.
+    pub async fn below(&mut self, prefix: &str) -> Result<Vec<Found>, StoreError> {
+        let mut found: Vec<Found> = Vec::new();
+        let mut end = prefix.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let mut from = prefix.as_bytes().to_vec();
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.as_slice())
+                .with_limit(PAGE);
+            let page = from.clone();
+            let reply = self
+                .call(async |client| client.get(page, Some(options)).await)
+                .await?;
+            found.extend(reply.kvs().iter().filter_map(txn::found_of));
+            match reply.kvs().last() {
+                Some(last) if reply.more() => from = [last.key(), &[0]].concat(),
+                _ => return Ok(found),
+            }
+        }
     }
 
     async fn range(

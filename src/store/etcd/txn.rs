@@ -120,7 +120,7 @@ fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// A key that is no text cannot be one that we want; it is left out.
-fn found_of(kv: &KeyValue) -> Option<Found> {
+pub fn found_of(kv: &KeyValue) -> Option<Found> {
     Some(Found {
         key: kv.key_str().ok()?.into(),
         value: String::from_utf8_lossy(kv.value()).into(),

@@ -1,0 +1,110 @@
+//! What the values of flags look like.
+
+use crate::entry::{TTL, check_key};
+
+/// The port of an endpoint that names none.
+const ETCD_PORT: u16 = 2379;
+/// What `options` has from flags of their own.
+const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
+/// What `options` has from the host itself.
+const INTERFACES: &str = "interfaces";
+
+/// An endpoint of etcd, as the client takes it: `host:port`.
+pub fn endpoint(text: &str) -> Result<String, String> {
+    let bare = text
+        .trim()
+        .strip_prefix("http://")
+        .unwrap_or(text.trim())
+        .trim_end_matches('/');
+    if bare.contains("://") {
+        return Err("it is host:port, or begins with http://".to_owned());
+    }
+    if bare.is_empty() || bare.contains(['/', ' ']) {
+        return Err("it is host:port, such as 10.0.0.1:2379".to_owned());
+    }
+    let port = bare
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    match port {
+        Some((_, port)) if port.parse::<u16>().is_err() => Err(format!("`{port}` is not a port")),
+        Some(_) => Ok(bare.to_owned()),
+        // An IPv6 address has its colons in brackets where a port may follow.
+        None if bare.contains(':') && !bare.starts_with('[') => Ok(format!("[{bare}]:{ETCD_PORT}")),
+        None => Ok(format!("{bare}:{ETCD_PORT}")),
+    }
+}
+
+/// What every key begins with, without a slash at its end.
+pub fn prefix(text: &str) -> Result<String, String> {
+    let prefix = text.trim_end_matches('/');
+    if !prefix.is_empty() {
+        check_key(prefix).map_err(|why| why.to_string())?;
+    }
+    Ok(prefix.to_owned())
+}
+
+/// A time to live in seconds.
+pub fn ttl(text: &str) -> Result<u32, String> {
+    text.parse::<u32>()
+        .ok()
+        .filter(|ttl| TTL.contains(ttl))
+        .ok_or_else(|| {
+            format!(
+                "it is a number of seconds from {} to {}",
+                TTL.start(),
+                TTL.end()
+            )
+        })
+}
+
+/// `NAME=VALUE`; two empty texts for an empty line.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        // Text of several lines may end with an empty one.
+        None if text.trim().is_empty() => Ok((String::new(), String::new())),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it is NAME=VALUE".to_owned()),
+    }
+}
+
+/// `NAME=VALUE` for a name that no flag has.
+pub fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = pair(text)?;
+    if RESERVED.contains(&name.as_str()) {
+        return Err(format!(
+            "`{name}` has a flag of its own: --{}",
+            name.replace('_', "-")
+        ));
+    }
+    if name == INTERFACES {
+        return Err(format!("`{name}` is what this host has, and cannot be set"));
+    }
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_may_be_written_in_several_ways() {
+        assert_eq!(endpoint("1.2.3.4:4001").unwrap(), "1.2.3.4:4001");
+        assert_eq!(endpoint("http://etcd:2379/").unwrap(), "etcd:2379");
+        assert_eq!(endpoint("etcd").unwrap(), "etcd:2379");
+        assert_eq!(endpoint("[::1]:2379").unwrap(), "[::1]:2379");
+        assert_eq!(endpoint("::1").unwrap(), "[::1]:2379");
+        assert_eq!(endpoint("[::1]").unwrap(), "[::1]:2379");
+        for wrong in ["", "etcd:x", "ftp://etcd:1", "a b", "etcd/x"] {
+            assert!(endpoint(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_legal_key_without_a_slash_at_its_end() {
+        assert_eq!(prefix("/backends/").unwrap(), "/backends");
+        assert_eq!(prefix("traefik").unwrap(), "traefik");
+        assert_eq!(prefix("/").unwrap(), "");
+        assert!(prefix("/a//b").is_err());
+        assert!(prefix("/../b").is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! `diff`: what etcd has against what it should have. What it reports is what `run` would do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+use tracing::{debug, warn};
+
+use super::decide;
+use crate::daemon::{self, Asked, host_ip_or_loopback};
+use crate::docker;
+use crate::entry::{Key, directory};
+use crate::plan::{Note, Plan};
+use crate::store::etcd::EtcdStore;
+use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
+
+/// One key that is not as it should be.
+struct Difference {
+    kind: Kind,
+    key: Key,
+    wanted: Option<Arc<str>>,
+    found: Option<Found>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It should be there.
+    Missing,
+    /// It is there with another value, or on another lease of ours or on none.
+    Different,
+    /// It should not be there: it is on a lease of ours, or nothing would ever remove it.
+    Stale,
+    /// It is on a lease that is neither ours nor shared.
+    Held,
+}
+
+/// Prints the differences. Returns whether there are none, and the policy did well for every container.
+pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyhow::Result<bool> {
+    host_ip_or_loopback(&mut asked).await;
+    let snapshot = daemon::snapshot(asked.filters.clone()).await?;
+    let identity = Identity::new(&docker::daemon_id().await?, &asked.options.instance);
+    let decided = decide(&asked, snapshot).await?;
+    let mut plan = Plan::new(identity);
+    plan.want(&decided.wanted);
+    let mut store = EtcdStore::new(asked.etcd.clone(), asked.options.ttl);
+    let found = read(&mut store, identity, &plan, &asked.options.prefix)
+        .await
+        .map_err(|error| anyhow!("{error}"))?;
+    let differences = compare(&mut plan, &found);
+    let text = if as_json {
+        let list: serde_json::Value = differences.iter().map(Difference::json).collect();
+        format!("{list:#}\n")
+    } else {
+        differences.iter().map(Difference::text).collect()
+    };
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot print the differences")?;
+    Ok(decided.say(false) && differences.is_empty())
+}
+
+/// What etcd has of the keys that are wanted, on our leases, beside those that go, and below the prefix.
+async fn read(
+    store: &mut EtcdStore,
+    identity: Identity,
+    plan: &Plan,
+    prefix: &str,
+) -> Result<BTreeMap<Key, Found>, StoreError> {
+    let mut leases: BTreeSet<LeaseId> = plan
+        .entries()
+        .map(|(entry, _)| identity.lease(entry.ttl))
+        .collect();
+    match store.leases().await {
+        Ok(all) => leases.extend(all.into_iter().filter(|lease| identity.owns(*lease))),
+        Err(StoreError::Refused(error)) => debug!("cannot list all leases: {error:#}"),
+        Err(error) => return Err(error),
+    }
+    let mut keys: BTreeSet<Key> = plan.wanted_keys().cloned().collect();
+    for lease in leases {
+        keys.extend(
+            store
+                .lookup(lease)
+                .await?
+                .map_or(Vec::new(), |lease| lease.keys),
+        );
+    }
+    let directories: BTreeSet<Arc<str>> = keys
+        .iter()
+        .filter(|key| !plan.wants(key))
+        .map(|key| directory(key).into())
+        .collect();
+    let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
+    found.extend(
+        store
+            .list(&directories.into_iter().collect::<Vec<_>>())
+            .await?,
+    );
+    found.extend(store.below(&format!("{prefix}/")).await?);
+    Ok(found
+        .into_iter()
+        .map(|found| (Arc::clone(&found.key), found))
+        .collect())
+}
+
+fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
+    plan.learn(found.values().cloned().collect());
+    let mut differences: BTreeMap<Key, (Kind, Option<Arc<str>>)> = BTreeMap::new();
+    for batch in plan.batches(usize::MAX) {
+        for step in batch.transaction.steps {
+            match step {
+                Step::Put(key, value, _) => {
+                    let kind = if found.contains_key(&key) {
+                        Kind::Different
+                    } else {
+                        Kind::Missing
+                    };
+                    differences.insert(key, (kind, Some(value)));
+                }
+                Step::Delete(key) => drop(differences.insert(key, (Kind::Stale, None))),
+                Step::Sweep {
+                    expected,
+                    directory,
+                    sweep,
+                } => {
+                    let mut inside = found.keys().filter(|key| key.starts_with(&*directory));
+                    if inside.all(|key| expected.contains(key)) {
+                        let keys = sweep.into_iter().map(|(key, _)| key);
+                        differences.extend(keys.map(|key| (key, (Kind::Stale, None))));
+                    }
+                }
+            }
+        }
+    }
+    for note in plan.notes() {
+        match note {
+            Note::Foreign { key, .. } => drop(differences.insert(key, (Kind::Held, None))),
+            Note::Collision { .. } => warn!("{note}"),
+            Note::Leftover { .. } | Note::Differs { .. } => {}
+        }
+    }
+    // Nothing would ever remove these.
+    let loose = found
+        .values()
+        .filter(|found| found.lease.is_none() && !plan.wants(&found.key));
+    differences.extend(loose.map(|found| (Arc::clone(&found.key), (Kind::Stale, None))));
+    let wants: BTreeMap<&Key, &Arc<str>> = plan
+        .entries()
+        .map(|(entry, _)| (&entry.key, &entry.value))
+        .collect();
+    let difference = |(key, (kind, wanted)): (Key, (Kind, Option<Arc<str>>))| Difference {
+        kind,
+        wanted: wanted.or_else(|| wants.get(&key).map(|value| Arc::clone(value))),
+        found: found.get(&key).cloned(),
+        key,
+    };
+    differences.into_iter().map(difference).collect()
+}
+
+impl Difference {
+    fn text(&self) -> String {
+        let found = self.found.as_ref().map_or("", |found| &found.value);
+        let wanted = self.wanted.as_deref().unwrap_or_default();
+        let lease = self.found.as_ref().and_then(|found| found.lease);
+        let what = match (self.kind, lease) {
+            (Kind::Missing, _) => format!("should be {wanted}"),
+            (Kind::Different, _) if found != wanted => format!("is {found}, should be {wanted}"),
+            (Kind::Different, Some(lease)) => {
+                format!(
+                    "is {found} as it should be, with a TTL of {} s",
+                    lease.ttl()
+                )
+            }
+            (Kind::Different, None) => format!("is {found} as it should be, but on no lease"),
+            (Kind::Stale, Some(_)) => format!("is {found}, should not be there"),
+            (Kind::Stale, None) => format!("is {found}, on no lease, so it never goes by itself"),
+            (Kind::Held, lease) => {
+                let lease = lease.map_or(String::new(), |lease| format!(" {lease}"));
+                format!("is {found} on somebody else's lease{lease}, should be {wanted}")
+            }
+        };
+        format!("{:<9} {} {what}\n", self.kind.name(), self.key)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "kind": self.kind.name(),
+            "key": &*self.key,
+            "wanted": self.wanted.as_deref(),
+            "found": self.found.as_ref().map(|found| &*found.value),
+            "lease": self.found.as_ref().and_then(|found| found.lease).map(|lease| lease.to_string()),
+        })
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Different => "different",
+            Self::Stale => "stale",
+            Self::Held => "held",
+        }
+    }
+}

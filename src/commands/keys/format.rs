@@ -1,0 +1,101 @@
+//! The forms in which keys are printed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::entry::Entry;
+use crate::plan::Who;
+
+/// What the keys are printed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `KEY VALUE`, one a line.
+    Text,
+    /// Everything there is to know of each key.
+    Json,
+    /// A shell script of `etcdctl` calls that has the same effect.
+    Etcdctl,
+}
+
+impl Format {
+    /// Prints entries, in their order, with the container that each is for.
+    pub fn print(self, entries: &[(&Entry, &Who)]) -> String {
+        match self {
+            Self::Text => text(entries),
+            Self::Json => json(entries),
+            Self::Etcdctl => etcdctl(entries),
+        }
+    }
+}
+
+fn text(entries: &[(&Entry, &Who)]) -> String {
+    let mut text = String::new();
+    for (entry, _) in entries {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", entry.key, one_line(&entry.value));
+    }
+    text
+}
+
+/// A value with its control characters escaped.
+fn one_line(value: &str) -> String {
+    let mut line = String::with_capacity(value.len());
+    for c in value.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+fn json(entries: &[(&Entry, &Who)]) -> String {
+    let list = entries.iter().map(|(entry, who)| {
+        json!({
+            "key": &*entry.key,
+            "value": &*entry.value,
+            "ttl": entry.ttl,
+            "shared": entry.shared,
+            "container": { "id": &*who.id, "name": &*who.name },
+        })
+    });
+    format!("{:#}\n", list.collect::<serde_json::Value>())
+}
+
+fn etcdctl(entries: &[(&Entry, &Who)]) -> String {
+    let mut script = "#!/bin/sh\n# Puts the keys on leases that nobody renews: they are gone after their TTL.\nset -eu\n\
+                      export ETCDCTL_API=3\n\
+                      grant() { etcdctl lease grant \"$1\" | cut -d ' ' -f 2; }\n"
+        .to_owned();
+    let mut owned: BTreeMap<u32, Vec<&Entry>> = BTreeMap::new();
+    for (entry, _) in entries.iter().filter(|(entry, _)| !entry.shared) {
+        owned.entry(entry.ttl).or_default().push(entry);
+    }
+    // Shared keys first, so that no owned key ever stands without those that describe it.
+    for (entry, _) in entries.iter().filter(|(entry, _)| entry.shared) {
+        put_on_a_lease(&mut script, entry.ttl, &[entry]);
+    }
+    for (ttl, entries) in &owned {
+        put_on_a_lease(&mut script, *ttl, entries);
+    }
+    script
+}
+
+fn put_on_a_lease(script: &mut String, ttl: u32, entries: &[&Entry]) {
+    let _ = writeln!(script, "\nlease=$(grant {ttl})");
+    for entry in entries {
+        let (key, value) = (quoted(&entry.key), quoted(&entry.value));
+        let _ = writeln!(
+            script,
+            "etcdctl put --lease=\"$lease\" -- {key} {value} >/dev/null"
+        );
+    }
+}
+
+/// A word of the shell that is this text, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
