@@ -1,1 +1,227 @@
 ---@meta
+
+-- The Lua API of docker-register $VERSION, for lua-language-server. `docker-register types >docker-register.lua` writes
+-- this file; put it into a directory of the setting `workspace.library`.
+
+--- What a policy gets of a container. It is read-only, and the same table until the container changes. A field that it
+--- does not have is an error.
+---@class Container
+---@field id string the whole id: 64 hex digits
+---@field short_id string its first 12 digits
+---@field name string without a slash in front
+---@field hostname string what its processes see
+---@field image Image what it runs
+---@field labels table<string, string> its own and its image's
+---@field env table<string, string> its own and its image's
+---@field status string "running", "paused", "restarting", …: Docker's word
+---@field health "none"|"starting"|"healthy"|"unhealthy"
+---@field stopping boolean whether its stop signal, TERM or KILL was sent and it has not survived it
+---@field ports Port[] all exposed ports, in order of port number, then protocol
+---@field networks table<string, Network> by name
+---@field network_mode string "bridge", "host", "container:ID", the name of a network, …
+---@field created string when it was made, as Docker writes it
+---@field started string when it was last started, as Docker writes it
+---@field inspect table the whole inspect object
+
+--- The parts of an image reference such as `registry.example.org:5000/team/app:1.2@sha256:…`.
+---@class Image
+---@field reference string as the container was made with it
+---@field registry string? `registry.example.org:5000`
+---@field repository string? `team/app`; nil if the image was given by its id
+---@field name string? the last part of the repository: `app`
+---@field tag string? `latest` if neither a tag nor a digest is named
+---@field digest string? `sha256:…`
+---@field id string the image's id: `sha256:…`
+
+---@class Port
+---@field port integer the number inside the container
+---@field protocol "tcp"|"udp"|"sctp"
+---@field index integer its place among all exposed ports, published or not, from 1
+---@field host_ip string? the host's address that it is published on, the best if there are several; nil if it is not
+---@field host_port integer? the port on the host; nil if it is not published
+---@field bindings Binding[] all that it is published on, the best first: what others can reach before loopback, IPv4 before IPv6
+
+---@class Binding
+---@field ip string the host's address; `0.0.0.0` or `::` for all of them
+---@field port integer the port on the host
+
+---@class Network
+---@field ip string? the container's IPv4 address in it
+---@field ip6 string? the container's IPv6 address in it
+---@field aliases string[] the names that it has there
+
+--- One key that should exist.
+---@class (exact) Entry
+---@field key string|number up to 2048 bytes of segments between slashes
+---@field value string|number up to 16 KiB; a number is taken as its decimal digits
+---@field ttl integer? how long the key outlives its registrar, in seconds, from 1 to 86400; `options.ttl` if nil
+---@field shared boolean? whether other hosts want the same key, so that no single host's death may take it
+
+--- `require "register"`: the bundled policy. Each decision is looked up when it is called, so a site overrides one by
+--- assigning it. A field that does not exist, or one of another type, is an error where it is assigned.
+---@class register
+---@field prefix string what every key begins with (`options.prefix`)
+---@field ttl integer how long keys outlive their registrar, in seconds (`options.ttl`)
+local register = {}
+
+--- Whether a container is registered, and if not, why.
+---@param container Container
+---@return boolean accepted
+---@return string? why
+function register.accept(container) end
+
+--- Whether a port of an accepted container is registered, and if not, why.
+---@param container Container
+---@param port Port
+---@return boolean accepted
+---@return string? why
+function register.accept_port(container, port) end
+
+--- The service that a port belongs to.
+---@param container Container
+---@param port Port
+---@return string
+function register.service(container, port) end
+
+--- What tells the containers of a service apart.
+---@param container Container
+---@return string
+function register.member(container) end
+
+--- Where a port is reached.
+---@param container Container
+---@param port Port
+---@return string
+function register.address(container, port) end
+
+--- The value of the `port` key.
+---@param container Container
+---@param port Port
+---@return string
+function register.port_value(container, port) end
+
+--- The keys of a container; and as a second result, for `--explain`, why something is left out.
+---@param container Container
+---@return Entry[] entries
+---@return string|string[]|nil left_out
+function register.entries(container) end
+
+--- The loop that keeps etcd in step for ever.
+function register.run() end
+
+--- `require "docker"`
+---@class docker
+local docker = {}
+
+--- Whole snapshots, for `for containers in docker.watch() do … end`: one at the start, then one after each change and
+--- every `--resync`. While Docker does not answer there is none. It waits, so it is called in `run` alone.
+---@return fun(): Container[]?
+function docker.watch() end
+
+--- One snapshot. It waits, so it is called in `run` alone.
+---@return Container[]
+function docker.containers() end
+
+--- `require "etcd"`
+---@class etcd
+local etcd = {}
+
+--- Joins segments to a key with `/`. A segment that is empty, `.` or `..`, has a slash or a control character, or is
+--- longer than 255 bytes is an error.
+---@param ... string|integer
+---@return string
+function etcd.key(...) end
+
+--- Makes the entries of these containers all that exists of this registrar's. `entries` is called once for each
+--- container that has changed, protected and for at most a second; one whose call fails keeps the keys that it had. It
+--- is called once for each snapshot, in `run`.
+---@param containers Container[]
+---@param entries fun(container: Container): Entry[], string|string[]|nil
+function etcd.sync(containers, entries) end
+
+--- The value of a key; nil if there is none. It waits, also for an etcd that cannot be reached, so it is called in `run`
+--- alone.
+---@param key string
+---@return string?
+function etcd.get(key) end
+
+--- The values of all keys that begin with `prefix`, by key. It waits as `etcd.get` does.
+---@param prefix string
+---@return table<string, string>
+function etcd.list(prefix) end
+
+--- `require "json"`
+---@class json
+---@field null lightuserdata JSON's null, where nil would leave the field out
+local json = {}
+
+--- The same text for the same content: fields are in order of their names. An empty table is an object.
+---@param value any
+---@return string
+function json.encode(value) end
+
+---@param text string
+---@return any
+function json.decode(text) end
+
+--- `require "log"`: lines in the registrar's own log. `print` is `log.info`.
+---@class log
+local log = {}
+
+---@param ... any
+function log.debug(...) end
+
+---@param ... any
+function log.info(...) end
+
+---@param ... any
+function log.warn(...) end
+
+---@param ... any
+function log.error(...) end
+
+--- `require "options"`: what the command line says and the host has, read-only. What `--set NAME=VALUE` sets is a string.
+---@class options
+---@field prefix string `--prefix`, without a slash at its end
+---@field ttl integer `--ttl`, in seconds
+---@field host_ip string `--host-ip`, or the address that was found
+---@field instance string `--instance`
+---@field interfaces table<string, string[]> the addresses of each network interface of the host, IPv4 first
+---@field [string] string?
+local options = {}
+
+--- `require "test"`, in `docker-register test` alone.
+---@class test
+local test = {}
+
+--- Runs a test, which fails if `body` raises an error.
+---@param name string
+---@param body fun()
+function test.case(name, body) end
+
+--- Fails unless both are the same, table by table and field by field.
+---@param got any
+---@param want any
+function test.equal(got, want) end
+
+--- A container as a policy gets it, with the fields of one; each has a default. `image` is a reference, and `inspect` is
+--- laid over the inspect object that the other fields make.
+---@param fields? table
+---@return Container
+function test.container(fields) end
+
+--- The containers of saved `docker inspect` output, in a file beside the test.
+---@param file string
+---@return Container[]
+function test.containers(file) end
+
+---@param name "register"
+---@return register
+---@overload fun(name: "docker"): docker
+---@overload fun(name: "etcd"): etcd
+---@overload fun(name: "json"): json
+---@overload fun(name: "log"): log
+---@overload fun(name: "options"): options
+---@overload fun(name: "test"): test
+---@overload fun(name: string): any
+function require(name) end

@@ -1,5 +1,7 @@
 //! A policy and the bindings, as its author meets them.
 
+mod types;
+
 use std::fs;
 
 use serde_json::{Value as Json, json};

@@ -1,0 +1,76 @@
+//! The types for editors say what there is, no more and no less.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const TYPES: &str = include_str!("../../../scripts/types.lua");
+
+/// The fields and functions that the types give to a class.
+fn documented(class: &str) -> BTreeSet<String> {
+    let (mut names, mut current) = (BTreeSet::new(), "");
+    for line in TYPES.lines() {
+        if let Some(rest) = line.strip_prefix("---@class ") {
+            current = rest.trim_start_matches("(exact) ");
+        } else if let Some(rest) = line.strip_prefix("---@field ") {
+            let name = rest.split(' ').next().unwrap_or_default();
+            if current == class && !name.starts_with('[') {
+                names.insert(name.trim_end_matches('?').to_owned());
+            }
+        } else if let Some(rest) = line.strip_prefix("function ")
+            && let Some((of, rest)) = rest.split_once('.')
+            && of == class
+        {
+            names.insert(rest.split('(').next().unwrap_or_default().to_owned());
+        }
+    }
+    assert!(!names.is_empty(), "no class {class}");
+    names
+}
+
+/// The names that a table of the real API has, as a test file sees it.
+fn real(table: &str) -> BTreeSet<String> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("names.lua");
+    let script = format!(
+        "local test = require 'test'\n\
+         local container = test.container {{\n\
+           image = 'registry.example.org:5000/team/app:1.2@sha256:{digest}',\n\
+           ports = {{ {{ port = 80, host_port = 1 }} }}, networks = {{ n = {{ ip = '1.1.1.1', ip6 = '::1' }} }},\n\
+         }}\n\
+         local names = {{}}\n\
+         for name in pairs({table}) do names[#names + 1] = name end\n\
+         table.sort(names)\n\
+         error(table.concat(names, ' '))\n",
+        digest = "0".repeat(64)
+    );
+    fs::write(&file, script).expect("the test file");
+    let tests = test_file(&file, Site::new(&[]).world.options);
+    let (_, failure) = tests.failed.first().expect("it raises the names");
+    failure.message.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_types_are_those_of_the_api() {
+    for (class, table) in [
+        ("docker", "require 'docker'"),
+        ("etcd", "require 'etcd'"),
+        ("json", "require 'json'"),
+        ("log", "require 'log'"),
+        ("test", "test"),
+        ("register", "getmetatable(require 'register').__index"),
+        ("Container", "container"),
+        ("Image", "container.image"),
+        ("Port", "container.ports[1]"),
+        ("Binding", "container.ports[1].bindings[1]"),
+        ("Network", "container.networks.n"),
+    ] {
+        assert_eq!(documented(class), real(table), "{class}");
+    }
+    // What `--set` sets is the user's own.
+    let mut options = real("require 'options'");
+    assert!(options.remove("color"));
+    assert_eq!(documented("options"), options);
+    let entry = ["key", "value", "ttl", "shared"].map(str::to_owned);
+    assert_eq!(documented("Entry"), BTreeSet::from(entry));
+}
