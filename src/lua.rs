@@ -136,7 +136,7 @@ impl Script {
         let path = world.path.clone().unwrap_or(sandbox::DEFAULT.into());
         let host = Host::new(world, None);
         let lua = sandbox::state(&host).map_err(|error| Failure::from_error(&error))?;
-        let policy = host.call(&sandbox::main(&lua, &host, &path)?, (), Phase::Loading)?;
+        let policy = sandbox::run_main(&lua, &host, &path)?;
         let name = path.display();
         let Some(Value::Table(policy)) = policy.front() else {
             let got = policy.front().map_or("nothing", Value::type_name);

@@ -184,10 +184,15 @@ fn call(
     container: &Arc<Container>,
     table: Table,
 ) {
-    let result = host.call(map, table, Phase::Policy).and_then(|values| {
+    let of_map = |why: String| {
+        let name = name_of(map, host.decisions.borrow().as_ref());
+        Failure::of(map, name, why)
+    };
+    let result = host.call(map, table, Phase::Policy);
+    let result = result.map_err(|failure| failure.or_at(|| of_map(String::new()).place));
+    let result = result.and_then(|values| {
         let entries = values.front().unwrap_or(&Value::Nil);
-        let entries = read(frozen, entries, host.world.options.ttl)
-            .map_err(|why| Failure::of(map, name_of(map, host.decisions.borrow().as_ref()), why))?;
+        let entries = read(frozen, entries, host.world.options.ttl).map_err(of_map)?;
         Ok((entries, read_left_out(frozen, values.get(1))))
     });
     let mut memory = host.world.memory.borrow_mut();

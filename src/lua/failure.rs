@@ -26,8 +26,8 @@ pub struct Failure {
 pub struct Place {
     /// The script, as it was named.
     pub script: String,
-    /// The line, from 1.
-    pub line: usize,
+    /// The line, from 1, where it is known.
+    pub line: Option<usize>,
     /// The function that the line is in, if it has a name.
     pub function: Option<String>,
 }
@@ -47,7 +47,7 @@ impl Failure {
         let place = match (info.source, info.line_defined) {
             (Some(source), Some(line)) if source.starts_with('@') => Some(Place {
                 script: source[1..].to_owned(),
-                line,
+                line: Some(line),
                 function: name,
             }),
             _ => None,
@@ -55,6 +55,14 @@ impl Failure {
         Self {
             message: message.into(),
             place,
+        }
+    }
+
+    /// This failure, with the place of `other` where it has none: an error of memory comes without.
+    pub fn or_at(self, other: impl FnOnce() -> Option<Place>) -> Self {
+        Self {
+            place: self.place.or_else(other),
+            ..self
         }
     }
 
@@ -112,7 +120,7 @@ impl Failure {
                 message,
                 Some(Place {
                     script: script.to_owned(),
-                    line,
+                    line: Some(line),
                     function: None,
                 }),
             ),
@@ -181,7 +189,7 @@ fn place(frame: &Debug, decisions: Option<&Table>) -> Option<Place> {
     };
     Some(Place {
         script,
-        line,
+        line: Some(line),
         function,
     })
 }
@@ -196,7 +204,10 @@ impl fmt::Display for Failure {
             function,
         }) = &self.place
         {
-            write!(f, "\n  at {script}:{line}")?;
+            write!(f, "\n  at {script}")?;
+            if let Some(line) = line {
+                write!(f, ":{line}")?;
+            }
             if let Some(function) = function {
                 write!(f, " in {function}")?;
             }

@@ -12,7 +12,7 @@ use mlua::{
 use sha2::Digest as _;
 
 use super::container::Containers;
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, Place};
 use super::frozen::Frozen;
 use super::{Host, Phase, docker, etcd, json, log, options, outcome, test};
 
@@ -82,8 +82,25 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
     Ok(lua)
 }
 
-/// The function of the main script: a bundled one by its name, or a file.
-pub(super) fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Failure> {
+/// Runs the main script: a bundled one by its name, or a file.
+pub(super) fn run_main(
+    lua: &Lua,
+    host: &Host,
+    path: &Path,
+) -> std::result::Result<MultiValue, Failure> {
+    let main = main(lua, host, path)?;
+    let place = || {
+        Some(Place {
+            script: path.display().to_string(),
+            line: None,
+            function: None,
+        })
+    };
+    let result = host.call(&main, (), Phase::Loading);
+    result.map_err(|failure| failure.or_at(place))
+}
+
+fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Failure> {
     let chunk = if let Some((name, text)) = bundled(&path.to_string_lossy()) {
         compile(lua, host, text.as_bytes(), name)
     } else {

@@ -71,8 +71,7 @@ pub fn test_file(file: &Path, options: Options) -> Tests {
 
 fn run(host: &Rc<Host>, file: &Path) -> std::result::Result<(), Failure> {
     let lua = sandbox::state(host).map_err(|error| Failure::from_error(&error))?;
-    host.call(&sandbox::main(&lua, host, file)?, (), Phase::Loading)?;
-    Ok(())
+    sandbox::run_main(&lua, host, file).map(drop)
 }
 
 /// The module's table.

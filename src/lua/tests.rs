@@ -372,7 +372,8 @@ async fn errors_of_a_policy_say_what_and_where() {
         ),
         (
             "local function f() return f() + 1 end f()",
-            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end",
+            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
+             at site.lua:2 in register.entries",
         ),
         (
             "while true do end",
@@ -384,7 +385,8 @@ async fn errors_of_a_policy_say_what_and_where() {
         ),
         (
             "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
-            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end",
+            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
+             at site.lua:2 in register.entries",
         ),
         (
             "require('docker').watch()",
@@ -430,6 +432,10 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
              begin with `local register = require \"register\"`",
         ),
         ("\nerror('no')", "no\n  at site.lua:2"),
+        (
+            "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
+            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  at site.lua",
+        ),
         (
             "while true do end",
             "it took longer than a second, and was stopped\n  at site.lua:1",
