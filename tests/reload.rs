@@ -37,6 +37,16 @@ fn a_reload_changes_what_differs_and_nothing_else() {
     let registrar = bed.registrar().flag("--script", &script).start();
     eventually(SOON, "the keys", || bed.keys() == keys("one", "one"));
     let before = bed.etcd.kv(&bed.key(&format!("one/1/{}", web.short_id())));
+    let version = |after: &str| {
+        let log = registrar.log();
+        let line = log.lines().find_map(|line| line.split_once(after));
+        line.map(|(_, version)| version.to_owned())
+    };
+    let first = version("INFO policy: ").expect("the log tells which policy is in force");
+    assert!(
+        first.starts_with(&format!("`{}`, sha256 ", script.display())),
+        "{first}"
+    );
 
     write(&POLICY.replace("NAME", "port.index == 1 and 'one' or 'two'"));
     registrar.signal("HUP");
@@ -45,6 +55,9 @@ fn a_reload_changes_what_differs_and_nothing_else() {
         bed.etcd.kv(&bed.key(&format!("one/1/{}", web.short_id()))),
         before
     );
+
+    let second = version("INFO policy, loaded anew: ").expect("and which is after a reload");
+    assert_ne!(first, second);
 
     let revision = bed.etcd.revision();
     write("return nonsense(");
