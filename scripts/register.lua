@@ -96,31 +96,41 @@ function register.port_value(container, port)
   return port.protocol == "tcp" and tostring(port.port) or port.port .. "/" .. port.protocol
 end
 
--- The keys of a container; and as a second result, for --explain, why something is left out.
-function register.entries(container)
+-- The ports of a container that are registered, for whatever layout; and as a second result, for --explain, why others,
+-- or all, are left out.
+function register.ports(container)
   local accepted, why = register.accept(container)
-  if not accepted then return {}, why end
-  local entries, left_out = {}, {}
+  if not accepted then return {}, { why or "it is not accepted" } end
+  if #container.ports == 0 then return {}, { "it exposes no port" } end
+  local ports, left_out = {}, {}
   for _, port in ipairs(container.ports) do
     accepted, why = register.accept_port(container, port)
     if accepted then
-      local directory = register.prefix .. "/" .. etcd.key(register.service(container, port), port.index)
-      entries[#entries + 1] = {
-        key = directory .. "/" .. etcd.key(register.member(container)),
-        value = register.address(container, port),
-        ttl = register.ttl,
-      }
-      entries[#entries + 1] = {
-        key = directory .. "/port",
-        value = register.port_value(container, port),
-        ttl = register.ttl,
-        shared = true,
-      }
+      ports[#ports + 1] = port
     else
-      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": " .. (why or "not accepted")
+      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": " .. (why or "it is not accepted")
     end
   end
-  if #container.ports == 0 then left_out[1] = "it exposes no port" end
+  return ports, left_out
+end
+
+-- The keys of a container; and as a second result what `ports` has left out.
+function register.entries(container)
+  local entries, ports, left_out = {}, register.ports(container)
+  for _, port in ipairs(ports) do
+    local directory = register.prefix .. "/" .. etcd.key(register.service(container, port), port.index)
+    entries[#entries + 1] = {
+      key = directory .. "/" .. etcd.key(register.member(container)),
+      value = register.address(container, port),
+      ttl = register.ttl,
+    }
+    entries[#entries + 1] = {
+      key = directory .. "/port",
+      value = register.port_value(container, port),
+      ttl = register.ttl,
+      shared = true,
+    }
+  end
   return entries, left_out
 end
 

@@ -100,6 +100,13 @@ function register.address(container, port) end
 ---@return string
 function register.port_value(container, port) end
 
+--- The ports of a container that are registered, for whatever layout; and as a second result, for `--explain`, why
+--- others, or all, are left out.
+---@param container Container
+---@return Port[] ports
+---@return string[] left_out
+function register.ports(container) end
+
 --- The keys of a container; and as a second result, for `--explain`, why something is left out.
 ---@param container Container
 ---@return Entry[] entries
