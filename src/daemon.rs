@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::address;
-use crate::docker::{self, Feed, Filters, Snapshot};
+use crate::docker::{Daemon, Feed, Filters, Snapshot};
 use crate::keeper::{OnExit, keep};
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
 use crate::plan::Wanted;
@@ -119,16 +119,18 @@ async fn work(
     // A broken script ends the program before anything is touched.
     let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
     info!("policy: {}", script.version());
-    let identity = tokio::select! {
-        identity = identity(&config) => identity,
+    let daemon = tokio::select! {
+        daemon = ask_docker(&config) => daemon,
         () = signals.end() => return Ok(()),
     };
+    let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
+    let identity = Identity::new(id, &config.asked.options.instance);
     let feed = Feed::new(
         config.asked.filters.clone(),
         config.resync,
         patience(config.asked.options.ttl),
     );
-    let feed = tokio::spawn(feed.run(snapshot_sender));
+    let feed = tokio::spawn(feed.of(daemon).run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, identity, wanted, ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
@@ -260,17 +262,17 @@ async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
     }
 }
 
-/// Whose keys these are: derived from the Docker daemon, so Docker is waited for.
-async fn identity(config: &Config) -> Identity {
+/// The Docker daemon, from which it derives whose keys these are; so Docker is waited for. A dry run needs none.
+async fn ask_docker(config: &Config) -> Option<Daemon> {
     if config.dry_run {
-        return Identity::new("", &config.asked.options.instance);
+        return None;
     }
     let mut trouble = Trouble::new("Docker", "nothing is registered yet");
     loop {
-        match docker::daemon_id().await {
-            Ok(id) => {
+        match Daemon::ask().await {
+            Ok(daemon) => {
                 trouble.over();
-                return Identity::new(&id, &config.asked.options.instance);
+                return Some(daemon);
             }
             Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
         }

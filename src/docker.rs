@@ -25,7 +25,7 @@ use crate::entry::quote;
 use crate::trouble::Trouble;
 use client::{Inspected, connect, inspect, list_ids, subscribe, within};
 
-pub use client::{Filters, daemon_id};
+pub use client::{Daemon, Filters};
 
 /// How many containers are inspected at a time.
 const INSPECTS_AT_ONCE: usize = 16;
@@ -47,6 +47,8 @@ pub struct Feed {
     filters: Filters,
     resync: Duration,
     patience: Duration,
+    /// What Docker said of itself before the first subscription.
+    daemon: Option<Daemon>,
     known: HashMap<String, Known>,
     /// The containers that were sent a signal that should end them, and when that has to be over.
     stopping: HashMap<String, Instant>,
@@ -79,6 +81,7 @@ impl Feed {
             filters,
             resync,
             patience,
+            daemon: None,
             known: HashMap::new(),
             stopping: HashMap::new(),
             signals: HashMap::new(),
@@ -89,6 +92,11 @@ impl Feed {
             changed: false,
             whole: false,
         }
+    }
+
+    /// The same, for a daemon that has just been asked.
+    pub fn of(self, daemon: Option<Daemon>) -> Self {
+        Self { daemon, ..self }
     }
 
     /// One snapshot of what runs now.
@@ -128,7 +136,7 @@ impl Feed {
         trouble: &mut Trouble,
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
-        let mut events = subscribe(&docker).await?;
+        let mut events = subscribe(&docker, self.daemon.take()).await?;
         let mut inspections = FuturesUnordered::new();
         let mut inspected_now = BTreeSet::new();
         let mut resync_at = Instant::now();

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::decide;
 use crate::daemon::{self, Asked, host_ip_or_loopback};
-use crate::docker;
+use crate::docker::Daemon;
 use crate::entry::{Key, directory};
 use crate::plan::{Note, Plan};
 use crate::store::etcd::EtcdStore;
@@ -40,7 +40,7 @@ enum Kind {
 pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyhow::Result<bool> {
     host_ip_or_loopback(&mut asked).await;
     let snapshot = daemon::snapshot(asked.filters.clone()).await?;
-    let identity = Identity::new(&docker::daemon_id().await?, &asked.options.instance);
+    let identity = Identity::new(&Daemon::ask().await?.id, &asked.options.instance);
     let decided = decide(&asked, snapshot).await?;
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);

@@ -10,6 +10,7 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use futures_util::stream::Stream;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::container::Container;
 use crate::entry::quote;
@@ -19,6 +20,8 @@ pub type Filters = HashMap<String, Vec<String>>;
 
 /// How long Docker may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// For how long the daemon's time is made use of: so many events are repeated.
+const FRESH: Duration = Duration::from_secs(2);
 /// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
 /// `health_status: healthy` and the like.
 const EVENTS: [&str; 12] = [
@@ -36,15 +39,39 @@ const EVENTS: [&str; 12] = [
     "disconnect",
 ];
 
-/// The id that the daemon keeps through restarts, as `docker info` shows it.
-pub async fn daemon_id() -> anyhow::Result<String> {
-    let docker = connect().await?;
-    let info = within(TIMEOUT, docker.info())
-        .await
-        .context("cannot ask Docker for its id")?;
-    info.id
-        .filter(|id| !id.is_empty())
-        .context("Docker does not say its id (`docker info`)")
+/// What a daemon says of itself. It takes Docker longer than any other answer, so it is asked for once.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// The id that it keeps through restarts, as `docker info` shows it.
+    pub id: String,
+    /// Its own time, as the subscription to events takes it, and when it was asked for.
+    time: Option<(String, Instant)>,
+}
+
+impl Daemon {
+    /// Asks the daemon that the environment names.
+    pub async fn ask() -> anyhow::Result<Self> {
+        Self::ask_on(&connect().await?).await
+    }
+
+    async fn ask_on(docker: &Docker) -> anyhow::Result<Self> {
+        let asked = Instant::now();
+        let info = within(TIMEOUT, docker.info())
+            .await
+            .context("cannot ask Docker for its id and time")?;
+        let time = info
+            .system_time
+            .and_then(|time| time.parse::<Timestamp>().ok());
+        let text =
+            |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
+        Ok(Self {
+            id: info
+                .id
+                .filter(|id| !id.is_empty())
+                .context("Docker does not say its id (`docker info`)")?,
+            time: time.map(|time| (text(time), asked)),
+        })
+    }
 }
 
 /// What an inspection came to.
@@ -81,17 +108,21 @@ pub async fn connect() -> anyhow::Result<Docker> {
 }
 
 /// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
-/// repeated in it, so that a list which is asked for from now on misses nothing.
-pub async fn subscribe(docker: &Docker) -> anyhow::Result<impl Events + Unpin + use<>> {
-    let info = within(TIMEOUT, docker.info())
-        .await
-        .context("cannot ask Docker for its time")?;
-    let since = info
-        .system_time
-        .and_then(|time| time.parse::<Timestamp>().ok());
+/// repeated in it, so that a list which is asked for from now on misses nothing. What `daemon` said a moment ago will
+/// do for its time.
+pub async fn subscribe(
+    docker: &Docker,
+    daemon: Option<Daemon>,
+) -> anyhow::Result<impl Events + Unpin + use<>> {
+    let is_fresh =
+        |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
+    let daemon = match daemon.filter(is_fresh) {
+        Some(daemon) => daemon,
+        None => Daemon::ask_on(docker).await?,
+    };
     let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let options = EventsOptions {
-        since: since.map(|time| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond())),
+        since: daemon.time.map(|(time, _)| time),
         until: None,
         filters: Some(HashMap::from([
             ("type".to_owned(), list(&["container", "network"])),

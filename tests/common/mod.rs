@@ -49,7 +49,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// A deadline for what takes milliseconds on an idle machine. It is long so that a busy one does not fail the test.
-pub const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// The host address that a registrar of a [`TestBed`] registers with. It is reserved for documentation (RFC 5737).
 pub const HOST_IP: &str = "192.0.2.1";

@@ -1,6 +1,6 @@
 //! What happens to a container, or by hand to its keys, is soon true of the keys.
 
-mod common;
+use crate::common;
 
 use common::{
     Container, ContainerBuilder, FakeDocker, HOST_IP, Kind, Reply, SOON, Script, TestBed, docker,

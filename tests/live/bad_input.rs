@@ -1,6 +1,6 @@
 //! Bad input: each gets a clear message, and nothing is lost by it.
 
-mod common;
+use crate::common;
 
 use common::{
     BARE, Container, FakeDocker, HOST_IP, Kind, Registrar, Reply, SOON, Script, TestBed, docker,

@@ -1,6 +1,6 @@
 //! An etcd that asks who is there: a user that may not write, and one without a password.
 
-mod common;
+use crate::common;
 
 use common::{HOST_IP, Registrar, SOON, Script, TestBed, count, eventually, warnings, web_keys};
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! Two registrars that were started by mistake with one identity: one of them gives way, loudly, and takes over when the
 //! other ends. Nothing else is ever taken for such a pair.
 
-mod common;
+use crate::common;
 
 use common::{
     FakeDocker, HOST_IP, Mode, Proxy, Registrar, SOON, TestBed, count, docker_of, eventually,

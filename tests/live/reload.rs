@@ -1,6 +1,6 @@
 //! SIGHUP loads the policy anew: only the keys that differ change, and a broken script changes nothing.
 
-mod common;
+use crate::common;
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! What becomes of the keys when Docker, or the connection to it, fails: they stay until it can be asked again, and then
 //! they are what the containers ask for.
 
-mod common;
+use crate::common;
 
 use common::{
     ContainerBuilder, Dockerd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder, Reply,

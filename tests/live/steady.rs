@@ -1,6 +1,6 @@
 //! While nothing changes, nothing is written: etcd's revision stands still, and no lease is added.
 
-mod common;
+use crate::common;
 
 use common::{HOST_IP, SOON, TestBed, eventually, joined, web_keys};
 use std::time::{Duration, Instant};

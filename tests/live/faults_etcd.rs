@@ -1,7 +1,7 @@
 //! What becomes of the keys when etcd, or the network before it, fails: nothing stale, nothing lost, and a log that says
 //! what is wrong once and when it is over.
 
-mod common;
+use crate::common;
 
 use common::{
     Container, ContainerBuilder, Etcd, FEW, HOST_IP, Kind, Mode, Proxy, Registrar,

@@ -1,12 +1,12 @@
 //! Every command in the README does what the README says. `make test` is what runs this, and is not run once more.
 
-mod common;
+use crate::common;
 
 use std::process::Command;
 
 use common::{SOON, TestBed, docker, eventually, require_docker};
 
-const README: &str = include_str!("../README.md");
+const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
 
 /// The command in the README that begins with these words, as a list of words.
@@ -38,7 +38,7 @@ fn the_console_blocks_print_what_they_show() {
 
 #[test]
 fn the_example_in_the_readme_is_the_file() {
-    let file = include_str!("../examples/site.lua");
+    let file = include_str!("../../examples/site.lua");
     let code = file
         .split_once('\n')
         .expect("a comment on the first line")

@@ -1,6 +1,6 @@
 //! What would be done is printed, and nothing is written: `run --dry-run`, and `keys`, live or from saved containers.
 
-mod common;
+use crate::common;
 
 use common::{
     BARE, Container, HOST_IP, Registrar, RegistrarBuilder, SOON, TestBed, docker, web_keys,

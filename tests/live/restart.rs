@@ -1,7 +1,7 @@
 //! A registrar that ends or dies, and starts again: live keys are never written anew, and dead ones are gone after its
 //! first look at Docker.
 
-mod common;
+use crate::common;
 
 use common::{
     Container, ContainerBuilder, HOST_IP, Kind, Registrar, SOON, TestBed, eventually, joined,

@@ -1,6 +1,6 @@
 //! What the author of a policy works with: keys in several forms, tests written in Lua, and the editor types.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The layout of the keys, at every revision of etcd: two hosts that share a service, through stops and kills of either;
 //! and what of a container decides its keys.
 
-mod common;
+use crate::common;
 
 use common::{
     BARE, Container, ContainerBuilder, HOST_IP, KeyValue, Registrar, SOON, TestBed, joined, map,

@@ -1,0 +1,21 @@
+//! The tests against a real Docker, a real etcd and the real program. They are one program, so that several run at a
+//! time: most of them wait most of the time.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod authors;
+mod bad_input;
+mod diff;
+mod dry_run;
+mod etcd_access;
+mod faults_docker;
+mod faults_etcd;
+mod identity;
+mod layout;
+mod lifecycle;
+mod readers;
+mod readme;
+mod reload;
+mod restart;
+mod steady;
