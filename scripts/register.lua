@@ -14,8 +14,10 @@
 local docker, etcd, options = require "docker", require "etcd", require "options"
 
 local register = {
-  prefix = options.prefix, -- what every key begins with
-  ttl = options.ttl,       -- how long keys outlive their registrar, in seconds
+  prefix = options.prefix,                -- what every key begins with
+  ttl = options.ttl,                      -- how long keys outlive their registrar, in seconds
+  host_ip = options.host_ip,              -- where others reach what is bound to every address of this host
+  protocols = options.protocols or "tcp", -- those of the ports that are registered, with commas
 }
 
 -- What the container says of itself: SERVICE_<port>_<NAME> beats SERVICE_<NAME>, a label beats the environment.
@@ -37,7 +39,7 @@ end
 
 -- The binding that is registered: the best that others can reach under this host's address; nil if there is none.
 local function binding(port)
-  local every_address = options.host_ip:find(":", 1, true) and "::" or "0.0.0.0"
+  local every_address = register.host_ip:find(":", 1, true) and "::" or "0.0.0.0"
   for _, candidate in ipairs(port.bindings) do
     local unspecified = candidate.ip == "0.0.0.0" or candidate.ip == "::"
     if candidate.ip == every_address or not unspecified and not is_loopback(candidate.ip) then return candidate end
@@ -57,7 +59,7 @@ end
 
 -- Whether a port of an accepted container is registered, and if not, why.
 function register.accept_port(container, port)
-  local protocols = "," .. (options.protocols or "tcp") .. ","
+  local protocols = "," .. register.protocols .. ","
   if not protocols:find("," .. port.protocol .. ",", 1, true) then
     return false, port.protocol .. " is not asked for (--set protocols=tcp,udp)"
   end
@@ -86,7 +88,7 @@ end
 function register.address(container, port)
   local bound = binding(port) or error("port " .. port.port .. " cannot be reached from outside")
   local unspecified = bound.ip == "0.0.0.0" or bound.ip == "::"
-  local ip = unspecified and options.host_ip or bound.ip
+  local ip = unspecified and register.host_ip or bound.ip
   if ip:find(":", 1, true) then ip = "[" .. ip .. "]" end
   return ip .. ":" .. bound.port
 end

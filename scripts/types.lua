@@ -62,6 +62,8 @@
 ---@class register
 ---@field prefix string what every key begins with (`options.prefix`)
 ---@field ttl integer how long keys outlive their registrar, in seconds (`options.ttl`)
+---@field host_ip string where others reach what is bound to every address of this host (`options.host_ip`)
+---@field protocols string those of the ports that are registered, with commas (`options.protocols`, else `tcp`)
 local register = {}
 
 --- Whether a container is registered, and if not, why.

@@ -23,11 +23,43 @@ const INSTRUCTIONS: u32 = 10_000;
 /// The policy of those who say nothing else.
 pub(super) const DEFAULT: &str = "register";
 /// The bundled scripts: the name that `--script` and `require` know them by, the file, and the text.
-const BUNDLED: [(&str, &str, &str); 1] = [(
-    DEFAULT,
-    "scripts/register.lua",
-    include_str!("../../scripts/register.lua"),
-)];
+const BUNDLED: [(&str, &str, &str); 7] = [
+    (
+        DEFAULT,
+        "scripts/register.lua",
+        include_str!("../../scripts/register.lua"),
+    ),
+    (
+        "coredns",
+        "examples/coredns.lua",
+        include_str!("../../examples/coredns.lua"),
+    ),
+    (
+        "docker_discover",
+        "examples/docker_discover.lua",
+        include_str!("../../examples/docker_discover.lua"),
+    ),
+    (
+        "go_zero",
+        "examples/go_zero.lua",
+        include_str!("../../examples/go_zero.lua"),
+    ),
+    (
+        "grpc",
+        "examples/grpc.lua",
+        include_str!("../../examples/grpc.lua"),
+    ),
+    (
+        "registrator",
+        "examples/registrator.lua",
+        include_str!("../../examples/registrator.lua"),
+    ),
+    (
+        "traefik",
+        "examples/traefik.lua",
+        include_str!("../../examples/traefik.lua"),
+    ),
+];
 /// The globals of Lua that read files, run bytecode or stop the garbage collector.
 const FORBIDDEN: [&str; 4] = ["dofile", "loadfile", "collectgarbage", "warn"];
 /// What is left of `os`.
@@ -259,8 +291,9 @@ fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
     };
     let file: PathBuf = name.split('.').collect::<PathBuf>().with_extension("lua");
     let mut path = directory.join(&file);
-    // Tests may be in a directory of their own below what they test.
-    if host.tests.borrow().is_some() && !path.exists() {
+    // Tests may be in a directory of their own below what they test, and have its name.
+    let is_test = host.tests.borrow().is_some();
+    if is_test && (!path.exists() || host.world.path.as_deref() == Some(path.as_path())) {
         path = directory.join("..").join(&file);
     }
     match std::fs::read(&path) {

@@ -1,0 +1,39 @@
+-- DNS, by CoreDNS's etcd plugin: the layout of SkyDNS. The containers of `web` are found as web.example.org, by SRV
+-- with their ports, and each as <container>-<port>.web.example.org:
+--
+--   /skydns/org/example/web/<container>-<port>   {"host":"1.2.3.4","port":32768,"ttl":30}
+--
+--   docker-register --script coredns --set domain=example.org
+--
+-- A name becomes a DNS label: in lower case, with a dash for whatever is neither letter nor digit. A container with
+-- several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it. Settings: domain
+-- (skydns.local); path, as in the Corefile (/skydns; --prefix has no part in it); record_ttl, how many seconds a
+-- resolver may keep an answer (30).
+local etcd, json, options, register = require "etcd", require "json", require "options", require "register"
+
+local ttl = math.tointeger(options.record_ttl or 30) or error("record_ttl is a whole number of seconds")
+local zone = ""
+for part in (options.domain or "skydns.local"):gmatch("[^.]+") do zone = "/" .. part:lower() .. zone end
+zone = "/" .. (options.path or "skydns"):gsub("^/*(.-)/*$", "%1") .. zone
+
+local function label(text)
+  local label = text:lower():gsub("[^a-z0-9]+", "-"):gsub("^-", ""):gsub("-$", "")
+  if label == "" or #label > 63 then error("`" .. text .. "` makes no DNS label, which has 1 to 63 characters") end
+  return label
+end
+
+function register.entries(container)
+  local entries, ports, left_out = {}, register.ports(container)
+  for _, port in ipairs(ports) do
+    local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
+    if #ports > 1 and not (container.labels[own] or container.env[own]) then service = service .. "-" .. port.port end
+    local member = register.member(container) .. "-" .. port.port .. (port.protocol == "udp" and "-udp" or "")
+    local host, number = register.address(container, port):match("^%[?(.-)%]?:(%d+)$")
+    local value = json.encode { host = host, port = math.tointeger(number), ttl = ttl }
+    local key = zone .. "/" .. etcd.key(label(service), label(member))
+    entries[#entries + 1] = { key = key, value = value, ttl = register.ttl }
+  end
+  return entries, left_out
+end
+
+return register

@@ -1,0 +1,35 @@
+-- The layout of jwilder/docker-register, which jwilder/docker-discover and its forks read: one port for each service.
+--
+--   /backends/<service>/<container>   1.2.3.4:32768      one for each container: owned
+--   /backends/<service>/port          8005               one for all of them: shared
+--
+-- Use it in front of a docker-discover that speaks etcd v3. That one takes keys of three segments and no others, so a
+-- container with several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
+--
+--   docker-register --script docker_discover
+--
+-- It has no settings of its own. docker-discover looks below /backends only, which is what --prefix is by default.
+local etcd, register = require "etcd", require "register"
+
+function register.entries(container)
+  local entries, ports, left_out = {}, register.ports(container)
+  for _, port in ipairs(ports) do
+    if port.protocol == "tcp" then
+      local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
+      local named = container.labels[own] or container.env[own]
+      if #ports > 1 and not named then service = service .. "-" .. port.port end
+      local directory = register.prefix .. "/" .. etcd.key(service)
+      entries[#entries + 1] = {
+        key = directory .. "/" .. etcd.key(register.member(container)),
+        value = register.address(container, port),
+        ttl = register.ttl,
+      }
+      entries[#entries + 1] = { key = directory .. "/port", value = port.port, ttl = register.ttl, shared = true }
+    else
+      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": HAProxy forwards TCP alone"
+    end
+  end
+  return entries, left_out
+end
+
+return register

@@ -1,0 +1,31 @@
+-- The layout that gliderlabs/registrator has in etcd, which templates of confd and remco read:
+--
+--   /services/<service>/<host>:<container name>:<exposed port>        1.2.3.4:32768
+--   /services/<service>/<host>:<container name>:<exposed port>:udp    1.2.3.4:32769
+--
+-- Use it where such templates stay and registrator goes. As there, a container that publishes several ports has a
+-- service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
+--
+--   docker-register --script registrator --prefix /services --set host=$(hostname) --set protocols=tcp,udp
+--
+-- Registrator's URI ends with the prefix that its readers know, and --prefix says the same here; no other is better
+-- than the default. Settings: host, the name that tells hosts apart (by default the host's address).
+local etcd, options, register = require "etcd", require "options", require "register"
+
+function register.entries(container)
+  local entries, ports, left_out = {}, register.ports(container)
+  local published = 0
+  for _, port in ipairs(container.ports) do published = published + (port.host_port and 1 or 0) end
+  for _, port in ipairs(ports) do
+    local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
+    local named = container.labels[own] or container.env[own]
+    if published > 1 and not named then service = service .. "-" .. port.port end
+    local id = (options.host or options.host_ip) .. ":" .. container.name .. ":" .. port.port
+    if port.protocol == "udp" then id = id .. ":udp" end
+    local key = register.prefix .. "/" .. etcd.key(service, id)
+    entries[#entries + 1] = { key = key, value = register.address(container, port), ttl = register.ttl }
+  end
+  return entries, left_out
+end
+
+return register

@@ -1,0 +1,26 @@
+local register, test = require "network_address", require "test"
+
+test.case("a port is reached at the container, published or not", function()
+  local ports = { { port = 80, host_port = 32768 }, { port = 9000 } }
+  test.equal((register.entries(test.container { id = "abcdef0123456789", ports = ports })), {
+    { key = "/backends/web/1/abcdef012345", value = "172.17.0.2:80", ttl = 60 },
+    { key = "/backends/web/1/port", value = "80", ttl = 60, shared = true },
+    { key = "/backends/web/2/abcdef012345", value = "172.17.0.2:9000", ttl = 60 },
+    { key = "/backends/web/2/port", value = "9000", ttl = 60, shared = true },
+  })
+end)
+
+test.case("an IPv6 address is in brackets", function()
+  local container = test.container { networks = { bridge = { ip6 = "2001:db8::2" } } }
+  test.equal(register.address(container, container.ports[1]), "[2001:db8::2]:80")
+end)
+
+test.case("a container that is not in the network is left out", function()
+  local entries, why = register.entries(test.container { networks = { other = { ip = "172.18.0.2" } } })
+  test.equal({ entries, why }, { {}, { "it has no address in the network bridge" } })
+end)
+
+test.case("a container still says what it leaves out", function()
+  local entries, left_out = register.entries(test.container { labels = { SERVICE_80_IGNORE = "1" } })
+  test.equal({ entries, left_out }, { {}, { "port 80/tcp: SERVICE_80_IGNORE is set" } })
+end)
