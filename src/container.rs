@@ -185,11 +185,15 @@ impl Container {
             .networks
             .values()
             .flat_map(|network| [&network.ip, &network.ip6]);
-        [self.short_id().to_owned(), self.name.clone()]
-            .into_iter()
-            .chain(bindings.map(|binding| format!(":{}", binding.port)))
-            .chain(addresses.flatten().cloned())
-            .collect()
+        [
+            self.id.clone(),
+            self.short_id().to_owned(),
+            self.name.clone(),
+        ]
+        .into_iter()
+        .chain(bindings.map(|binding| format!(":{}", binding.port)))
+        .chain(addresses.flatten().cloned())
+        .collect()
     }
 
     /// The container, by its id or name, whose network this one uses instead of one of its own.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::plan::{Batch, Plan, Wanted};
@@ -30,6 +30,8 @@ use seat::Seat;
 const MAX_ROUNDS: usize = 20;
 /// How often the log is reminded that another process is at work in our place.
 const REMINDER: Duration = Duration::from_secs(60);
+/// How long the removal of the keys waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long the goodbye to the store may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -77,6 +79,8 @@ struct Keeper<S> {
     adopted: bool,
     /// Whether the plan knows what the store has.
     loaded: bool,
+    /// Whether each container has transactions of its own, because one was refused.
+    one_by_one: bool,
     /// The shortest TTL in force, in seconds.
     pace: u32,
     renew_at: Instant,
@@ -99,6 +103,7 @@ impl<S: Store> Keeper<S> {
             leases: BTreeSet::new(),
             adopted: false,
             loaded: false,
+            one_by_one: false,
             pace: ttl,
             renew_at: now,
             probe_at: now,
@@ -157,62 +162,82 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
+        // Neither holds up the other: leases are renewed while the seat cannot be, and the other way round.
+        let mut seat = Ok(());
         if !self.seat.is_open() && Instant::now() >= self.probe_at {
-            self.see_to_seat().await?;
+            seat = self.see_to_seat().await;
         }
+        let mut work = Ok(());
         if self.gives_way.is_none() {
-            self.make_it_so().await?;
+            work = self.make_it_so().await;
         }
         // The first sync does not wait for the seat: whoever has it, what was left over is taken care of.
-        if self.seat.is_open() {
-            self.see_to_seat().await?;
+        if seat.is_ok() && self.seat.is_open() {
+            seat = self.see_to_seat().await;
         }
-        Ok(())
+        work.and(seat)
     }
 
     async fn make_it_so(&mut self) -> Result<(), StoreError> {
         if !self.loaded || Instant::now() >= self.renew_at {
             self.load().await?;
         }
-        for _ in 0..MAX_ROUNDS {
-            let batches = self.plan.batches(S::MAX_OPERATIONS);
+        let mut rounds = 0;
+        while rounds < MAX_ROUNDS {
+            let batches = self.plan.batches(S::MAX_OPERATIONS, self.one_by_one);
             for note in self.plan.notes() {
                 warn!("{note}");
             }
             if batches.is_empty() {
+                self.one_by_one = false;
                 return Ok(());
             }
-            self.carry_out_all(&batches).await?;
+            rounds = if self.carry_out_all(&batches).await? {
+                0
+            } else {
+                rounds + 1
+            };
         }
         Err(StoreError::Failed(anyhow!(
             "etcd refused {MAX_ROUNDS} transactions in a row, because something else changes the same keys"
         )))
     }
 
-    /// Carries out batches up to the first that shows that the plan was wrong.
-    async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut refusal = None;
-        for batch in batches {
-            if Instant::now() >= self.renew_at {
+    /// Carries out batches up to the first that shows that the plan was wrong. Returns whether any was carried out.
+    async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<bool, StoreError> {
+        let (mut refusal, mut done) = (None, false);
+        for (index, batch) in batches.iter().enumerate() {
+            // One at least, however long it takes to read back what is there.
+            if index > 0 && Instant::now() >= self.renew_at {
                 self.load().await?;
                 break;
             }
             match self.carry_out(batch).await {
-                Ok(true) => {}
+                Ok(true) => done = true,
                 Ok(false) => break,
                 Err(StoreError::LeaseLost) => {
                     warn!("a lease expired or was revoked: what was on it is put again");
                     self.load().await?;
                     break;
                 }
-                // An etcd that is out of space takes no put, and deletes all the same.
+                // An etcd that is out of space takes no put, and deletes all the same. One that denies a single key
+                // denies the whole transaction, so that from now on each container has its own.
                 Err(StoreError::Refused(error)) => {
+                    self.one_by_one = true;
+                    let error = match batch.owners.first() {
+                        Some(Some(who))
+                            if batch.owners.iter().all(|owner| owner.as_ref() == Some(who)) =>
+                        {
+                            error.context(format!("cannot change the keys of {who}"))
+                        }
+                        _ => error,
+                    };
                     refusal.get_or_insert(StoreError::Refused(error));
                 }
                 Err(error) => return Err(error),
             }
         }
-        refusal.map_or(Ok(()), Err)
+        refusal.map_or(Ok(done), Err)
     }
 
     /// Renews the seat, takes it, or finds out whether it is another's.
@@ -220,7 +245,7 @@ impl<S: Store> Keeper<S> {
         self.take_seat().await?;
         if self.seat.is_anothers() {
             self.give_way();
-        } else if self.gives_way.is_some() && self.seat.is_ours() {
+        } else if self.gives_way.is_some() && !self.seat.is_taken() {
             info!("the other registrar has ended: this one is at work again");
             self.gives_way = None;
             self.loaded = false;
@@ -245,15 +270,17 @@ impl<S: Store> Keeper<S> {
             return Ok(());
         }
         let asked = Instant::now();
-        match self.store.lookup(seat).await? {
-            Some(lease) => self.seat.sight(&lease, asked, Instant::now()),
-            None => match self.store.claim(seat, self.ttl).await {
-                Ok(true) => self.seat.hold(asked),
-                Ok(false) => {}
-                // An etcd that is out of space grants no lease.
-                Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
-                Err(error) => return Err(error),
-            },
+        if let Some(lease) = self.store.lookup(seat).await? {
+            self.seat.sight(&lease, asked, Instant::now());
+            return Ok(());
+        }
+        self.seat.open();
+        match self.store.claim(seat, self.ttl).await {
+            Ok(true) => self.seat.hold(asked),
+            Ok(false) => {}
+            // An etcd that is out of space grants no lease.
+            Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -271,6 +298,7 @@ impl<S: Store> Keeper<S> {
         );
         self.gives_way = Some(now);
         self.loaded = false;
+        self.adopted = false;
         self.leases.clear();
     }
 
@@ -375,36 +403,49 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn remove_all(&mut self) {
+        if self.seat.is_taken() {
+            warn!(
+                "ending; the keys stay until their TTL, because another process has been at work under this \
+                 identity, and may be so still"
+            );
+            return;
+        }
         // What was going on when the end came may have been carried out or not.
         self.loaded = false;
         self.plan.want(&Wanted {
             claims: Vec::new(),
             unknown: Vec::new(),
         });
-        let removal = async {
-            self.bring_in_step().await?;
-            let owned = |lease: &LeaseId| self.identity.owns(*lease);
-            let seat = self.seat.is_ours().then_some(self.identity.seat());
-            let leases: Vec<LeaseId> = self
-                .leases
-                .iter()
-                .copied()
-                .filter(owned)
-                .chain(seat)
-                .collect();
-            for lease in leases {
-                self.store.revoke(lease).await?;
+        let deadline = Instant::now() + FAREWELL;
+        let mut last = None;
+        loop {
+            match timeout_at(deadline, self.remove()).await {
+                Ok(Ok(())) => return info!("ending; the keys are removed"),
+                // Another endpoint may do.
+                Ok(Err(error)) if Instant::now() < deadline => {
+                    self.loaded = false;
+                    last = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                _ => break,
             }
-            Ok::<(), StoreError>(())
-        };
-        match timeout(FAREWELL, removal).await {
-            Ok(Ok(())) => info!("ending; the keys are removed"),
-            Ok(Err(error)) => warn!("ending; the keys stay until their TTL, because {error}"),
-            Err(_) => warn!(
-                "ending; the keys stay until their TTL, because etcd did not answer within {} s",
-                FAREWELL.as_secs()
-            ),
         }
+        let why = last.map_or_else(
+            || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
+            |error| error.to_string(),
+        );
+        warn!("ending; the keys stay until their TTL, because {why}");
+    }
+
+    async fn remove(&mut self) -> Result<(), StoreError> {
+        self.make_it_so().await?;
+        let owned = |lease: &LeaseId| self.identity.owns(*lease);
+        let seat = self.seat.is_ours().then_some(self.identity.seat());
+        let leases = self.leases.iter().copied().filter(owned).chain(seat);
+        for lease in leases.collect::<Vec<LeaseId>>() {
+            self.store.revoke(lease).await?;
+        }
+        Ok(())
     }
 }
 

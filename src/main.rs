@@ -44,9 +44,28 @@ use cli::{Cli, Command, CommonArgs, DiffFormat, LogArgs, LogFormat, LogLevel, Op
 use daemon::Asked;
 use lua::Options;
 
-// The script runs on this thread and all else on one worker, so that a script which hangs never holds up the leases.
-#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    // The script runs on this thread and all else on one worker, so that a script which hangs never holds up the
+    // leases.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(run());
+            // A look-up of a host's name, which nothing can stop, must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            let _ = writeln!(stderr(), "error: cannot start a thread: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> ExitCode {
     let command = Cli::read(std::env::args_os()).command;
     if let Some(args) = command.log() {
         start_log(args);

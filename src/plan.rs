@@ -30,7 +30,7 @@ use crate::entry::{Entry, Key, quote};
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
 pub use batch::Batch;
-use batch::Group;
+use batch::{Change, Group};
 use decision::Decision;
 pub use note::Note;
 
@@ -229,10 +229,11 @@ impl Plan {
         }
     }
 
-    /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one
-    /// container in one transaction wherever it fits into `max_operations`.
-    pub fn batches(&mut self, max_operations: usize) -> Vec<Batch> {
+    /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one container
+    /// in one transaction wherever it fits into `max_operations`; if `one_by_one`, no two containers in one.
+    pub fn batches(&mut self, max_operations: usize, one_by_one: bool) -> Vec<Batch> {
         let mut groups: HashMap<Option<Who>, Group> = HashMap::new();
+        let mut shared: HashMap<Key, Change> = HashMap::new();
         let mut settled = Vec::new();
         for key in &self.dirty {
             let (decision, note) = self.decide(key);
@@ -252,7 +253,12 @@ impl Plan {
                     settled.push(Arc::clone(key));
                 }
                 Decision::Change(change) => {
-                    groups.entry(change.who.clone()).or_default().push(change);
+                    let group = groups.entry(change.who.clone()).or_default();
+                    if change.shared_lease().is_some() {
+                        shared.insert(Arc::clone(key), change);
+                    } else {
+                        group.push(change);
+                    }
                 }
             }
         }
@@ -260,12 +266,63 @@ impl Plan {
             self.dirty.remove(&key);
             self.settle(&key);
         }
-        let mut groups: Vec<Group> = groups.into_values().collect();
-        for group in &mut groups {
-            self.require_siblings(group);
+        let groups = self.with_shared(groups, shared);
+        batch::pack(groups, &self.idle, max_operations, one_by_one)
+    }
+
+    /// The groups in the order in which they are carried out, each shared key with the first that wants it. Whatever
+    /// puts an owned key also makes sure that the shared keys which its container wants are there: an earlier
+    /// transaction may not have put them after all, and another host may just be deleting them with what it believes
+    /// to be the last owned key of the directory.
+    fn with_shared(
+        &self,
+        groups: HashMap<Option<Who>, Group>,
+        mut shared: HashMap<Key, Change>,
+    ) -> Vec<Group> {
+        let wanted = |who: &Option<Who>| {
+            let claim = who.as_ref().and_then(|who| self.claims.get(&who.id));
+            let entries = claim.map_or(&[][..], |(claim, _)| &*claim.entries);
+            entries.iter().filter(|entry| entry.shared)
+        };
+        // Groups with a put go before those that only delete; within these, by container, so that the same changes
+        // always make the same transactions.
+        let mut groups: Vec<(bool, Option<Who>, Group)> = groups
+            .into_iter()
+            .map(|(who, group)| {
+                let puts = !group.only_deletes()
+                    || wanted(&who).any(|entry| shared.contains_key(&entry.key));
+                (!puts, who, group)
+            })
+            .collect();
+        groups.sort_by(|(a, who_a, _), (b, who_b, _)| (a, who_a).cmp(&(b, who_b)));
+        let mut placed: HashMap<&Key, LeaseId> = HashMap::new();
+        let mut ordered = Vec::with_capacity(groups.len());
+        for (_, who, mut group) in groups {
+            let puts_owned = group.puts_owned();
+            for entry in wanted(&who) {
+                let lease = if let Some(change) = shared.remove(&entry.key) {
+                    placed.extend(change.shared_lease().map(|lease| (&entry.key, lease)));
+                    group.push(change);
+                    continue;
+                } else if let Some(lease) = placed.get(&entry.key) {
+                    *lease
+                } else if let Some(State::Held { lease, .. }) =
+                    self.known.get(&entry.key).map(|known| &known.state)
+                    && lease.is_shared_for(&entry.key)
+                {
+                    *lease
+                } else {
+                    continue;
+                };
+                if puts_owned {
+                    group.require(&entry.key, lease);
+                }
+            }
+            if !group.is_empty() {
+                ordered.push(group);
+            }
         }
-        groups.sort_by_key(Group::order);
-        batch::pack(groups, &self.idle, max_operations)
+        ordered
     }
 
     /// Takes over that a batch was carried out.
@@ -327,29 +384,6 @@ impl Plan {
                 }
             }
             self.dirty.insert(Arc::clone(&entry.key));
-        }
-    }
-
-    /// Whatever puts an owned key also makes sure that the shared keys which its container wants are still there:
-    /// another host may just be deleting them with what it believes to be the last owned key of the directory.
-    fn require_siblings(&self, group: &mut Group) {
-        let Some((claim, _)) = group.who().and_then(|who| self.claims.get(&who.id)) else {
-            return;
-        };
-        if !group.puts_owned() {
-            return;
-        }
-        for entry in claim
-            .entries
-            .iter()
-            .filter(|entry| entry.shared && !self.dirty.contains(&entry.key))
-        {
-            if let Some(State::Held { lease, .. }) =
-                self.known.get(&entry.key).map(|known| &known.state)
-                && lease.is_shared_for(&entry.key)
-            {
-                group.require(&entry.key, *lease);
-            }
         }
     }
 

@@ -107,7 +107,7 @@ async fn read(
 fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
     plan.learn(found.values().cloned().collect());
     let mut differences: BTreeMap<Key, (Kind, Option<Arc<str>>)> = BTreeMap::new();
-    for batch in plan.batches(usize::MAX) {
+    for batch in plan.batches(usize::MAX, false) {
         for step in batch.transaction.steps {
             match step {
                 Step::Put(key, value, _) => {

@@ -38,7 +38,7 @@ pub async fn run(
     // Whose keys they would be matters to nobody here.
     let mut plan = Plan::new(Identity::new("", ""));
     plan.want(&decided.wanted);
-    plan.batches(usize::MAX);
+    plan.batches(usize::MAX, false);
     for note in plan.notes() {
         warn!("{note}");
     }

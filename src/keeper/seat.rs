@@ -59,6 +59,11 @@ impl Seat {
         self.state = State::Ours { renewed: asked };
     }
 
+    /// Takes note that nobody has it.
+    pub fn open(&mut self) {
+        self.state = State::Open;
+    }
+
     /// Takes note that somebody has it: that was the answer to a look from `asked` to `answered`.
     pub fn sight(&mut self, seat: &Lease, asked: Instant, answered: Instant) {
         let sighting = Sighting {
@@ -97,6 +102,11 @@ impl Seat {
     /// Whether nobody has it, as far as we know.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// Whether somebody has it, be it a process that has ended.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.state, State::Taken { .. })
     }
 
     /// Whether another process is proven to be at work under this identity.

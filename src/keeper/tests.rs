@@ -183,7 +183,8 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
             entry(format!("/b/s{service}/1/port"), "80".to_owned(), true),
         ];
         Some(Claim {
-            age: Arc::clone(&who.name),
+            // Not in the order of their ids.
+            age: format!("{}", 9 - container).into(),
             who,
             entries: entries.into(),
         })

@@ -147,7 +147,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
     let unreadable = snapshot
         .unreadable
         .iter()
-        .map(|id| id.chars().take(SHORT_ID).collect());
+        .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let wanted = host.world.memory.borrow_mut().end(unreadable.collect());
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     Ok(())

@@ -71,12 +71,28 @@ impl Change {
         matches!(self.step, Step::Delete(_))
     }
 
+    /// The shared lease that this puts its key on, if it does.
+    pub fn shared_lease(&self) -> Option<LeaseId> {
+        match &self.step {
+            Step::Put(key, _, lease) if lease.is_shared_for(key) => Some(*lease),
+            _ => None,
+        }
+    }
+
     /// Shared keys first, so that a container too large for one transaction never has a member without them.
     fn order(&self) -> u8 {
         match &self.step {
-            Step::Put(key, _, lease) if lease.is_shared_for(key) => 0,
-            Step::Put(..) | Step::Sweep { .. } => 1,
             Step::Delete(_) => 2,
+            _ if self.shared_lease().is_some() => 0,
+            Step::Put(..) | Step::Sweep { .. } => 1,
+        }
+    }
+
+    /// The directory of the owned key that this puts, if it does.
+    fn owned_directory(&self) -> Option<&str> {
+        match &self.step {
+            Step::Put(key, ..) if self.shared_lease().is_none() => Some(directory(key)),
+            _ => None,
         }
     }
 }
@@ -93,27 +109,41 @@ impl Group {
         self.changes.push(change);
     }
 
-    pub fn who(&self) -> Option<&Who> {
-        self.changes.first().and_then(|change| change.who.as_ref())
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
     }
 
     pub fn puts_owned(&self) -> bool {
-        self.changes.iter().any(
-            |change| matches!(&change.step, Step::Put(key, _, lease) if !lease.is_shared_for(key)),
-        )
+        self.changes
+            .iter()
+            .any(|change| change.owned_directory().is_some())
     }
 
     pub fn require(&mut self, key: &Key, lease: LeaseId) {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Groups with a put go before those that only delete; within these, by container, so that the same changes
-    /// always make the same transactions.
-    pub fn order(&self) -> (bool, Option<Who>) {
-        (self.only_deletes(), self.who().cloned())
+    /// Requires those of the guards whose keys are in a directory that this puts an owned key into.
+    fn require_beside(&mut self, guards: &[Guard]) {
+        let directories: BTreeSet<&str> = self
+            .changes
+            .iter()
+            .filter_map(Change::owned_directory)
+            .collect();
+        let beside = |guard: &&Guard| directories.contains(directory(guard.key()));
+        self.required = guards.iter().filter(beside).cloned().collect();
     }
 
-    fn only_deletes(&self) -> bool {
+    /// What holds of the shared keys that this puts once it has been carried out.
+    fn shared_guards(&self) -> Vec<Guard> {
+        let guard = |change: &Change| {
+            let lease = change.shared_lease()?;
+            Some(Guard::OnLease(Arc::clone(change.guard.key()), lease))
+        };
+        self.changes.iter().filter_map(guard).collect()
+    }
+
+    pub fn only_deletes(&self) -> bool {
         self.changes.iter().all(Change::is_delete)
     }
 
@@ -122,11 +152,12 @@ impl Group {
     }
 }
 
-/// Packs groups, in their order, into as few transactions as the limits allow.
+/// Packs groups, in their order, into as few transactions as the limits allow, or each into its own.
 pub(super) fn pack(
     groups: Vec<Group>,
     idle: &BTreeMap<Key, LeaseId>,
     max_operations: usize,
+    one_by_one: bool,
 ) -> Vec<Batch> {
     let mut directories: BTreeMap<&str, Vec<(Key, LeaseId)>> = BTreeMap::new();
     for (key, lease) in idle {
@@ -146,7 +177,7 @@ pub(super) fn pack(
         group.changes.sort_by_key(Change::order);
         // Deletes do not wait for puts, which an etcd that is out of space refuses.
         let deletes_begin = group.only_deletes() && packer.has_puts();
-        if deletes_begin || !packer.fits(&group) {
+        if one_by_one || deletes_begin || !packer.fits(&group) {
             packer.flush();
         }
         if packer.fits(&group) {
@@ -196,28 +227,38 @@ impl Packer<'_> {
     }
 
     fn add(&mut self, group: Group) {
-        self.current.transaction.guards.extend(group.required);
+        let transaction = &mut self.current.transaction;
+        for guard in group.required {
+            // What the same transaction puts is not there yet when its guards are looked at.
+            let is_put = |step: &Step| matches!(step, Step::Put(key, ..) if key == guard.key());
+            if !transaction.steps.iter().any(is_put) {
+                transaction.guards.push(guard);
+            }
+        }
         for change in group.changes {
-            self.current.transaction.guards.push(change.guard);
-            self.current.transaction.steps.push(change.step);
+            transaction.guards.push(change.guard);
+            transaction.steps.push(change.step);
             self.current.owners.push(change.who);
             self.current.leases.extend(change.lease);
         }
     }
 
+    /// Each part requires the shared keys beside its owned ones, of which earlier parts may have put some.
     fn add_in_parts(&mut self, group: Group) {
-        let mut part = Group {
-            changes: Vec::new(),
-            required: group.required,
-        };
+        let mut required = group.required;
+        let mut part = Group::default();
         for change in group.changes {
             part.push(change);
+            part.require_beside(&required);
             if !self.fits(&part)
                 && let Some(change) = part.changes.pop()
             {
+                part.require_beside(&required);
+                required.extend(part.shared_guards());
                 self.add(std::mem::take(&mut part));
                 self.flush();
                 part.push(change);
+                part.require_beside(&required);
             }
         }
         self.add(part);

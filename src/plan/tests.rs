@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::entry::directory;
 use crate::store::{Guard, Transaction};
 
 const TTL: u32 = 60;
@@ -79,14 +80,14 @@ fn plan(claims: &[Claim], found: &[Found]) -> Plan {
 
 /// The only transaction that follows.
 fn only(plan: &mut Plan) -> Transaction {
-    let mut batches = plan.batches(MAX_OPERATIONS);
+    let mut batches = plan.batches(MAX_OPERATIONS, false);
     assert_eq!(batches.len(), 1, "{batches:#?}");
     batches.remove(0).transaction
 }
 
 /// Carries all out, as a store in which every guard holds and every sweep succeeds.
 fn settle(plan: &mut Plan) {
-    for batch in plan.batches(MAX_OPERATIONS) {
+    for batch in plan.batches(MAX_OPERATIONS, false) {
         let swept = batch.transaction.steps.iter().flat_map(|step| match step {
             Step::Sweep { sweep, .. } => sweep.iter().map(|(key, _)| Arc::clone(key)).collect(),
             _ => Vec::new(),
@@ -100,7 +101,7 @@ fn settle(plan: &mut Plan) {
 }
 
 fn assert_is_settled(plan: &mut Plan) {
-    let batches = plan.batches(MAX_OPERATIONS);
+    let batches = plan.batches(MAX_OPERATIONS, false);
     assert!(batches.is_empty(), "{batches:#?}");
 }
 
@@ -330,7 +331,7 @@ fn a_shared_key_that_others_still_need_is_swept_by_nobody_twice() {
     let mut plan = plan(&[web("a")], &[]);
     settle(&mut plan);
     plan.want(&wanted(&[]));
-    let batch = plan.batches(MAX_OPERATIONS).remove(0);
+    let batch = plan.batches(MAX_OPERATIONS, false).remove(0);
     // Another host has a member: the sweep finds more than it expects.
     plan.done(&batch, &Outcome::Done { swept: Vec::new() });
     assert_is_settled(&mut plan);
@@ -374,7 +375,7 @@ fn all_of_a_container_changes_in_one_transaction_and_puts_go_first() {
         claim("a", &[owned("/x/new", "1")]),
         claim("c", &[owned("/x/c", "1")]),
     ]));
-    let batches = plan.batches(MAX_OPERATIONS);
+    let batches = plan.batches(MAX_OPERATIONS, false);
     let steps: Vec<&[Step]> = batches
         .iter()
         .map(|batch| &*batch.transaction.steps)
@@ -481,7 +482,7 @@ fn a_container_is_split_only_where_it_does_not_fit() {
     };
     let sizes = |claims: &[Claim]| -> Vec<usize> {
         plan(claims, &[])
-            .batches(MAX_OPERATIONS)
+            .batches(MAX_OPERATIONS, false)
             .iter()
             .map(|batch| batch.transaction.steps.len())
             .collect()
@@ -496,12 +497,72 @@ fn a_container_is_split_only_where_it_does_not_fit() {
 }
 
 #[test]
+fn no_transaction_puts_a_member_before_its_shared_key_or_without_it() {
+    let claims: Vec<Claim> = (0..300)
+        .map(|number| Claim {
+            // The oldest, whose value of the shared key stands, comes last.
+            age: format!("{:03}", 999 - number).into(),
+            ..web(&format!("c{number:03}"))
+        })
+        .collect();
+    let batches = plan(&claims, &[]).batches(MAX_OPERATIONS, false);
+    assert!(batches.len() > 2);
+    let lease = LeaseId::shared("/b/web/1/port", TTL + 2);
+    let port = put("/b/web/1/port", "80", lease);
+    for (index, batch) in batches.iter().enumerate() {
+        let Transaction { guards, steps } = &batch.transaction;
+        let guard = Guard::OnLease("/b/web/1/port".into(), lease);
+        assert_eq!(steps.contains(&port), index == 0);
+        assert_eq!(guards.contains(&guard), index > 0);
+    }
+}
+
+#[test]
+fn each_part_of_a_container_requires_the_shared_keys_that_earlier_ones_put() {
+    let entries: Vec<Entry> = (0..100)
+        .flat_map(|index| {
+            let directory = format!("/b/web/{index:03}");
+            [
+                owned(&format!("{directory}/c"), "1.2.3.4:80"),
+                shared(&format!("{directory}/port"), "80"),
+            ]
+        })
+        .collect();
+    let batches = plan(&[claim("c", &entries)], &[]).batches(MAX_OPERATIONS, false);
+    let mut ports = std::collections::BTreeSet::new();
+    for batch in &batches {
+        let Transaction { guards, steps } = &batch.transaction;
+        assert!(
+            guards.len().max(steps.len()) <= MAX_OPERATIONS,
+            "{}",
+            guards.len()
+        );
+        for step in steps {
+            let Step::Put(key, _, lease) = step else {
+                continue;
+            };
+            if lease.is_shared_for(key) {
+                ports.insert(Arc::clone(key));
+                continue;
+            }
+            let port: Key = format!("{}port", directory(key)).into();
+            let put_here = steps
+                .iter()
+                .any(|step| matches!(step, Step::Put(key, ..) if *key == port));
+            let guarded = guards.iter().any(|guard| *guard.key() == port);
+            assert!(ports.contains(&port) && (put_here || guarded), "{key}");
+        }
+    }
+    assert_eq!(ports.len(), 100);
+}
+
+#[test]
 fn a_transaction_carries_no_more_than_etcd_takes() {
     let big = "x".repeat(16_000);
     let entries: Vec<Entry> = (0..100)
         .map(|number| owned(&format!("/x/{number}"), &big))
         .collect();
-    for batch in plan(&[claim("a", &entries)], &[]).batches(MAX_OPERATIONS) {
+    for batch in plan(&[claim("a", &entries)], &[]).batches(MAX_OPERATIONS, false) {
         let bytes: usize = batch.transaction.steps.iter().map(Step::bytes).sum();
         assert!(bytes <= 1024 * 1024, "{bytes}");
     }
@@ -528,7 +589,7 @@ fn no_transaction_is_larger_than_etcd_allows_when_everything_goes() {
     settle(&mut plan);
     plan.want(&wanted(&[]));
     let mut swept = BTreeMap::new();
-    for batch in plan.batches(MAX_OPERATIONS) {
+    for batch in plan.batches(MAX_OPERATIONS, false) {
         let transaction = &batch.transaction;
         let nested = transaction
             .steps

@@ -13,6 +13,7 @@ use etcd_client::{
     TxnOp,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tracing::debug;
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::entry::{Key, quote};
@@ -28,12 +29,14 @@ const PAGE: i64 = 200;
 
 /// How many leases are renewed at a time, and in one call, which has one time limit.
 const LEASES_AT_ONCE: usize = 16;
-const LEASES_IN_A_CALL: usize = 256;
+const LEASES_IN_A_CALL: usize = 32;
 
-/// The gRPC codes after which another connection may do better: cancelled, unknown, deadline exceeded, internal,
-/// unavailable, and unauthenticated, as when the token has expired that the user was given at the connection. With any
-/// other, etcd has answered, and another member would say the same.
-const TROUBLED: [i32; 6] = [1, 2, 4, 13, 14, 16];
+/// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.
+/// With any other, etcd has answered, and another member would say the same.
+const TROUBLED: [i32; 5] = [1, 2, 4, 13, 14];
+/// The gRPC code of a call with a token that has expired, and what etcd says of one otherwise (`rpctypes/error.go`).
+const UNAUTHENTICATED: i32 = 16;
+const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is empty"];
 
 /// What etcd says to the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
 const LEASE_EXISTS: &str = "lease already exists";
@@ -82,7 +85,10 @@ impl EtcdStore {
                 .with_limit(PAGE);
             let page = from.clone();
             let reply = self
-                .call(async |client| client.get(page, Some(options)).await)
+                .call(|mut client| {
+                    let (page, options) = (page.clone(), options.clone());
+                    async move { client.get(page, Some(options)).await }
+                })
                 .await?;
             found.extend(reply.kvs().iter().filter_map(txn::found_of));
             match reply.kvs().last() {
@@ -107,7 +113,10 @@ impl EtcdStore {
         loop {
             tries -= 1;
             match self
-                .call(async |client| client.get(key, Some(options.clone())).await)
+                .call(|mut client| {
+                    let (key, options) = (key.to_owned(), options.clone());
+                    async move { client.get(key, Some(options)).await }
+                })
                 .await
             {
                 Err(StoreError::Failed(_)) if tries > 0 => {}
@@ -123,38 +132,48 @@ impl EtcdStore {
         }
     }
 
-    /// Makes one call on the endpoint in use, within the time that a call may take.
-    async fn call<T>(
+    /// Makes a call on the endpoint in use, and once more where etcd does not know the user's token any more: tokens
+    /// expire, and some kinds end with any change of etcd's users.
+    async fn call<T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
-        call: impl AsyncFnOnce(&mut Client) -> Result<T, Error>,
+        call: impl Fn(Client) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
         let endpoint = self.access.endpoints[self.current].clone();
         let timeout = self.timeout;
-        let result = tokio::time::timeout(timeout, async {
-            if self.client.is_none() {
-                self.client = Some(self.access.connect(&endpoint, timeout).await?);
+        let mut tries = 2;
+        let error = loop {
+            tries -= 1;
+            let result = tokio::time::timeout(timeout, async {
+                if self.client.is_none() {
+                    self.client = Some(self.access.connect(&endpoint, timeout).await?);
+                }
+                let Some(client) = self.client.clone() else {
+                    unreachable!("connected above");
+                };
+                Ok(call(client).await?)
+            })
+            .await;
+            match result {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(Unconnected::Here(error))) => return Err(StoreError::Failed(error)),
+                Ok(Err(Unconnected::There(error))) if tries > 0 && self.is_stale_token(&error) => {
+                    self.client = None;
+                }
+                Ok(Err(Unconnected::There(error))) if is_answer(&error) => {
+                    return Err(match explain(&endpoint, error) {
+                        StoreError::Failed(error) => StoreError::Refused(error),
+                        other => other,
+                    });
+                }
+                Ok(Err(Unconnected::There(error))) => break explain(&endpoint, error),
+                Err(_) => {
+                    break StoreError::Failed(anyhow!(
+                        "etcd at {} did not answer within {:.1} seconds",
+                        quote(&endpoint),
+                        timeout.as_secs_f64()
+                    ));
+                }
             }
-            match &mut self.client {
-                Some(client) => Ok(call(client).await?),
-                None => unreachable!("connected above"),
-            }
-        })
-        .await;
-        let error = match result {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(Unconnected::Here(error))) => return Err(StoreError::Failed(error)),
-            Ok(Err(Unconnected::There(error))) if is_answer(&error) => {
-                return Err(match explain(&endpoint, error) {
-                    StoreError::Failed(error) => StoreError::Refused(error),
-                    other => other,
-                });
-            }
-            Ok(Err(Unconnected::There(error))) => explain(&endpoint, error),
-            Err(_) => StoreError::Failed(anyhow!(
-                "etcd at {} did not answer within {:.1} seconds",
-                quote(&endpoint),
-                timeout.as_secs_f64()
-            )),
         };
         // Whatever is wrong with this member or with the connection, another one may do.
         self.client = None;
@@ -162,32 +181,35 @@ impl EtcdStore {
         Err(error)
     }
 
+    fn is_stale_token(&self, error: &Error) -> bool {
+        let Error::GRpcStatus(status) = error else {
+            return false;
+        };
+        let says = |text: &&str| status.message().contains(*text);
+        let is_stale = status.code() as i32 == UNAUTHENTICATED || STALE_TOKEN.iter().any(says);
+        is_stale && self.client.is_some() && self.access.user.is_some()
+    }
+
     /// Makes a call for each lease, several at a time. Returns for how many seconds each lives; those that do not are
     /// left out.
-    async fn each(
+    async fn each<F: Future<Output = Result<u32, Error>> + Send>(
         &mut self,
         leases: &[LeaseId],
-        call: impl AsyncFn(&mut Client, LeaseId) -> Result<(LeaseId, u32), Error>,
+        call: impl Fn(Client, LeaseId) -> F + Send + Sync + Copy,
     ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         let mut alive = BTreeMap::new();
         for chunk in leases.chunks(LEASES_IN_A_CALL) {
-            let all = async |client: &mut Client| {
+            let all = |client: Client| {
                 stream::iter(chunk.to_vec())
-                    .map(|lease| {
-                        let mut client = client.clone();
-                        let call = &call;
-                        async move { call(&mut client, lease).await }
+                    .map(move |lease| {
+                        let called = call(client.clone(), lease);
+                        async move { Ok((lease, called.await?)) }
                     })
                     .buffer_unordered(LEASES_AT_ONCE)
-                    .try_collect::<Vec<_>>()
-                    .await
+                    .try_collect::<Vec<(LeaseId, u32)>>()
             };
-            alive.extend(
-                self.call(all)
-                    .await?
-                    .into_iter()
-                    .filter(|(_, ttl)| *ttl > 0),
-            );
+            let living = self.call(all).await?;
+            alive.extend(living.into_iter().filter(|(_, ttl)| *ttl > 0));
         }
         Ok(alive)
     }
@@ -196,7 +218,12 @@ impl EtcdStore {
         let mut found = Vec::new();
         for chunk in gets.chunks(READ_AT_ONCE) {
             let txn = Txn::new().and_then(chunk.to_vec());
-            let reply = self.call(async |client| client.txn(txn).await).await?;
+            let reply = self
+                .call(|mut client| {
+                    let txn = txn.clone();
+                    async move { client.txn(txn).await }
+                })
+                .await?;
             found.extend(txn::found(&reply));
         }
         Ok(found)
@@ -211,7 +238,9 @@ impl Store for EtcdStore {
     }
 
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
-        let reply = self.call(async |client| client.leases().await).await?;
+        let reply = self
+            .call(|mut client| async move { client.leases().await })
+            .await?;
         Ok(reply
             .leases()
             .iter()
@@ -222,7 +251,10 @@ impl Store for EtcdStore {
     async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
-            .call(async |client| client.lease_time_to_live(lease.0, Some(options)).await)
+            .call(|mut client| {
+                let options = options.clone();
+                async move { client.lease_time_to_live(lease.0, Some(options)).await }
+            })
             .await?;
         // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
         let text = |key: &Vec<u8>| str::from_utf8(key).ok().map(Key::from);
@@ -234,40 +266,52 @@ impl Store for EtcdStore {
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        self.each(leases, async |client, lease| {
-            Ok((lease, renew(client, lease).await?))
-        })
-        .await
+        self.each(leases, renew).await
     }
 
     async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        self.each(leases, async |client, lease| {
-            Ok((lease, grant(client, lease).await?))
-        })
-        .await
+        self.each(leases, grant).await
     }
 
     async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
         let options = LeaseGrantOptions::new().with_id(lease.0);
-        self.call(
-            async |client| match client.lease_grant(i64::from(ttl), Some(options)).await {
-                Ok(_) => Ok(true),
-                Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
-                    Ok(false)
+        self.call(|mut client| {
+            let options = options.clone();
+            async move {
+                match client.lease_grant(i64::from(ttl), Some(options)).await {
+                    Ok(_) => Ok(true),
+                    Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
+                        Ok(false)
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
-            },
-        )
+            }
+        })
         .await
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
-        self.gets(
-            keys.iter()
-                .map(|key| TxnOp::get(key.as_bytes(), None))
-                .collect(),
-        )
-        .await
+        let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
+        match self.gets(keys.iter().map(get).collect()).await {
+            Err(StoreError::Refused(_)) if keys.len() > 1 => {}
+            result => return result,
+        }
+        // The user may read some of them alone.
+        let (mut found, mut refusals) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.gets(vec![get(key)]).await {
+                Ok(one) => found.extend(one),
+                Err(StoreError::Refused(error)) => {
+                    debug!("cannot read {}: {error:#}", quote(key));
+                    refusals.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match refusals.pop() {
+            Some(error) if refusals.len() + 1 == keys.len() => Err(StoreError::Refused(error)),
+            _ => Ok(found),
+        }
     }
 
     async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
@@ -279,13 +323,18 @@ impl Store for EtcdStore {
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
         let request = txn::request(transaction);
-        let reply = self.call(async |client| client.txn(request).await).await?;
+        let reply = self
+            .call(|mut client| {
+                let request = request.clone();
+                async move { client.txn(request).await }
+            })
+            .await?;
         Ok(txn::outcome(transaction, &reply))
     }
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
         match self
-            .call(async |client| client.lease_revoke(lease.0).await)
+            .call(|mut client| async move { client.lease_revoke(lease.0).await })
             .await
         {
             Ok(_) | Err(StoreError::LeaseLost) => Ok(()),
@@ -295,7 +344,7 @@ impl Store for EtcdStore {
 }
 
 /// Grants a lease, or renews it where that cannot be, and returns for how many seconds it lives.
-async fn grant(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
+async fn grant(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
     match client
         .lease_grant(i64::from(lease.ttl()), Some(options))
@@ -312,7 +361,7 @@ async fn grant(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
 }
 
 /// For how many seconds the lease lives from now; 0 if it does not exist.
-async fn renew(client: &mut Client, lease: LeaseId) -> Result<u32, Error> {
+async fn renew(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
     // The client makes the first renewal when it opens the stream, and turns a TTL of zero into an error.
     match client.lease_keep_alive(lease.0).await {
         Ok((mut keeper, mut replies)) => {

@@ -20,6 +20,11 @@ fn etcdctl(bed: &TestBed, arguments: &str) -> String {
 /// An etcd with a user `registrar` of the password `secret` that may only read.
 fn bed_with_reader() -> TestBed {
     let bed = TestBed::new();
+    with_reader(&bed);
+    bed
+}
+
+fn with_reader(bed: &TestBed) {
     let prefix = format!("{} --prefix=true", bed.prefix);
     for arguments in [
         "user add root:root",
@@ -30,9 +35,8 @@ fn bed_with_reader() -> TestBed {
         "user grant-role registrar site",
         "auth enable",
     ] {
-        etcdctl(&bed, arguments);
+        etcdctl(bed, arguments);
     }
-    bed
 }
 
 fn reader(bed: &TestBed) -> common::RegistrarBuilder {
@@ -163,4 +167,85 @@ fn a_user_where_etcd_knows_none_is_told_to_be_left_out() {
         "authentication is not enabled: it knows no users, so leave out --etcd-user",
         SOON,
     );
+}
+
+#[test]
+fn a_key_that_the_user_may_not_write_takes_no_other_with_it() {
+    let bed = bed_with_reader();
+    let prefix = format!("{} --prefix=true", bed.prefix);
+    etcdctl(
+        &bed,
+        &format!("role grant-permission site readwrite {prefix}"),
+    );
+    let web = |service: &str| bed.container().env("SERVICE_NAME", service).publish_all();
+    let (good, bad) = (web("good").start(), web("bad").start());
+    let script = Script::new(
+        "local register = require 'register'\n\
+         local entries = register.entries\n\
+         function register.entries(container)\n\
+           if container.env.SERVICE_NAME == 'bad' then return { { key = '/other/x', value = '1' } } end\n\
+           return entries(container)\n\
+         end\n\
+         return register\n",
+    );
+    let registrar = reader(&bed)
+        .env("DOCKER_REGISTER_ETCD_PASSWORD", "secret")
+        .flag("--script", script.path());
+    let registrar = registrar.start();
+    registrar.wait_for_log(&format!("cannot change the keys of `{}`", bad.name()), SOON);
+    // What comes later is registered too.
+    let late = web("late").start();
+    registrar.wait_for_log(&format!("late/1/{}", late.short_id()), SOON);
+    etcdctl(&bed, "auth disable");
+    for (service, container) in [("good", &good), ("late", &late)] {
+        let keys = bed.keys();
+        assert!(
+            keys.contains_key(&format!("{service}/1/{}", container.short_id())),
+            "{keys:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_token_that_ends_with_a_change_of_the_users_is_renewed_in_silence() {
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    for arguments in [
+        format!("genrsa -out {} 2048", path("key")),
+        format!("rsa -in {} -pubout -out {}", path("key"), path("pub")),
+    ] {
+        let output = Command::new("openssl").args(arguments.split(' ')).output();
+        assert!(output.expect("`openssl` can be run").status.success());
+    }
+    let token = format!(
+        "jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m",
+        path("pub"),
+        path("key")
+    );
+    let mut bed = TestBed::new();
+    bed.etcd = common::Etcd::start_with(&["--auth-token", &token]);
+    with_reader(&bed);
+    let prefix = format!("{} --prefix=true", bed.prefix);
+    etcdctl(
+        &bed,
+        &format!("role grant-permission site readwrite {prefix}"),
+    );
+    let web = || {
+        bed.container()
+            .env("SERVICE_NAME", "web")
+            .publish_all()
+            .start()
+    };
+    let one = web();
+    let registrar = reader(&bed)
+        .env("DOCKER_REGISTER_ETCD_PASSWORD", "secret")
+        .start();
+    registrar.wait_for_log("in step", SOON);
+    etcdctl(&bed, "user add another:secret");
+    let two = web();
+    registrar.wait_for_log(&format!("web/2/{}", two.short_id()), SOON);
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+    etcdctl(&bed, "auth disable");
+    let keys = [&one, &two].map(|container| web_keys("web", container, HOST_IP));
+    assert_eq!(bed.keys(), common::joined([&keys[0], &keys[1]]));
 }
