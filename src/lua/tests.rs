@@ -384,7 +384,7 @@ async fn errors_of_a_policy_say_what_and_where() {
             "it took longer than a second, and was stopped\n  at site.lua:3 in register.entries",
         ),
         (
-            "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
+            "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
             "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
              at site.lua:2 in register.entries",
         ),
@@ -433,7 +433,7 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
         ),
         ("\nerror('no')", "no\n  at site.lua:2"),
         (
-            "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
+            "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
             "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  at site.lua",
         ),
         (
