@@ -166,6 +166,10 @@ impl<S: Store> Keeper<S> {
         let mut seat = Ok(());
         if !self.seat.is_open() && Instant::now() >= self.probe_at {
             seat = self.see_to_seat().await;
+            if let Err(error) = &seat {
+                // What follows may take as long again to fail.
+                self.trouble.with(error.to_string());
+            }
         }
         let mut work = Ok(());
         if self.gives_way.is_none() {
