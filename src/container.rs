@@ -18,7 +18,8 @@ use bollard::models::{
     PortMap,
 };
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 pub use image::Image;
 pub use sample::Sample;
@@ -120,53 +121,63 @@ impl Container {
         if name.is_empty() {
             bail!("it has no `Name`");
         }
-        let config = inspect.config.clone().unwrap_or_default();
-        let state = inspect.state.clone().unwrap_or_default();
-        let settings = inspect.network_settings.clone().unwrap_or_default();
+        let (config, state, settings) = (
+            inspect.config.as_ref(),
+            inspect.state.as_ref(),
+            inspect.network_settings.as_ref(),
+        );
         let host_config = inspect.host_config.as_ref();
         let network_mode = host_config
             .and_then(|host| host.network_mode.clone())
             .unwrap_or_default();
-        let health = match state.health.and_then(|health| health.status) {
+        let health = state.and_then(|state| state.health.as_ref()?.status);
+        let health = match health {
             None | Some(HealthStatusEnum::EMPTY) => HealthStatusEnum::NONE,
             Some(status) => status,
         };
-        let env = config
-            .env
-            .iter()
+        let env = config.and_then(|config| config.env.as_ref());
+        let env = env
+            .into_iter()
             .flatten()
             .filter_map(|pair| pair.split_once('='));
-        let networks = settings.networks.into_iter().flatten();
+        let labels = config.and_then(|config| config.labels.clone());
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let published = settings.and_then(|settings| settings.ports.clone());
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
         Ok(Self {
             name,
-            hostname: config.hostname.clone().unwrap_or_default(),
+            hostname: text(config.and_then(|config| config.hostname.as_ref())),
             image: Image::new(
-                config.image.as_deref().unwrap_or_default(),
+                config
+                    .and_then(|config| config.image.as_deref())
+                    .unwrap_or_default(),
                 inspect.image.as_deref().unwrap_or_default(),
             ),
-            labels: config.labels.clone().into_iter().flatten().collect(),
+            labels: labels.into_iter().flatten().collect(),
             env: env
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             status: state
-                .status
+                .and_then(|state| state.status)
                 .map(|status| status.to_string())
                 .unwrap_or_default(),
-            running: state.running.unwrap_or(false),
+            running: state.and_then(|state| state.running).unwrap_or(false),
             health: health.to_string(),
             stopping: false,
             ports: ports(
-                &config,
-                settings.ports.unwrap_or_default(),
+                config,
+                published.unwrap_or_default(),
                 network_mode == "host",
             ),
             networks: networks
-                .map(|(name, endpoint)| (name, Network::new(endpoint)))
+                .into_iter()
+                .flatten()
+                .map(|(name, endpoint)| (name.clone(), Network::new(endpoint)))
                 .collect(),
             network_mode,
             age: age(inspect.created.as_deref().unwrap_or_default()).into(),
             created: inspect.created.clone().unwrap_or_default(),
-            started: state.started_at.unwrap_or_default(),
+            started: text(state.and_then(|state| state.started_at.as_ref())),
             inspect: Arc::new(inspect),
             id,
         })
@@ -253,19 +264,25 @@ fn age(created: &str) -> String {
 
 /// Reads saved `docker inspect` output: a list of objects, or one.
 pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
-    let value: Value = serde_json::from_str(json)
-        .context("not JSON; save the output of `docker inspect $(docker ps -q)`")?;
-    let objects = match value {
-        Value::Array(objects) => objects,
-        object @ Value::Object(_) => vec![object],
-        _ => bail!(
-            "neither a list nor an object; save the output of `docker inspect $(docker ps -q)`"
-        ),
-    };
+    const WHAT: &str = "save the output of `docker inspect $(docker ps -q)`";
+    // Kept as text, each is decoded once, and by itself, so that an error can tell which it is in.
+    let objects: Vec<&RawValue> = match json.trim_start().chars().next() {
+        Some('{') => serde_json::from_str(json).map(|object| vec![object]),
+        _ => serde_json::from_str(json),
+    }
+    .map_err(|error| match error.classify() {
+        Category::Data => anyhow!("neither a list nor an object; {WHAT}"),
+        _ => anyhow::Error::new(error).context(format!("not JSON; {WHAT}")),
+    })?;
     let mut containers = Vec::with_capacity(objects.len());
     for (index, object) in objects.into_iter().enumerate() {
-        let container = serde_json::from_value(object)
-            .map_err(|error| anyhow!("not what `docker inspect` prints of a container: {error}"))
+        let container = serde_json::from_str(object.get())
+            .map_err(|error| {
+                // The line is that within the object, which tells nobody anything.
+                let error = error.to_string();
+                let what = error.split(" at line ").next().unwrap_or_default();
+                anyhow!("not what `docker inspect` prints of a container: {what}")
+            })
             .and_then(Container::new)
             .with_context(|| format!("container {}", index + 1))?;
         containers.push(Arc::new(container));
@@ -293,12 +310,12 @@ pub fn find<'a>(
 }
 
 impl Network {
-    fn new(endpoint: EndpointSettings) -> Self {
-        let present = |ip: Option<String>| ip.filter(|ip| !ip.is_empty());
+    fn new(endpoint: &EndpointSettings) -> Self {
+        let present = |ip: &Option<String>| ip.clone().filter(|ip| !ip.is_empty());
         Self {
-            ip: present(endpoint.ip_address),
-            ip6: present(endpoint.global_ipv6_address),
-            aliases: endpoint.aliases.unwrap_or_default(),
+            ip: present(&endpoint.ip_address),
+            ip6: present(&endpoint.global_ipv6_address),
+            aliases: endpoint.aliases.clone().unwrap_or_default(),
         }
     }
 }
@@ -320,10 +337,14 @@ impl Binding {
 
 /// All exposed ports: those of the image and of `--expose` and `--publish`, which Docker merges in the configuration,
 /// and whatever is published besides.
-fn ports(config: &ContainerConfig, mut published: PortMap, host_network: bool) -> Vec<Port> {
-    let names: Vec<String> = config
-        .exposed_ports
-        .iter()
+fn ports(
+    config: Option<&ContainerConfig>,
+    mut published: PortMap,
+    host_network: bool,
+) -> Vec<Port> {
+    let exposed = config.and_then(|config| config.exposed_ports.as_ref());
+    let names: Vec<String> = exposed
+        .into_iter()
         .flatten()
         .chain(published.keys())
         .cloned()

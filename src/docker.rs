@@ -63,7 +63,9 @@ pub struct Feed {
     /// The network owners that were asked for since the last list.
     owners_asked: BTreeSet<String>,
     changed: bool,
-    /// Whether all containers of a list have been inspected.
+    /// The containers of the first list that have not been looked at yet; none before there is a list.
+    unseen: Option<BTreeSet<String>>,
+    /// Whether all of them have been. Until then there is no snapshot, for it would be taken for a host with fewer.
     whole: bool,
 }
 
@@ -90,6 +92,7 @@ impl Feed {
             joined: HashMap::new(),
             owners_asked: BTreeSet::new(),
             changed: false,
+            unseen: None,
             whole: false,
         }
     }
@@ -154,16 +157,17 @@ impl Feed {
                 inspected_now.insert(id.clone());
                 inspections.push(inspect(docker.clone(), self.filters.clone(), id));
             }
-            // The first snapshot has all containers, or it would be taken for a host with fewer.
-            self.whole |= inspections.is_empty();
+            self.whole |= self.unseen.as_ref().is_some_and(BTreeSet::is_empty);
             let stopped_by = self.stopping.values().min().copied().unwrap_or(resync_at);
             tokio::select! {
                 biased;
                 event = events.next() => self.note(event)?,
                 Some((id, inspected)) = inspections.next() => {
                     inspected_now.remove(&id);
-                    // What has changed meanwhile is looked at again: this reply may be from before.
-                    if !self.dirty.contains(&id) || matches!(inspected, Inspected::Lost(_)) {
+                    let is_first = self.unseen.as_mut().is_some_and(|unseen| unseen.remove(&id));
+                    // What has changed meanwhile is looked at again: this reply may be from before. But a container
+                    // that changes all the time must not hold up the first snapshot.
+                    if is_first || !self.dirty.contains(&id) || matches!(inspected, Inspected::Lost(_)) {
                         self.learn(id, inspected)?;
                     }
                 }
@@ -190,6 +194,9 @@ impl Feed {
         self.unreadable.retain(|id| listed.contains(id));
         self.owners_asked.clear();
         self.dirty.extend(self.known.keys().cloned());
+        if !self.whole {
+            self.unseen = Some(listed.clone());
+        }
         self.dirty.extend(listed);
         Ok(())
     }
@@ -329,6 +336,9 @@ impl Feed {
         let is_known = find(self.known.values().map(|known| &known.container), owner).is_some();
         if !is_known && self.owners_asked.insert(owner.to_owned()) {
             self.dirty.insert(owner.to_owned());
+            if let Some(unseen) = &mut self.unseen {
+                unseen.insert(owner.to_owned());
+            }
         }
     }
 

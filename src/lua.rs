@@ -217,7 +217,7 @@ impl Host {
     fn call(
         &self,
         function: &Function,
-        argument: impl mlua::IntoLuaMulti,
+        argument: Option<Table>,
         phase: Phase,
     ) -> Result<MultiValue, Failure> {
         let protected = self
@@ -225,8 +225,9 @@ impl Host {
             .map_err(|error| Failure::from_error(&error))?;
         let before = self.phase.replace(phase);
         let outer = self.deadline.replace(Some(Instant::now() + TIME_LIMIT));
-        let bound = protected.bind(function.clone());
-        let result = bound.and_then(|bound| bound.call(argument));
+        let function = Value::Function(function.clone());
+        let arguments = [function].into_iter().chain(argument.map(Value::Table));
+        let result = protected.call(arguments.collect::<MultiValue>());
         // The time of this call is not taken from the caller's.
         self.deadline
             .set(outer.map(|_| Instant::now() + TIME_LIMIT));

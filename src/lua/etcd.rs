@@ -188,7 +188,7 @@ fn call(
         let name = name_of(map, host.decisions.borrow().as_ref());
         Failure::of(map, name, why)
     };
-    let result = host.call(map, table, Phase::Policy);
+    let result = host.call(map, Some(table), Phase::Policy);
     let result = result.map_err(|failure| failure.or_at(|| of_map(String::new()).place));
     let result = result.and_then(|values| {
         let entries = values.front().unwrap_or(&Value::Nil);

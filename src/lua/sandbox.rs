@@ -128,7 +128,7 @@ pub(super) fn run_main(
             function: None,
         })
     };
-    let result = host.call(&main, (), Phase::Loading);
+    let result = host.call(&main, None, Phase::Loading);
     result.map_err(|failure| failure.or_at(place))
 }
 

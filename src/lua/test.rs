@@ -86,7 +86,7 @@ pub(super) fn module(
     module.set(
         "case",
         lua.create_function(move |_, (name, body): (String, Function)| {
-            let result = of_case.call(&body, (), Phase::Loading);
+            let result = of_case.call(&body, None, Phase::Loading);
             if let Some(tests) = &mut *of_case.tests.borrow_mut() {
                 match result {
                     Ok(_) => tests.passed += 1,

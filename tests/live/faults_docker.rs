@@ -445,3 +445,34 @@ fn a_stop_that_ends_with_a_kill_after_ten_seconds_takes_the_keys_when_it_begins(
     let puts = puts.iter().filter(|event| event.kind == Kind::Put).count();
     assert_eq!(puts, 4, "the keys did not come back in between");
 }
+
+/// On a host where containers start all the time, something is always being looked at.
+#[test]
+fn the_first_keys_do_not_wait_for_containers_that_come_meanwhile() {
+    let bed = TestBed::new();
+    let here = inspection(1, "web", 8000);
+    let path = format!("/containers/{}/json", here["Id"].as_str().unwrap());
+    let list = json!([{ "Id": here["Id"] }]);
+    let (events, stream) = mpsc::channel();
+    let (_never, may_answer) = mpsc::channel::<()>();
+    let (stream, may_answer) = (Mutex::new(Some(stream)), Mutex::new(may_answer));
+    let fake = common::FakeDocker::start(move |_, asked| match asked {
+        "/events" => stream.lock().unwrap().take().map(Reply::Stream),
+        "/containers/json" => Some(Reply::Json(200, list.clone())),
+        asked if asked == path => Some(Reply::Json(200, here.clone())),
+        asked if asked.starts_with("/containers/") => {
+            let _ = may_answer.lock().unwrap().recv();
+            None
+        }
+        _ => None,
+    });
+    let strange = inspection(2, "strange", 8002);
+    events
+        .send(json!({
+            "Type": "container", "Action": "start", "scope": "local", "time": 1,
+            "Actor": { "ID": strange["Id"], "Attributes": {} },
+        }))
+        .unwrap();
+    let _registrar = bed.registrar_of(&fake).start();
+    bed.wait_for_keys(&simulated_keys("web", 1, 8000), REPAIR);
+}
