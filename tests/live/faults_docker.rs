@@ -454,13 +454,20 @@ fn the_first_keys_do_not_wait_for_containers_that_come_meanwhile() {
     let path = format!("/containers/{}/json", here["Id"].as_str().unwrap());
     let list = json!([{ "Id": here["Id"] }]);
     let (events, stream) = mpsc::channel();
-    let (_never, may_answer) = mpsc::channel::<()>();
+    let (never, may_answer) = mpsc::channel::<()>();
+    let (asks, is_asked) = mpsc::channel();
     let (stream, may_answer) = (Mutex::new(Some(stream)), Mutex::new(may_answer));
+    let (asks, is_asked) = (Mutex::new(asks), Mutex::new(is_asked));
     let fake = common::FakeDocker::start(move |_, asked| match asked {
         "/events" => stream.lock().unwrap().take().map(Reply::Stream),
         "/containers/json" => Some(Reply::Json(200, list.clone())),
-        asked if asked == path => Some(Reply::Json(200, here.clone())),
+        // The listed one is shown once the other is being looked at, which lasts for ever.
+        asked if asked == path => {
+            let _ = is_asked.lock().unwrap().recv_timeout(REPAIR);
+            Some(Reply::Json(200, here.clone()))
+        }
         asked if asked.starts_with("/containers/") => {
+            let _ = asks.lock().unwrap().send(());
             let _ = may_answer.lock().unwrap().recv();
             None
         }
@@ -474,5 +481,6 @@ fn the_first_keys_do_not_wait_for_containers_that_come_meanwhile() {
         }))
         .unwrap();
     let _registrar = bed.registrar_of(&fake).start();
-    bed.wait_for_keys(&simulated_keys("web", 1, 8000), REPAIR);
+    bed.wait_for_keys(&simulated_keys("web", 1, 8000), 2 * REPAIR);
+    drop(never);
 }
