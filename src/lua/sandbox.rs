@@ -14,7 +14,7 @@ use sha2::Digest as _;
 use super::container::Containers;
 use super::failure::{self, Failure, Place};
 use super::frozen::Frozen;
-use super::{Host, Phase, docker, etcd, json, log, options, outcome, test};
+use super::{Host, Phase, Source, docker, etcd, json, log, options, outcome, test};
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
@@ -75,6 +75,10 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
         | StdLib::OS;
     let lua = Lua::new_with(libraries, LuaOptions::default())?;
     lua.set_memory_limit(MEMORY_LIMIT)?;
+    if let Source::Once(_) = host.world.source {
+        // Such a state soon ends with all that it has; at the limit Lua collects its garbage all the same.
+        lua.gc_stop();
+    }
     let clock = Rc::clone(host);
     lua.set_global_hook(
         HookTriggers::new().every_nth_instruction(INSTRUCTIONS),
