@@ -7,6 +7,7 @@
 //! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
 //!   owned keys go before the shared keys that describe them.
 
+mod farewell;
 mod load;
 mod seat;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::plan::{Batch, Plan, Wanted};
@@ -30,11 +31,6 @@ use seat::Seat;
 const MAX_ROUNDS: usize = 20;
 /// How often the log is reminded that another process is at work in our place.
 const REMINDER: Duration = Duration::from_secs(60);
-/// How long the removal of the keys waits before it tries again.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long the goodbye to the store may take.
-const FAREWELL: Duration = Duration::from_secs(3);
-
 /// What becomes of the keys when the registrar ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExit {
@@ -393,63 +389,6 @@ impl<S: Store> Keeper<S> {
                 Ok(true)
             }
         }
-    }
-
-    /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
-    async fn leave(&mut self) {
-        info!("ending; the keys stay until their TTL");
-        if self.seat.is_ours() && self.loaded {
-            let release = self.store.revoke(self.identity.seat());
-            if let Ok(Err(error)) = timeout(FAREWELL, release).await {
-                debug!("cannot release the seat: {error}");
-            }
-        }
-    }
-
-    async fn remove_all(&mut self) {
-        if self.seat.is_taken() {
-            warn!(
-                "ending; the keys stay until their TTL, because another process has been at work under this \
-                 identity, and may be so still"
-            );
-            return;
-        }
-        // What was going on when the end came may have been carried out or not.
-        self.loaded = false;
-        self.plan.want(&Wanted {
-            claims: Vec::new(),
-            unknown: Vec::new(),
-        });
-        let deadline = Instant::now() + FAREWELL;
-        let mut last = None;
-        loop {
-            match timeout_at(deadline, self.remove()).await {
-                Ok(Ok(())) => return info!("ending; the keys are removed"),
-                // Another endpoint may do.
-                Ok(Err(error)) if Instant::now() < deadline => {
-                    self.loaded = false;
-                    last = Some(error);
-                    tokio::time::sleep(PAUSE).await;
-                }
-                _ => break,
-            }
-        }
-        let why = last.map_or_else(
-            || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
-            |error| error.to_string(),
-        );
-        warn!("ending; the keys stay until their TTL, because {why}");
-    }
-
-    async fn remove(&mut self) -> Result<(), StoreError> {
-        self.make_it_so().await?;
-        let owned = |lease: &LeaseId| self.identity.owns(*lease);
-        let seat = self.seat.is_ours().then_some(self.identity.seat());
-        let leases = self.leases.iter().copied().filter(owned).chain(seat);
-        for lease in leases.collect::<Vec<LeaseId>>() {
-            self.store.revoke(lease).await?;
-        }
-        Ok(())
     }
 }
 
