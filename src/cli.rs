@@ -4,7 +4,7 @@ mod value;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ pub enum Command {
     ///
     /// Each file is run by itself. Exits with 1 if a test fails.
     Test(TestArgs),
+    /// Ask the registrar beside it whether it is ready
+    ///
+    /// Prints what `/readyz` says, and exits with 1 if it is not ready.
+    Healthcheck(HealthcheckArgs),
     /// Print the editor types of the Lua API, for lua-language-server
     Types,
 }
@@ -67,6 +71,10 @@ pub struct RunArgs {
     /// How often all containers are listed again, should Docker have dropped an event
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
+
+    /// Serve `/metrics`, `/healthz`, `/readyz` and a page for people on this address, to whoever asks
+    #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
 
     /// Say in the log what is left out, and why
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
@@ -118,6 +126,14 @@ pub struct TestArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// The flags of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The address that `run` was told to listen on
+    #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
+    pub listen: SocketAddr,
 }
 
 /// The flags of all commands that look at containers.
@@ -270,14 +286,14 @@ impl Cli {
 }
 
 impl Command {
-    /// The flags of the log; `types` has none.
+    /// The flags of the log; what only prints has none.
     pub fn log(&self) -> Option<&LogArgs> {
         match self {
             Self::Run(args) => Some(&args.common.log),
             Self::Keys(args) => Some(&args.common.log),
             Self::Diff(args) => Some(&args.common.log),
             Self::Test(args) => Some(&args.log),
-            Self::Types => None,
+            Self::Healthcheck(_) | Self::Types => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands that do one thing and exit.
 
 pub mod diff;
+pub mod healthcheck;
 pub mod keys;
 pub mod test;
 pub mod types;
@@ -38,6 +39,7 @@ async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
         wanted: sender,
         report: Report::Nothing,
         memory: Rc::clone(&memory),
+        status: Arc::default(),
         options: asked.options.clone(),
     };
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;

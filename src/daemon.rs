@@ -1,13 +1,16 @@
 //! `run`: joins the feed, the script and the store, and answers signals.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io::stdout;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -15,13 +18,18 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::address;
-use crate::docker::{Daemon, Feed, Filters, Snapshot};
+use crate::docker::{Daemon, Feed, Filters, Snapshot, Snapshots};
 use crate::keeper::{OnExit, keep};
+use crate::listen;
+use crate::log::Recent;
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
+use crate::metrics::Partner;
 use crate::plan::Wanted;
+use crate::status::{Account, Status};
 use crate::store::etcd::{Access, EtcdStore};
 use crate::store::print::PrintStore;
 use crate::store::{Identity, patience};
+use crate::systemd;
 use crate::trouble::Trouble;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
@@ -61,14 +69,36 @@ pub struct Config {
     pub dry_run: bool,
     /// Whether to log what the policy leaves out.
     pub explain: bool,
+    /// The address on which others may ask how it goes, if any.
+    pub listen: Option<SocketAddr>,
 }
 
-/// Runs until a signal ends it, or the script is broken from the start.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
+/// others to see.
+pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     tokio::spawn(end_by_force(Signals::new()?));
-    work(config, &mut signals, &mut hangup).await
+    let status = Arc::new(Status::default());
+    if let Some(address) = config.listen {
+        listen::start(address, Arc::clone(&status), recent, about(&config.asked)).await?;
+    }
+    tokio::spawn(systemd::follow(Arc::clone(&status)));
+    let memory = Rc::new(RefCell::new(Memory::default()));
+    let snapshots = watch::Sender::new(None);
+    let answers = answer(&status, &memory, snapshots.subscribe());
+    let work = work(
+        config,
+        &status,
+        Rc::clone(&memory),
+        snapshots,
+        &mut signals,
+        &mut hangup,
+    );
+    tokio::select! {
+        result = work => result,
+        never = answers => match never {},
+    }
 }
 
 /// What a policy reads etcd with.
@@ -92,21 +122,49 @@ pub async fn host_ip_or_loopback(asked: &mut Asked) {
     );
 }
 
+/// Answers for the script's thread, whenever the script lets go.
+async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots) -> Infallible {
+    loop {
+        tokio::select! {
+            () = status.alive.asked() => status.alive.answer(()),
+            () = status.containers.asked() => {
+                let mut accounts = memory.borrow().accounts();
+                let newest = snapshots.borrow().clone();
+                let unreadable = newest.iter().flat_map(|snapshot| &snapshot.unreadable);
+                accounts.extend(unreadable.map(|id| Account::unreadable(id)));
+                status.containers.answer(accounts);
+            }
+        }
+    }
+}
+
+/// What the page says of this registrar.
+fn about(asked: &Asked) -> Vec<(&'static str, String)> {
+    vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("started", format!("{:.0}", Timestamp::now())),
+        ("etcd endpoints", asked.etcd.endpoints.join(", ")),
+        ("prefix", asked.options.prefix.clone()),
+    ]
+}
+
 async fn work(
     mut config: Config,
+    status: &Arc<Status>,
+    memory: Rc<RefCell<Memory>>,
+    snapshot_sender: watch::Sender<Option<Arc<Snapshot>>>,
     signals: &mut Signals,
     hangup: &mut Signal,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        found = find_host_ip(&mut config) => found?,
+        found = find_host_ip(&mut config, status) => found?,
         () = signals.end() => return Ok(()),
     }
-    let (snapshot_sender, snapshots) = watch::channel(None);
     let (wanted_sender, wanted) = watch::channel(None);
     let world = World {
         path: config.asked.script.clone(),
         options: config.asked.options.clone(),
-        source: Source::Live(snapshots),
+        source: Source::Live(snapshot_sender.subscribe()),
         reader: reader(config.asked.etcd.clone(), config.asked.options.ttl),
         wanted: wanted_sender,
         report: if config.explain {
@@ -114,13 +172,15 @@ async fn work(
         } else {
             Report::Failures
         },
-        memory: Rc::new(RefCell::new(Memory::default())),
+        memory,
+        status: Arc::clone(status),
     };
     // A broken script ends the program before anything is touched.
     let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
     info!("policy: {}", script.version());
+    status.script.send_replace(script.version());
     let daemon = tokio::select! {
-        daemon = ask_docker(&config) => daemon,
+        daemon = ask_docker(&config, status) => daemon,
         () = signals.end() => return Ok(()),
     };
     let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
@@ -130,10 +190,12 @@ async fn work(
         config.resync,
         patience(config.asked.options.ttl),
     );
-    let feed = tokio::spawn(feed.of(daemon).run(snapshot_sender));
+    let feed = feed.of(daemon).shown(Arc::clone(status));
+    let feed = tokio::spawn(feed.run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
-    let mut keeper = start_keeper(&config, identity, wanted, ended);
+    let mut keeper = start_keeper(&config, identity, wanted, Arc::clone(status), ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
+    systemd::say_goodbye();
     // The keeper says goodbye to the store, unless somebody is in a hurry.
     drop(shutdown);
     if !keeper.is_finished() {
@@ -164,6 +226,7 @@ async fn supervise(
             _ = hangup.recv() => match Script::load(world.clone()) {
                 Ok(new) => {
                     info!("policy, loaded anew: {}", new.version());
+                    world.status.script.send_replace(new.version());
                     script = new;
                 }
                 Err(failure) => error!("the policy cannot be loaded anew: {failure}\n  the one before stays in force"),
@@ -186,6 +249,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
         if world.wanted.borrow().is_none() {
             return failure;
         }
+        world.status.policy.bad(&failure.to_string());
         if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
             error!("{failure}\n  all keys stay as they were; `run` is started again every second");
             said = Some((failure, Instant::now()));
@@ -206,6 +270,7 @@ fn start_keeper(
     config: &Config,
     identity: Identity,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    status: Arc<Status>,
     ended: oneshot::Receiver<()>,
 ) -> JoinHandle<()> {
     let shutdown = async {
@@ -220,6 +285,7 @@ fn start_keeper(
             ttl,
             wanted,
             None,
+            status,
             shutdown,
         ))
     } else {
@@ -230,12 +296,13 @@ fn start_keeper(
             ttl,
             wanted,
             Some(config.on_exit),
+            status,
             shutdown,
         ))
     }
 }
 
-async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
+async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()> {
     if config.asked.host_ip_given {
         return Ok(());
     }
@@ -257,17 +324,22 @@ async fn find_host_ip(config: &mut Config) -> anyhow::Result<()> {
                  say --host-ip ADDRESS (or HOST_IP)",
                 config.asked.etcd.endpoints.join(",")
             ),
-            Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
+            Err(error) => {
+                let why = format!("{error:#}");
+                status.etcd.bad(&why);
+                tokio::time::sleep(trouble.with(why)).await;
+            }
         }
     }
 }
 
 /// The Docker daemon, from which it derives whose keys these are; so Docker is waited for. A dry run needs none.
-async fn ask_docker(config: &Config) -> Option<Daemon> {
+async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
     if config.dry_run {
         return None;
     }
-    let mut trouble = Trouble::new("Docker", "nothing is registered yet");
+    let mut trouble =
+        Trouble::new("Docker", "nothing is registered yet").shown(status, Partner::Docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {

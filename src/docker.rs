@@ -22,6 +22,8 @@ use tracing::{debug, warn};
 
 use crate::container::{Container, find};
 use crate::entry::quote;
+use crate::metrics::Partner;
+use crate::status::Status;
 use crate::trouble::Trouble;
 use client::{Inspected, connect, inspect, list_ids, subscribe, within};
 
@@ -47,6 +49,7 @@ pub struct Feed {
     filters: Filters,
     resync: Duration,
     patience: Duration,
+    status: Arc<Status>,
     /// What Docker said of itself before the first subscription.
     daemon: Option<Daemon>,
     known: HashMap<String, Known>,
@@ -83,6 +86,7 @@ impl Feed {
             filters,
             resync,
             patience,
+            status: Arc::default(),
             daemon: None,
             known: HashMap::new(),
             stopping: HashMap::new(),
@@ -100,6 +104,11 @@ impl Feed {
     /// The same, for a daemon that has just been asked.
     pub fn of(self, daemon: Option<Daemon>) -> Self {
         Self { daemon, ..self }
+    }
+
+    /// The same, and `status` shows how it goes.
+    pub fn shown(self, status: Arc<Status>) -> Self {
+        Self { status, ..self }
     }
 
     /// One snapshot of what runs now.
@@ -122,7 +131,8 @@ impl Feed {
 
     /// Keeps `snapshots` up to date for ever.
     pub async fn run(mut self, snapshots: watch::Sender<Option<Arc<Snapshot>>>) {
-        let mut trouble = Trouble::new("Docker", "keys stay as they are");
+        let mut trouble =
+            Trouble::new("Docker", "keys stay as they are").shown(&self.status, Partner::Docker);
         loop {
             let Err(error) = self.watch(&snapshots, &mut trouble).await;
             tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
@@ -274,6 +284,7 @@ impl Feed {
             _ => None,
         };
         let Some(id) = id else { return Ok(()) };
+        self.status.metrics.count_event();
         debug!("event {action} of {id}");
         match action.as_str() {
             "kill" => {

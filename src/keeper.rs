@@ -22,7 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::metrics::Partner;
 use crate::plan::{Batch, Plan, Wanted};
+use crate::status::Status;
 use crate::store::{Found, Guard, Identity, LeaseId, Outcome, Step, Store, StoreError};
 use crate::trouble::Trouble;
 use seat::Seat;
@@ -31,6 +33,10 @@ use seat::Seat;
 const MAX_ROUNDS: usize = 20;
 /// How often the log is reminded that another process is at work in our place.
 const REMINDER: Duration = Duration::from_secs(60);
+/// What is shown meanwhile.
+const GIVES_WAY: &str =
+    "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
+
 /// What becomes of the keys when the registrar ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExit {
@@ -48,9 +54,12 @@ pub async fn keep<S: Store>(
     ttl: u32,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     on_exit: Option<OnExit>,
+    status: Arc<Status>,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut keeper = Keeper::new(store, identity, ttl);
+    keeper.trouble = keeper.trouble.shown(&status, Partner::Etcd);
+    keeper.status = status;
     tokio::select! {
         () = keeper.run(wanted) => {}
         () = shutdown => {}
@@ -86,6 +95,7 @@ struct Keeper<S> {
     /// When the log was last told that another process is at work in our place; nothing is written then.
     gives_way: Option<Instant>,
     trouble: Trouble,
+    status: Arc<Status>,
 }
 
 impl<S: Store> Keeper<S> {
@@ -106,6 +116,7 @@ impl<S: Store> Keeper<S> {
             seat: Seat::new(ttl),
             gives_way: None,
             trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
+            status: Arc::default(),
         }
     }
 
@@ -121,20 +132,28 @@ impl<S: Store> Keeper<S> {
                 continue;
             };
             self.plan.want(&newest);
-            match self.bring_in_step().await {
+            let begun = Instant::now();
+            let result = self.bring_in_step().await;
+            self.status
+                .metrics
+                .count_sync(begun.elapsed(), result.is_err());
+            match result {
                 Ok(()) => {
                     self.trouble.over();
                     if self.gives_way.is_some() {
+                        self.status.seat.bad(GIVES_WAY);
                         in_step = false;
                     } else if !in_step {
+                        self.status.seat.good();
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
                         info!("in step with Docker: keys: {keys}, of containers: {containers}");
                         in_step = true;
                     }
+                    let next_at = self.next_at();
                     tokio::select! {
                         changed = wanted.changed() => if changed.is_err() { return },
-                        () = tokio::time::sleep_until(self.next_at()) => {}
+                        () = self.rest_until(next_at) => {}
                     }
                 }
                 Err(StoreError::Closed) => return,
@@ -142,8 +161,20 @@ impl<S: Store> Keeper<S> {
                     self.loaded = false;
                     in_step = false;
                     let wait = self.trouble.with(error.to_string());
-                    tokio::time::sleep(wait).await;
+                    self.rest_until(Instant::now() + wait).await;
                 }
+            }
+        }
+    }
+
+    /// Waits, and tells meanwhile whoever asks how the keys stand.
+    async fn rest_until(&self, at: Instant) {
+        let over = tokio::time::sleep_until(at);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = self.status.keys.asked() => self.status.keys.answer(self.plan.standings()),
             }
         }
     }
@@ -305,6 +336,8 @@ impl<S: Store> Keeper<S> {
     fn schedule(&mut self, from: Instant, ttl: u32) {
         self.pace = ttl;
         self.renew_at = from + third(ttl);
+        let lives = Duration::from_secs(u64::from(ttl));
+        self.status.lease.send_replace(Some(from + lives));
         self.probe_at = self.probe_at.min(self.renew_at - third(ttl) / 2);
         self.store.pace(ttl);
     }
@@ -372,18 +405,24 @@ impl<S: Store> Keeper<S> {
                 Ok(false)
             }
             Outcome::Done { ref swept } => {
+                let metrics = &self.status.metrics;
                 for (step, who) in batch.transaction.steps.iter().zip(&batch.owners) {
                     let container = who.as_ref().map_or("-", |who| &who.name);
                     match step {
                         Step::Put(key, value, _) => {
                             info!(container, key = %key, value = %value, "put");
+                            metrics.count_put();
                         }
-                        Step::Delete(key) => info!(container, key = %key, "delete"),
+                        Step::Delete(key) => {
+                            info!(container, key = %key, "delete");
+                            metrics.count_delete();
+                        }
                         Step::Sweep { .. } => {}
                     }
                 }
                 for key in swept {
                     info!(key = %key, "delete");
+                    metrics.count_delete();
                 }
                 self.plan.done(batch, &outcome);
                 Ok(true)

@@ -1,5 +1,6 @@
 //! The policy: one Lua state, what it may call, and the protected, bounded calls into it.
 
+mod clock;
 mod container;
 mod docker;
 mod entries;
@@ -20,7 +21,7 @@ use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use sha2::{Digest as _, Sha256};
@@ -28,14 +29,16 @@ use tokio::sync::{Mutex, watch};
 
 use crate::docker::{Snapshot, Snapshots};
 use crate::plan::Wanted;
+use crate::status::Status;
 use crate::store::etcd::EtcdStore;
 
+use clock::time_taken;
 pub use failure::Failure;
 use memory::Mapper;
 pub use memory::Memory;
 pub use test::{Tests, test_file};
 
-/// How long one call of a policy function, or the loading of a script, may take.
+/// How much of the processor's time one call of a policy function, or the loading of a script, may take.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// What a call is told that took longer.
 const TOO_LONG: &str = "it took longer than a second, and was stopped";
@@ -92,6 +95,8 @@ pub struct World {
     pub report: Report,
     /// What is known of each container from earlier calls; it outlives a script.
     pub memory: Rc<RefCell<Memory>>,
+    /// Where it is shown how it goes.
+    pub status: Arc<Status>,
 }
 
 /// A loaded policy.
@@ -106,7 +111,8 @@ pub struct Script {
 struct Host {
     world: World,
     phase: Cell<Phase>,
-    deadline: Cell<Option<Instant>>,
+    /// By [`time_taken`].
+    deadline: Cell<Option<Duration>>,
     /// The snapshot that the script holds and has not handed to `etcd.sync` yet.
     current: RefCell<Option<Arc<Snapshot>>>,
     tables: RefCell<docker::Tables>,
@@ -187,7 +193,7 @@ impl Script {
         tokio::pin!(run);
         // What does not wait for anything for so long never will, and would leave signals unanswered.
         let result = poll_fn(|context| {
-            self.host.deadline.set(Some(Instant::now() + TIME_LIMIT));
+            self.host.deadline.set(Some(time_taken() + TIME_LIMIT));
             let polled = run.as_mut().poll(context);
             self.host.deadline.set(None);
             polled
@@ -224,13 +230,12 @@ impl Host {
             .protected()
             .map_err(|error| Failure::from_error(&error))?;
         let before = self.phase.replace(phase);
-        let outer = self.deadline.replace(Some(Instant::now() + TIME_LIMIT));
+        let outer = self.deadline.replace(Some(time_taken() + TIME_LIMIT));
         let function = Value::Function(function.clone());
         let arguments = [function].into_iter().chain(argument.map(Value::Table));
         let result = protected.call(arguments.collect::<MultiValue>());
         // The time of this call is not taken from the caller's.
-        self.deadline
-            .set(outer.map(|_| Instant::now() + TIME_LIMIT));
+        self.deadline.set(outer.map(|_| time_taken() + TIME_LIMIT));
         self.phase.set(before);
         outcome(result)
     }
@@ -258,7 +263,7 @@ impl Host {
     /// Raises an error once the time of a call is up.
     fn check_time(&self) -> mlua::Result<()> {
         match self.deadline.get() {
-            Some(deadline) if Instant::now() > deadline => Err(Failure::raise(TOO_LONG)),
+            Some(deadline) if time_taken() > deadline => Err(Failure::raise(TOO_LONG)),
             _ => Ok(()),
         }
     }

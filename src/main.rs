@@ -15,6 +15,8 @@
 //! | `keeper` | the one task that owns the store |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
 //! | `address`, `trouble` | this host's address; what is wrong, said once |
+//! | `status`, `metrics` | what a running registrar shows of itself |
+//! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
 //!
 //! Policies say what should exist; Rust makes it so. An error is never an empty list: whoever cannot tell what runs
@@ -28,19 +30,20 @@ mod daemon;
 mod docker;
 mod entry;
 mod keeper;
+mod listen;
+mod log;
 mod lua;
+mod metrics;
 mod plan;
+mod status;
 mod store;
+mod systemd;
 mod trouble;
 
-use std::io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt as _;
-
-use cli::{Cli, Command, CommonArgs, DiffFormat, LogArgs, LogFormat, LogLevel, OptionArgs};
+use cli::{Cli, Command, CommonArgs, DiffFormat, OptionArgs};
 use daemon::Asked;
 use lua::Options;
 
@@ -67,12 +70,10 @@ fn main() -> ExitCode {
 
 async fn run() -> ExitCode {
     let command = Cli::read(std::env::args_os()).command;
-    if let Some(args) = command.log() {
-        start_log(args);
-    }
+    let recent = command.log().map(log::start).unwrap_or_default();
     let out = &mut stdout();
     let result = match command {
-        Command::Run(args) => daemon::run(run_config(args)).await.map(|()| true),
+        Command::Run(args) => daemon::run(run_config(args), recent).await.map(|()| true),
         Command::Keys(args) => {
             let (containers, explain) = (args.containers, args.explain);
             let format = args.format.into();
@@ -83,6 +84,7 @@ async fn run() -> ExitCode {
             commands::diff::run(asked(args.common), as_json, out).await
         }
         Command::Test(args) => commands::test::run(&args.files, options(&args.options), out),
+        Command::Healthcheck(args) => commands::healthcheck::run(args.listen, out).await,
         Command::Types => commands::types::run(out).map(|()| true),
     };
     match result {
@@ -104,36 +106,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-fn start_log(args: &LogArgs) {
-    let level = match args.log_level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    // The libraries' own lines tell of frames and sockets, which help no operator.
-    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = fmt::layer()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false);
-    let log = tracing_subscriber::registry().with(ours);
-    // It is set once, so it cannot fail.
-    let _ = match args.log_format {
-        LogFormat::Text => tracing::subscriber::set_global_default(log.with(lines)),
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(log.with(lines.json().flatten_event(true)))
-        }
-    };
-}
-
 fn run_config(args: cli::RunArgs) -> daemon::Config {
     daemon::Config {
         resync: args.resync(),
         on_exit: args.on_exit.into(),
         dry_run: args.dry_run,
         explain: args.explain,
+        listen: args.listen,
         asked: asked(args.common),
     }
 }

@@ -27,6 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::entry::{Entry, Key, quote};
+use crate::status::Standing;
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
 pub use batch::Batch;
@@ -183,6 +184,22 @@ impl Plan {
             .values()
             .filter_map(|wants| wants.first())
             .map(|want| (&want.entry, &want.who))
+    }
+
+    /// How the wanted keys stand, sorted.
+    pub fn standings(&self) -> Vec<Standing> {
+        let standing = |(entry, who): (&Entry, &Who)| Standing {
+            key: Arc::clone(&entry.key),
+            value: Arc::clone(&entry.value),
+            shared: entry.shared,
+            container: Arc::clone(&who.name),
+            stands: self.known.get(&entry.key).is_some_and(
+                |known| matches!(&known.state, State::Held { value, .. } if *value == entry.value),
+            ),
+        };
+        let mut standings: Vec<Standing> = self.entries().map(standing).collect();
+        standings.sort_by(|a, b| a.key.cmp(&b.key));
+        standings
     }
 
     /// How many containers want a key.

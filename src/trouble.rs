@@ -1,9 +1,13 @@
 //! Says once what is wrong, paces the retries, and says when it is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+
+use crate::metrics::Partner;
+use crate::status::Status;
 
 /// The first wait before a retry; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -21,6 +25,8 @@ pub struct Trouble {
     partner: &'static str,
     consequence: &'static str,
     current: Option<Current>,
+    /// Where others see it.
+    shown: Option<(Arc<Status>, Partner)>,
 }
 
 #[derive(Debug)]
@@ -38,12 +44,24 @@ impl Trouble {
             partner,
             consequence,
             current: None,
+            shown: None,
+        }
+    }
+
+    /// The same, and `status` shows it.
+    pub fn shown(self, status: &Arc<Status>, partner: Partner) -> Self {
+        Self {
+            shown: Some((Arc::clone(status), partner)),
+            ..self
         }
     }
 
     /// Takes note of a failure, logs it if it is news, and returns how long to wait before the next try.
     pub fn with(&mut self, message: String) -> Duration {
         let now = Instant::now();
+        if let Some((status, partner)) = &self.shown {
+            status.condition(*partner).bad(&message);
+        }
         let Some(current) = &mut self.current else {
             warn!("{message}; retrying, {}", self.consequence);
             self.current = Some(Current {
@@ -72,6 +90,11 @@ impl Trouble {
 
     /// Takes note of a success.
     pub fn over(&mut self) {
+        if let Some((status, partner)) = &self.shown
+            && status.condition(*partner).good()
+        {
+            status.metrics.count_reconnection(*partner);
+        }
         if let Some(current) = self.current.take() {
             info!(
                 "{} is back after {:.1} s",

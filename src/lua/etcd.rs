@@ -150,6 +150,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let wanted = host.world.memory.borrow_mut().end(unreadable.collect());
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
+    host.world.status.policy.good();
     Ok(())
 }
 
@@ -210,6 +211,7 @@ fn call(
             }
         }
         Err(failure) => {
+            host.world.status.metrics.count_policy_error();
             if let Some(consequence) = memory.fail(container, mapper, &failure)
                 && host.world.report != Report::Nothing
             {

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::Failure;
 use crate::container::Container;
 use crate::entry::Entry;
 use crate::plan::{Claim, Wanted, Who};
+use crate::status::Account;
 
 /// After how long a call that took too long is tried again, though nothing has changed.
 const SECOND_TRY: Duration = Duration::from_secs(60);
@@ -50,6 +53,8 @@ pub struct Remembered {
     pub name: String,
     /// What tells its keys, for as long as it has no claim.
     marks: Vec<String>,
+    /// Since when it is so.
+    since: Timestamp,
     round: u64,
 }
 
@@ -87,11 +92,14 @@ impl Memory {
         let remembered = self.remembered(container);
         remembered.settled = Some((Arc::clone(container), mapper));
         remembered.settled_until = None;
-        remembered.failure = None;
+        let mut is_news = remembered.failure.take().is_some();
         // Entries that are the same stay the same allocation, so that the plan sees that nothing has changed.
         let entries = match &remembered.claim {
             Some(claim) if *claim.entries == *entries => Arc::clone(&claim.entries),
-            _ => entries.into(),
+            _ => {
+                is_news = true;
+                entries.into()
+            }
         };
         remembered.claim = Some(Claim {
             who: Who {
@@ -103,6 +111,9 @@ impl Memory {
         });
         let news = remembered.left_out != left_out;
         remembered.left_out = left_out;
+        if news || is_news {
+            remembered.since = Timestamp::now();
+        }
         news.then_some(&remembered.left_out)
     }
 
@@ -120,7 +131,10 @@ impl Memory {
         remembered.settled_until = Some(Instant::now() + SECOND_TRY);
         remembered.marks = container.marks();
         let news = remembered.failure.as_ref() != Some(failure);
-        remembered.failure = Some(failure.clone());
+        if news {
+            remembered.failure = Some(failure.clone());
+            remembered.since = Timestamp::now();
+        }
         news.then(
             || match remembered.claim.as_ref().map(|claim| claim.entries.len()) {
                 Some(1) => "its key stays as it was".to_owned(),
@@ -147,6 +161,21 @@ impl Memory {
         Wanted { claims, unknown }
     }
 
+    /// What it came to, for others to see, by name.
+    pub fn accounts(&self) -> Vec<Account> {
+        let account = |remembered: &Remembered| Account {
+            name: remembered.name.clone(),
+            entries: remembered
+                .claim
+                .as_ref()
+                .map_or_else(|| [].into(), |claim| Arc::clone(&claim.entries)),
+            left_out: remembered.left_out.clone(),
+            failure: remembered.failure.as_ref().map(ToString::to_string),
+            since: Some(remembered.since),
+        };
+        self.all().into_iter().map(account).collect()
+    }
+
     /// What is known of all containers, by name.
     pub fn all(&self) -> Vec<&Remembered> {
         let mut all: Vec<&Remembered> = self.containers.values().collect();
@@ -167,6 +196,7 @@ impl Memory {
                 left_out: Vec::new(),
                 name: String::new(),
                 marks: Vec::new(),
+                since: Timestamp::now(),
                 round,
             });
         remembered.round = round;

@@ -39,6 +39,7 @@ pub struct Tests {
 pub fn test_file(file: &Path, options: Options) -> Tests {
     let (wanted, _) = watch::channel(None);
     let world = World {
+        status: Arc::default(),
         path: Some(file.to_owned()),
         // Nothing waits while a script loads, so nobody asks etcd or Docker for anything.
         reader: daemon::reader(

@@ -48,6 +48,7 @@ impl Site {
         let (sender, wanted) = watch::channel(None);
         let (snapshots, _) = watch::channel(None);
         let world = World {
+            status: Arc::default(),
             path: Some(directory.path().join("site.lua")),
             options: Options {
                 prefix: "/backends".to_owned(),

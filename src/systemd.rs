@@ -1,0 +1,77 @@
+//! What systemd is told where it has started the program (`Type=notify`): when it is ready, how it is, and that it has
+//! not hung.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use sd_notify::{NotifyState, notify};
+use tracing::debug;
+
+use crate::status::Status;
+
+/// Follows `status` for ever. It returns at once if systemd does not listen.
+pub async fn follow(status: Arc<Status>) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let mut conditions = status
+        .conditions()
+        .map(|(_, condition)| condition.subscribe());
+    let mut said = String::new();
+    let mut is_ready = false;
+    let watchdog = feed_watchdog(&status);
+    tokio::pin!(watchdog);
+    loop {
+        let troubles = status.troubles();
+        let text = match troubles.first() {
+            None => "in step with Docker".to_owned(),
+            // Each line is a message of its own.
+            Some(first) => first.lines().next().unwrap_or_default().to_owned(),
+        };
+        if troubles.is_empty() && !is_ready {
+            is_ready = true;
+            tell(&[NotifyState::Ready]);
+        }
+        if text != said {
+            tell(&[NotifyState::Status(&text)]);
+            said = text;
+        }
+        let changes = conditions
+            .iter_mut()
+            .map(|condition| Box::pin(condition.changed()));
+        tokio::select! {
+            _ = select_all(changes) => {}
+            () = &mut watchdog => {}
+        }
+    }
+}
+
+/// Says that the program is about to end.
+pub fn say_goodbye() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Tells the watchdog, if there is one, that both threads are alive: this runs on the worker, and asks the script's.
+async fn feed_watchdog(status: &Status) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return pending().await;
+    };
+    let pause = limit / 4;
+    loop {
+        // At least a second, for a policy may take as long.
+        let patience = pause.max(Duration::from_secs(2));
+        if status.alive.ask_within(patience).await.is_some() {
+            tell(&[NotifyState::Watchdog]);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn tell(what: &[NotifyState]) {
+    // A service manager that does not listen is no reason to do anything else.
+    if let Err(error) = notify(what) {
+        debug!("cannot tell systemd: {error}");
+    }
+}
