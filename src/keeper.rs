@@ -336,8 +336,6 @@ impl<S: Store> Keeper<S> {
     fn schedule(&mut self, from: Instant, ttl: u32) {
         self.pace = ttl;
         self.renew_at = from + third(ttl);
-        let lives = Duration::from_secs(u64::from(ttl));
-        self.status.lease.send_replace(Some(from + lives));
         self.probe_at = self.probe_at.min(self.renew_at - third(ttl) / 2);
         self.store.pace(ttl);
     }
@@ -356,6 +354,10 @@ impl<S: Store> Keeper<S> {
         let now = Instant::now();
         for (lease, ttl) in alive {
             self.leases.insert(lease);
+            let until = now + lifetime(ttl);
+            self.status.lease.send_modify(|shown| {
+                *shown = Some(shown.map_or(until, |shown| shown.min(until)));
+            });
             if now + third(ttl) < self.renew_at {
                 self.schedule(now, ttl);
             }
@@ -433,5 +435,9 @@ impl<S: Store> Keeper<S> {
 
 /// How often what lives for `ttl` seconds is renewed.
 fn third(ttl: u32) -> Duration {
-    Duration::from_secs(u64::from(ttl)) / 3
+    lifetime(ttl) / 3
+}
+
+fn lifetime(ttl: u32) -> Duration {
+    Duration::from_secs(u64::from(ttl))
 }

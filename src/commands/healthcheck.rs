@@ -18,9 +18,7 @@ pub async fn run(address: SocketAddr, out: &mut impl Write) -> anyhow::Result<bo
         .await
         .map_err(|_| anyhow!("no answer within {} s", TIMEOUT.as_secs()))
         .and_then(|reply| reply.map_err(anyhow::Error::from))
-        .with_context(|| {
-            format!("no registrar answers on {address}; does it run with --listen?")
-        })?;
+        .with_context(|| format!("no registrar that was told to --listen answers on {address}"))?;
     let (head, body) = reply
         .split_once("\r\n\r\n")
         .with_context(|| format!("what listens on {address} is no registrar"))?;

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::Keeper;
+use super::{Keeper, lifetime};
 use crate::entry::{Key, directory};
 use crate::store::{Found, LeaseId, Store, StoreError};
 
@@ -79,6 +79,8 @@ impl<S: Store> Keeper<S> {
         let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
         let ttls = alive.values().copied().chain(wanted);
         let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
+        let first_to_end = alive.values().min().map(|ttl| start + lifetime(*ttl));
+        self.status.lease.send_replace(first_to_end);
         self.leases = alive.into_keys().collect();
         self.plan.learn(found);
         self.schedule(start, shortest);

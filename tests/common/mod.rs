@@ -25,6 +25,7 @@ mod etcd;
 mod fake_docker;
 mod faults;
 mod history;
+mod http;
 mod proxy;
 mod registrar;
 
@@ -37,6 +38,7 @@ pub use faults::{
     FEW, Rng, assert_told_of, count, docker_of, in_step, inspection, let_time_pass, warnings,
 };
 pub use history::{Event, Kind, Watch};
+pub use http::{Page, get};
 pub use proxy::{Mode, Proxy};
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 

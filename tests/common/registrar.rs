@@ -67,6 +67,21 @@ impl Registrar {
         });
     }
 
+    /// The address that it listens on, once it says so.
+    ///
+    /// # Panics
+    ///
+    /// If it does not before [`SOON`].
+    #[track_caller]
+    pub fn address(&self) -> String {
+        super::eventually_some(SOON, "the address that it listens on", || {
+            let log = self.log();
+            let (_, rest) = log.split_once("listening on http://")?;
+            let (address, _) = rest.split_once('\n')?;
+            Some(address.trim().to_owned())
+        })
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.pid
