@@ -144,7 +144,27 @@ clean_up() {
   stop_docker
 }
 
+# What few tests need and is not worth a failure: they say so and pass, unless CI is set. Of Prometheus it takes the one
+# program, for the package would start a server. Ubuntu has Chromium as a snap alone.
+install_extras() {
+  command -v apt-get >/dev/null || return 0
+  command -v promtool >/dev/null || install_promtool || echo "setup: going on without promtool" >&2
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt_install chromium ||
+    echo "setup: going on without Chromium" >&2
+}
+
+install_promtool() {
+  local directory
+  directory=$(mktemp -d)
+  (cd "$directory" && apt-get download -qq prometheus && dpkg-deb --extract prometheus_*.deb . &&
+    as_root install usr/bin/promtool /usr/local/bin/promtool) >/dev/null 2>&1
+  local status=$?
+  rm -rf "$directory"
+  return $status
+}
+
 install_packages
+install_extras
 check_cargo
 if [ $# -gt 0 ]; then
   trap clean_up EXIT

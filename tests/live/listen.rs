@@ -198,11 +198,14 @@ fn metrics_tell_what_is_and_what_happened() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("metrics");
     std::fs::write(&file, page.body).expect("a file");
+    if is_missing("promtool") {
+        return;
+    }
     let checked = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(std::fs::File::open(&file).expect("the file"))
         .output()
-        .expect("promtool (Debian's package prometheus)");
+        .expect("promtool runs");
     assert!(checked.status.success(), "{checked:?}");
     assert!(checked.stderr.is_empty(), "{checked:?}");
 }
@@ -245,7 +248,19 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
         page.head
     );
 
-    let (shown, console) = browse(&format!("http://{address}/"));
+    let has_chrome = Command::new("google-chrome")
+        .arg("--version")
+        .output()
+        .is_ok();
+    let browser = if has_chrome {
+        "google-chrome"
+    } else {
+        "chromium"
+    };
+    if is_missing(browser) {
+        return;
+    }
+    let (shown, console) = browse(browser, &format!("http://{address}/"));
     for part in [
         "<h2>Registered</h2>",
         &format!("{}/web/1/{} ", bed.prefix, web.short_id()),
@@ -268,7 +283,7 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
     let copy = directory.path().join("copy.html");
     let measure = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>";
     std::fs::write(&copy, page.body.replace("</body>", measure)).expect("a file");
-    let (shown, _) = browse(&format!("file://{}", copy.display()));
+    let (shown, _) = browse(browser, &format!("file://{}", copy.display()));
     let (_, title) = shown.split_once("<title>").expect("a title");
     let (title, _) = title.split_once("</title>").expect("its end");
     let (width, screen) = title.split_once(" of ").expect("two numbers");
@@ -279,14 +294,21 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
     );
 }
 
+/// Whether a program is not there. Under CI that is a failure; elsewhere what needs it is passed over.
+fn is_missing(program: &str) -> bool {
+    let is_missing = Command::new(program).arg("--version").output().is_err();
+    if is_missing {
+        assert!(std::env::var_os("CI").is_none(), "{program} is missing");
+        eprintln!("not tested, because {program} is missing");
+    }
+    is_missing
+}
+
 /// What Chromium makes of a page on a small screen, and what it says on its console.
-fn browse(url: &str) -> (String, String) {
+fn browse(browser: &str, url: &str) -> (String, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let profile = format!("--user-data-dir={}", directory.path().display());
-    let browser = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok());
-    let output = Command::new(browser.expect("a Chromium (Debian's package chromium)"))
+    let output = Command::new(browser)
         .args([
             "--headless",
             "--no-sandbox",
