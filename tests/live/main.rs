@@ -16,6 +16,7 @@ mod identity;
 mod layout;
 mod lifecycle;
 mod listen;
+mod logs;
 mod readers;
 mod readme;
 mod reload;
