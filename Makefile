@@ -24,6 +24,9 @@ chaos: ## run the chaos test for SECONDS, with the schedule of SEED
 demo: ## show two hosts' containers come and go in etcd
 	bash tests/setup.sh bash examples/demo.sh
 
+bench: ## measure it beside a client that does the same and nothing else
+	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench speed'
+
 lint: ## check format and lints
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
@@ -33,4 +36,4 @@ image: build ## build the image docker-register:latest, without pulling
 
 SECONDS = 600
 
-.PHONY: help build test chaos demo lint image
+.PHONY: help build test chaos bench demo lint image
