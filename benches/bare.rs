@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         prefix: prefix.clone(),
         host_ip: host_ip.clone(),
     };
-    bare.work(label).await
+    Box::pin(bare.work(label)).await
 }
 
 impl Bare {

@@ -115,7 +115,7 @@ impl Running {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
         let of_task = |task: fs::DirEntry| {
             let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok()
+            text.split(' ').next()?.parse::<u64>().ok()
         };
         Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
     }
