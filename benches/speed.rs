@@ -191,9 +191,11 @@ fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
             let (seen, _) = watch.next(is_member);
             first.of(program).push(milliseconds(since(begun, seen)));
             // The first was one; each container has two.
-            let last = (1..2 * size).map(|_| watch.next(is_member).0).last();
-            all.of(program)
-                .push(milliseconds(since(begun, last.unwrap_or(seen))));
+            let mut last = seen;
+            for _ in 1..2 * size {
+                (last, _) = watch.next(is_member);
+            }
+            all.of(program).push(milliseconds(since(begun, last)));
         }
     }
     [first, all]
