@@ -24,6 +24,9 @@ chaos: ## run the chaos test for SECONDS, with the schedule of SEED
 demo: ## show two hosts' containers come and go in etcd
 	bash tests/setup.sh bash examples/demo.sh
 
+soak: ## have simulated containers come and go for SECONDS, and see that nothing grows
+	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture
+
 bench: ## measure it beside a client that does the same and nothing else
 	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench speed'
 
@@ -36,4 +39,4 @@ image: build ## build the image docker-register:latest, without pulling
 
 SECONDS = 600
 
-.PHONY: help build test chaos bench demo lint image
+.PHONY: help build test chaos soak bench demo lint image

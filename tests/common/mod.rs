@@ -28,6 +28,7 @@ mod history;
 mod http;
 mod proxy;
 mod registrar;
+mod simulated;
 
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
@@ -41,6 +42,7 @@ pub use history::{Event, Kind, Watch};
 pub use http::{Page, get};
 pub use proxy::{Mode, Proxy};
 pub use registrar::{Output, Registrar, RegistrarBuilder};
+pub use simulated::Simulated;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

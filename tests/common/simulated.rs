@@ -1,0 +1,97 @@
+//! A simulated Docker daemon whose containers come and go as a test tells them to, for numbers and rates that a real one
+//! has no room for.
+
+use super::fake_docker::{FakeDocker, Reply};
+use super::{UNPOISONED, inspection};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The daemon. It has nothing but what the registrar asks for: a list, inspections, and events.
+pub struct Simulated {
+    docker: FakeDocker,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What runs, by id.
+    running: BTreeMap<String, Value>,
+    /// Those who follow the events.
+    followers: Vec<Sender<Value>>,
+}
+
+impl Simulated {
+    /// A daemon that runs nothing yet.
+    pub fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let seen = Arc::clone(&state);
+        let docker = FakeDocker::start(move |_, path| {
+            let mut state = seen.lock().expect(UNPOISONED);
+            if path == "/events" {
+                let (sender, events) = channel();
+                state.followers.push(sender);
+                return Some(Reply::Stream(events));
+            }
+            if path == "/containers/json" {
+                let ids = state.running.keys().map(|id| json!({ "Id": id }));
+                return Some(Reply::Json(200, ids.collect()));
+            }
+            let id = path.strip_prefix("/containers/")?.strip_suffix("/json")?;
+            Some(match state.running.get(id) {
+                Some(container) => Reply::Json(200, container.clone()),
+                None => Reply::error(404, "No such container"),
+            })
+        });
+        Self { docker, state }
+    }
+
+    /// The value of `DOCKER_HOST` that leads here.
+    pub fn host(&self) -> String {
+        self.docker.host()
+    }
+
+    /// How many containers run.
+    pub fn running(&self) -> usize {
+        self.state().running.len()
+    }
+
+    /// Starts a container with two published ports, known by a number; nothing if it runs.
+    pub fn run(&self, number: u16, service: &str) {
+        let container = inspection(number, service, 10_000 + number % 25_000 * 2);
+        let id = container["Id"].as_str().expect("an id").to_owned();
+        let mut state = self.state();
+        if state.running.insert(id.clone(), container).is_none() {
+            state.tell("start", &id);
+        }
+    }
+
+    /// Stops a container; nothing if it does not run. Returns whether it did.
+    pub fn stop(&self, number: u16) -> bool {
+        let id = format!("{number:0>12}{:0>52}", "");
+        let mut state = self.state();
+        let ran = state.running.contains_key(&id);
+        if ran {
+            state.tell("kill", &id);
+            state.running.remove(&id);
+            state.tell("die", &id);
+        }
+        ran
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+}
+
+impl State {
+    fn tell(&mut self, action: &str, id: &str) {
+        let event = json!({
+            "Type": "container", "Action": action,
+            "Actor": { "ID": id, "Attributes": { "signal": "15" } },
+        });
+        self.followers
+            .retain(|follower| follower.send(event.clone()).is_ok());
+    }
+}
