@@ -1,5 +1,6 @@
 //! What a user can type, and the environment that stands for it.
 
+mod etcd;
 mod value;
 
 use std::collections::HashMap;
@@ -9,16 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::keys::Format;
 use crate::docker::Filters;
 use crate::keeper::OnExit;
-use crate::store::etcd::{Access, Password, User};
-
-/// Where the password may be. It has no flag, for others can read the command line.
-const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
+use etcd::EtcdArgs;
 
 /// Keeps etcd in step with the containers that run on this Docker host.
 ///
@@ -139,23 +136,8 @@ pub struct HealthcheckArgs {
 /// The flags of all commands that look at containers.
 #[derive(Debug, Args)]
 pub struct CommonArgs {
-    /// The endpoints of etcd, with commas between them
-    #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]
-    pub etcd: Vec<String>,
-
-    /// The user that etcd knows this registrar as; its password is in a file, or in the environment as
-    /// `DOCKER_REGISTER_ETCD_PASSWORD`
-    #[arg(long, env = "DOCKER_REGISTER_ETCD_USER", value_name = "NAME")]
-    pub etcd_user: Option<String>,
-
-    /// The file with the password of that user
-    #[arg(
-        long,
-        env = "DOCKER_REGISTER_ETCD_PASSWORD_FILE",
-        value_name = "FILE",
-        requires = "etcd_user"
-    )]
-    pub etcd_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
 
     /// The policy: a file, or the name of a bundled one [default: register]
     #[arg(long, env = "DOCKER_REGISTER_SCRIPT", value_name = "FILE")]
@@ -306,29 +288,6 @@ impl RunArgs {
 }
 
 impl CommonArgs {
-    /// Where etcd is, and as whom it is reached. Prints usage and exits with 2 if the user has no password.
-    pub fn access(&self) -> Access {
-        let text = std::env::var(PASSWORD);
-        let password = match (&self.etcd_password_file, text) {
-            (Some(file), _) => Some(Password::File(file.clone())),
-            (None, Ok(text)) => Some(Password::Text(text)),
-            (None, Err(_)) => None,
-        };
-        let user = self.etcd_user.clone().map(|name| match password {
-            Some(password) => User { name, password },
-            None => Cli::command()
-                .error(
-                    ErrorKind::MissingRequiredArgument,
-                    format!("--etcd-user needs a password: say --etcd-password-file FILE, or set {PASSWORD}"),
-                )
-                .exit(),
-        });
-        Access {
-            endpoints: self.etcd.clone(),
-            user,
-        }
-    }
-
     /// `--filter` as Docker takes it: the values of each name.
     pub fn filters(&self) -> Filters {
         let mut filters: Filters = HashMap::new();
@@ -371,6 +330,8 @@ impl From<OnExitArg> for OnExit {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -122,7 +122,7 @@ fn asked(args: CommonArgs) -> Asked {
         host_ip_given: args.options.host_ip.is_some(),
         options: options(&args.options),
         filters: args.filters(),
-        etcd: args.access(),
+        etcd: args.etcd.access(),
         script: args.script,
     }
 }

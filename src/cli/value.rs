@@ -1,6 +1,7 @@
 //! What the values of flags look like.
 
 use crate::entry::{TTL, check_key};
+use crate::store::etcd::is_server_name;
 
 /// The port of an endpoint that names none.
 const ETCD_PORT: u16 = 2379;
@@ -9,28 +10,48 @@ const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
 /// What `options` has from the host itself.
 const INTERFACES: &str = "interfaces";
 
-/// An endpoint of etcd, as the client takes it: `host:port`.
-pub fn endpoint(text: &str) -> Result<String, String> {
-    let bare = text
-        .trim()
-        .strip_prefix("http://")
-        .unwrap_or(text.trim())
-        .trim_end_matches('/');
-    if bare.contains("://") {
-        return Err("it is host:port, or begins with http://".to_owned());
-    }
+/// An endpoint of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// Whether it says that TLS is spoken there; none if it does not say.
+    pub tls: Option<bool>,
+}
+
+/// An endpoint of etcd.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let (tls, bare) = match text.trim().split_once("://") {
+        None => (None, text.trim()),
+        Some(("http", bare)) => (Some(false), bare),
+        Some(("https", bare)) => (Some(true), bare),
+        Some(_) => return Err("it is host:port, or begins with http:// or https://".to_owned()),
+    };
+    let bare = bare.trim_end_matches('/');
     if bare.is_empty() || bare.contains(['/', ' ']) {
         return Err("it is host:port, such as 10.0.0.1:2379".to_owned());
     }
     let port = bare
         .rsplit_once(':')
         .filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    match port {
-        Some((_, port)) if port.parse::<u16>().is_err() => Err(format!("`{port}` is not a port")),
-        Some(_) => Ok(bare.to_owned()),
+    let address = match port {
+        Some((_, port)) if port.parse::<u16>().is_err() => {
+            return Err(format!("`{port}` is not a port"));
+        }
+        Some(_) => bare.to_owned(),
         // An IPv6 address has its colons in brackets where a port may follow.
-        None if bare.contains(':') && !bare.starts_with('[') => Ok(format!("[{bare}]:{ETCD_PORT}")),
-        None => Ok(format!("{bare}:{ETCD_PORT}")),
+        None if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{ETCD_PORT}"),
+        None => format!("{bare}:{ETCD_PORT}"),
+    };
+    Ok(Endpoint { address, tls })
+}
+
+/// A name that a certificate can have.
+pub fn server_name(text: &str) -> Result<String, String> {
+    if is_server_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is a host's name or address, without a port".to_owned())
     }
 }
 
@@ -88,12 +109,16 @@ mod tests {
 
     #[test]
     fn endpoints_may_be_written_in_several_ways() {
-        assert_eq!(endpoint("1.2.3.4:4001").unwrap(), "1.2.3.4:4001");
-        assert_eq!(endpoint("http://etcd:2379/").unwrap(), "etcd:2379");
-        assert_eq!(endpoint("etcd").unwrap(), "etcd:2379");
-        assert_eq!(endpoint("[::1]:2379").unwrap(), "[::1]:2379");
-        assert_eq!(endpoint("::1").unwrap(), "[::1]:2379");
-        assert_eq!(endpoint("[::1]").unwrap(), "[::1]:2379");
+        let address = |text| endpoint(text).unwrap().address;
+        assert_eq!(address("1.2.3.4:4001"), "1.2.3.4:4001");
+        assert_eq!(address("http://etcd:2379/"), "etcd:2379");
+        assert_eq!(address("https://etcd"), "etcd:2379");
+        assert_eq!(address("etcd"), "etcd:2379");
+        assert_eq!(address("[::1]:2379"), "[::1]:2379");
+        assert_eq!(address("::1"), "[::1]:2379");
+        assert_eq!(address("[::1]"), "[::1]:2379");
+        let tls = ["etcd", "http://etcd", "https://etcd"].map(|text| endpoint(text).unwrap().tls);
+        assert_eq!(tls, [None, Some(false), Some(true)]);
         for wrong in ["", "etcd:x", "ftp://etcd:1", "a b", "etcd/x"] {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }

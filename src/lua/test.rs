@@ -45,6 +45,7 @@ pub fn test_file(file: &Path, options: Options) -> Tests {
         reader: daemon::reader(
             Access {
                 endpoints: Vec::new(),
+                tls: None,
                 user: None,
             },
             options.ttl,

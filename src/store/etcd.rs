@@ -1,6 +1,8 @@
 //! etcd v3: the only place that knows its client.
 
 mod access;
+mod failure;
+mod tls;
 mod txn;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,10 @@ use tracing::debug;
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::entry::{Key, quote};
 use access::Unconnected;
+use failure::{explain, is_answer};
 
 pub use access::{Access, Password, User};
+pub use tls::{Tls, is_server_name};
 
 /// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READ_AT_ONCE: usize = 128;
@@ -31,9 +35,6 @@ const PAGE: i64 = 200;
 const LEASES_AT_ONCE: usize = 16;
 const LEASES_IN_A_CALL: usize = 32;
 
-/// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.
-/// With any other, etcd has answered, and another member would say the same.
-const TROUBLED: [i32; 5] = [1, 2, 4, 13, 14];
 /// The gRPC code of a call with a token that has expired, and what etcd says of one otherwise (`rpctypes/error.go`).
 const UNAUTHENTICATED: i32 = 16;
 const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is empty"];
@@ -143,6 +144,7 @@ impl EtcdStore {
         let mut tries = 2;
         let error = loop {
             tries -= 1;
+            let is_new = self.client.is_none();
             let result = tokio::time::timeout(timeout, async {
                 if self.client.is_none() {
                     self.client = Some(self.access.connect(&endpoint, timeout).await?);
@@ -160,12 +162,14 @@ impl EtcdStore {
                     self.client = None;
                 }
                 Ok(Err(Unconnected::There(error))) if is_answer(&error) => {
-                    return Err(match explain(&endpoint, error) {
+                    return Err(match explain(&self.access, &endpoint, is_new, error) {
                         StoreError::Failed(error) => StoreError::Refused(error),
                         other => other,
                     });
                 }
-                Ok(Err(Unconnected::There(error))) => break explain(&endpoint, error),
+                Ok(Err(Unconnected::There(error))) => {
+                    break explain(&self.access, &endpoint, is_new, error);
+                }
                 Err(_) => {
                     break StoreError::Failed(anyhow!(
                         "etcd at {} did not answer within {:.1} seconds",
@@ -380,47 +384,4 @@ async fn renew(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
 
 fn seconds(ttl: i64) -> u32 {
     u32::try_from(ttl.max(0)).unwrap_or(u32::MAX)
-}
-
-/// Whether etcd itself has answered, so that another member would say the same.
-fn is_answer(error: &Error) -> bool {
-    match error {
-        Error::GRpcStatus(status) => {
-            !TROUBLED.contains(&(status.code() as i32)) && root_cause(status).is_none()
-        }
-        _ => false,
-    }
-}
-
-fn explain(endpoint: &str, error: Error) -> StoreError {
-    if let Error::GRpcStatus(status) = &error {
-        let message = status.message();
-        if message.contains("requested lease not found") {
-            return StoreError::LeaseLost;
-        }
-        let message = message.trim_start_matches("etcdserver: ").to_owned();
-        let at = quote(endpoint);
-        let what_now = match message.as_str() {
-            "permission denied" => {
-                ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
-            }
-            "user name is empty" => ": it asks for a user, so say --etcd-user",
-            "authentication is not enabled" => ": it knows no users, so leave out --etcd-user",
-            _ => "",
-        };
-        return StoreError::Failed(match root_cause(status) {
-            Some(cause) => anyhow!("cannot reach etcd at {at}: {cause}"),
-            None => anyhow!("etcd at {at} answered: {message}{what_now}"),
-        });
-    }
-    StoreError::Failed(anyhow::Error::new(error).context(format!("etcd at {}", quote(endpoint))))
-}
-
-/// The innermost error under a gRPC status that the client itself made, such as "connection refused".
-fn root_cause(status: &dyn std::error::Error) -> Option<String> {
-    let mut cause = status.source()?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Some(cause.to_string())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use etcd_client::{Client, ConnectOptions, Error};
 
+use super::Tls;
 use crate::entry::quote;
 
 /// Where etcd is, and who we are to it.
@@ -14,6 +15,8 @@ use crate::entry::quote;
 pub struct Access {
     /// The endpoints of one etcd, `host:port` each.
     pub endpoints: Vec<String>,
+    /// TLS, where etcd speaks it.
+    pub tls: Option<Tls>,
     /// The user, where etcd asks for one.
     pub user: Option<User>,
 }
@@ -77,6 +80,9 @@ impl Access {
         if let Some(user) = &self.user {
             let password = user.read_password().map_err(Unconnected::Here)?;
             options = options.with_user(user.name.as_str(), password);
+        }
+        if let Some(tls) = &self.tls {
+            options = options.with_tls(tls.options().map_err(Unconnected::Here)?);
         }
         Ok(Client::connect([endpoint], Some(options)).await?)
     }

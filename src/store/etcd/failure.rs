@@ -1,0 +1,129 @@
+//! What an error of the client means, in words for an operator.
+
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+
+use anyhow::anyhow;
+use etcd_client::Error;
+
+use super::access::{Access, Password};
+use crate::entry::quote;
+use crate::store::StoreError;
+
+/// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.
+/// With any other, etcd has answered, and another member would say the same.
+const TROUBLED: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
+/// The code of a call for which no connection could be made.
+const UNAVAILABLE: i32 = 14;
+
+/// Whether etcd itself has answered, so that another member would say the same.
+pub fn is_answer(error: &Error) -> bool {
+    match error {
+        Error::GRpcStatus(status) => {
+            !TROUBLED.contains(&(status.code() as i32)) && root_cause(status).is_none()
+        }
+        _ => false,
+    }
+}
+
+/// What it means that a call at this endpoint failed, perhaps the first one on a new connection.
+pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> StoreError {
+    let at = quote(endpoint);
+    StoreError::Failed(match &error {
+        Error::GRpcStatus(status) => {
+            let is_connected = status.code() as i32 != UNAVAILABLE;
+            let message = status.message();
+            if message.contains("requested lease not found") {
+                return StoreError::LeaseLost;
+            }
+            match root_cause(status) {
+                Some(cause) => {
+                    anyhow!(explain_connection(access, &at, is_new, is_connected, cause))
+                }
+                None => anyhow!("etcd at {at} answered: {}", explain_answer(access, message)),
+            }
+        }
+        // The endpoint and the files have been looked at, so it can only be this.
+        Error::TransportError(error) if access.tls.is_some() => {
+            let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
+            anyhow!(
+                "this system has no list of authorities to know etcd at {at} by{cause}: say --etcd-cacert FILE"
+            )
+        }
+        _ => anyhow::Error::new(error).context(format!("etcd at {at}")),
+    })
+}
+
+/// What etcd says, and what to do about it.
+fn explain_answer(access: &Access, message: &str) -> String {
+    let message = message.trim_start_matches("etcdserver: ");
+    let what_now = match (message, &access.user) {
+        ("permission denied", _) => {
+            ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
+        }
+        ("user name is empty", _) => ": it asks for a user, so say --etcd-user",
+        ("authentication is not enabled", _) => ": it knows no users, so leave out --etcd-user",
+        ("authentication failed, invalid user ID or password", Some(user)) => {
+            return match &user.password {
+                Password::File(path) => {
+                    format!("{message}: put the right one into `{}`", path.display())
+                }
+                Password::Text(_) => format!(
+                    "{message}: start anew with the right one in DOCKER_REGISTER_ETCD_PASSWORD"
+                ),
+            };
+        }
+        _ => "",
+    };
+    format!("{message}{what_now}")
+}
+
+/// Why there is no connection, or no more.
+fn explain_connection(
+    access: &Access,
+    at: &str,
+    is_new: bool,
+    is_connected: bool,
+    cause: &(dyn StdError + 'static),
+) -> String {
+    let tls = access.tls.as_ref();
+    if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
+        return why;
+    }
+    // What is said must not depend on which of these it is, for that differs from one try to the next.
+    if is_new && is_end(cause) {
+        let what_now = match tls {
+            None => "if it speaks TLS, write https:// before it".to_owned(),
+            Some(_) if !is_connected => {
+                "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and its like"
+                    .to_owned()
+            }
+            Some(tls) => tls.when_refused(),
+        };
+        return format!("cannot reach etcd at {at}: it ends the connection; {what_now}");
+    }
+    format!("cannot reach etcd at {at}: {cause}")
+}
+
+/// Whether the other side has ended the connection. That it refuses our certificate it says after the handshake, as
+/// far as we are concerned, and the end may overtake it.
+fn is_end(cause: &(dyn StdError + 'static)) -> bool {
+    const ENDS: [ErrorKind; 4] = [
+        ErrorKind::BrokenPipe,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::ConnectionReset,
+        ErrorKind::UnexpectedEof,
+    ];
+    cause.downcast_ref::<io::Error>().is_some_and(|error| {
+        ENDS.contains(&error.kind()) || error.to_string().starts_with("received fatal alert")
+    })
+}
+
+/// The innermost error under one that the client itself made, such as "connection refused".
+fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    let mut cause = error.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause)
+}

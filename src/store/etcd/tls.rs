@@ -1,0 +1,180 @@
+//! TLS on the way to etcd: whose certificate is believed, which one is shown, and what it means when that fails.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use etcd_client::{Identity, TlsOptions};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
+
+use crate::entry::quote;
+
+/// How etcd proves who it is, and how we do. The files are read at each connection, for they are renewed.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// The file with the authorities of which one has signed etcd's certificate; if none, the ones this system trusts.
+    pub authorities: Option<PathBuf>,
+    /// The files with our own certificate and its key, where etcd asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that etcd's certificate must have; if none, the endpoint's.
+    pub server_name: Option<String>,
+}
+
+/// Whether a certificate can have this name.
+pub fn is_server_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
+}
+
+impl Tls {
+    /// Reads the files.
+    pub(super) fn options(&self) -> anyhow::Result<TlsOptions> {
+        let mut options = match &self.authorities {
+            Some(path) => TlsOptions::new().trust_anchors(read_authorities(path)?),
+            None => TlsOptions::new().with_native_roots(),
+        };
+        if let Some((certificate, key)) = &self.identity {
+            options = options.identity(read_identity(certificate, key)?);
+        }
+        if let Some(name) = &self.server_name {
+            options = options.domain_name(name);
+        }
+        Ok(options)
+    }
+
+    /// What an error is about that came up while etcd at `at` was connected to; none if it is not about TLS.
+    pub(super) fn explain(&self, at: &str, cause: &(dyn Error + 'static)) -> Option<String> {
+        // It comes in the guise of an I/O error.
+        let error = cause.downcast_ref::<io::Error>()?.get_ref()?;
+        Some(match error.downcast_ref::<rustls::Error>()? {
+            rustls::Error::InvalidCertificate(error) => self.explain_certificate(at, error),
+            rustls::Error::InvalidMessage(_) => {
+                format!(
+                    "etcd at {at} does not speak TLS: write http:// before it, and leave out --etcd-cacert and its like"
+                )
+            }
+            // So do older kinds of TLS refuse a certificate, and newer ones all else.
+            rustls::Error::AlertReceived(alert) => {
+                format!(
+                    "etcd at {at} refuses to speak TLS with us ({alert:?}); {}",
+                    self.when_refused()
+                )
+            }
+            other => format!("cannot speak TLS with etcd at {at}: {other}"),
+        })
+    }
+
+    fn explain_certificate(&self, at: &str, error: &CertificateError) -> String {
+        let whose = format!("the certificate of etcd at {at}");
+        match (error, &self.authorities) {
+            // An authority that was made anew has its old name and another key.
+            (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
+                let path = path.display();
+                format!(
+                    "{whose} is not signed by an authority in `{path}`: put the one there that signed it"
+                )
+            }
+            (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => format!(
+                "{whose} is not signed by an authority that this system trusts: say --etcd-cacert FILE"
+            ),
+            (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
+                format!("{whose} has expired: renew it, or set this host's clock right")
+            }
+            (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
+                format!("{whose} is not valid yet: set this host's clock right")
+            }
+            (
+                CertificateError::NotValidForNameContext {
+                    expected,
+                    presented,
+                },
+                _,
+            ) => {
+                let names = match presented.as_slice() {
+                    [] => "no name at all".to_owned(),
+                    names => names
+                        .iter()
+                        .map(|name| bare(name))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                let expected = quote(&expected.to_str());
+                format!(
+                    "{whose} is for {names} and not for {expected}: say --etcd-server-name NAME with a name that it has"
+                )
+            }
+            (error, _) => format!("{whose} cannot be believed: {error}"),
+        }
+    }
+
+    /// What to do when etcd ends the connection after it has seen our certificate, or that we have none.
+    pub(super) fn when_refused(&self) -> String {
+        match &self.identity {
+            None => {
+                "if it asks for a certificate, say --etcd-cert FILE and --etcd-key FILE".to_owned()
+            }
+            Some((path, _)) => format!(
+                "the certificate in `{}` must not have expired, and an authority in etcd's --trusted-ca-file must have \
+                 signed it (etcd's log tells what is wrong)",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// A name in a certificate, which rustls gives with its kind around it.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
+    quote(inner.trim_matches(['"', ')']))
+}
+
+fn read_authorities(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {
+    let (_, certificates) = read_certificates(path, "etcd's authority")?;
+    let mut store = RootCertStore::empty();
+    // As everybody does, it puts up with a few that it cannot make sense of.
+    let (good, _) = store.add_parsable_certificates(certificates);
+    if good == 0 {
+        bail!(
+            "no certificate in `{}` can be that of etcd's authority: it is garbled",
+            path.display()
+        );
+    }
+    Ok(store.roots)
+}
+
+fn read_identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
+    let (chain, certificates) = read_certificates(certificate, "the certificate for etcd")?;
+    let key_path = key.display();
+    let key = read(key, "the key of the certificate for etcd")?;
+    let parsed = PrivateKeyDer::from_pem_slice(&key)
+        .with_context(|| format!("there is no private key in `{key_path}`, in PEM format"))?;
+    CertifiedKey::from_der(certificates, parsed, &ring::default_provider()).with_context(|| {
+        let certificate = certificate.display();
+        format!("the key in `{key_path}` does not fit the certificate in `{certificate}`")
+    })?;
+    Ok(Identity::from_pem(chain, key))
+}
+
+/// What the file holds, and the certificates in it, of which there is at least one.
+fn read_certificates(
+    path: &Path,
+    what: &str,
+) -> anyhow::Result<(Vec<u8>, Vec<CertificateDer<'static>>)> {
+    let text = read(path, what)?;
+    let path = path.display();
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| format!("cannot make sense of {what} in `{path}`"))?;
+    if certificates.is_empty() {
+        bail!("there is no certificate in `{path}`, in PEM format");
+    }
+    Ok((text, certificates))
+}
+
+fn read(path: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {what} from `{}`", path.display()))
+}
