@@ -26,6 +26,8 @@ pub struct Etcd {
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
+    /// Where it speaks TLS, beside the port where it does not.
+    tls_port: Option<u16>,
     /// Flags of etcd beyond the usual ones; of two with one name the later counts.
     flags: Vec<String>,
     process: Mutex<Option<Child>>,
@@ -62,9 +64,28 @@ impl Etcd {
     ///
     /// As [`Etcd::start`] does.
     pub fn start_with(flags: &[&str]) -> Self {
+        Self::start_some(flags, false)
+    }
+
+    /// Starts an etcd that also speaks TLS, at an endpoint of its own, with the certificate that the flags name. The
+    /// other endpoint is for the test to look at it.
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::start`] does.
+    pub fn start_with_tls(flags: &[&str]) -> Self {
+        Self::start_some(flags, true)
+    }
+
+    fn start_some(flags: &[&str], tls: bool) -> Self {
         for _ in 0..ATTEMPTS {
             let mut etcd = Self::prepare();
             etcd.flags = flags.iter().map(ToString::to_string).collect();
+            if tls {
+                etcd.tls_port = Some(free_ports().0);
+                let both = format!("http://{},https://{}", etcd.endpoint(), etcd.tls_endpoint());
+                etcd.flags.extend(["--listen-client-urls".to_owned(), both]);
+            }
             if etcd.spawn() {
                 return etcd;
             }
@@ -87,6 +108,7 @@ impl Etcd {
                 .expect("a temporary directory can be made"),
             client_port,
             peer_port,
+            tls_port: None,
             flags: Vec::new(),
             process: Mutex::new(None),
             client: Mutex::new(None),
@@ -111,6 +133,16 @@ impl Etcd {
     /// `127.0.0.1:<port>`, the same after [`Etcd::start_again`].
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// `127.0.0.1:<port>` where it speaks TLS.
+    ///
+    /// # Panics
+    ///
+    /// If it was not started by [`Etcd::start_with_tls`].
+    pub fn tls_endpoint(&self) -> String {
+        let port = self.tls_port.expect("this etcd speaks TLS");
+        format!("127.0.0.1:{port}")
     }
 
     /// Ends it as an operator does.

@@ -6,7 +6,7 @@ use common::{HOST_IP, Registrar, SOON, Script, TestBed, count, eventually, warni
 use std::process::Command;
 
 /// Runs etcdctl as root, whose password is `root`.
-fn etcdctl(bed: &TestBed, arguments: &str) -> String {
+pub fn etcdctl(bed: &TestBed, arguments: &str) -> String {
     let output = Command::new("etcdctl")
         .env("ETCDCTL_API", "3")
         .args(["--endpoints", &bed.etcd.endpoint(), "--user", "root:root"])
@@ -24,7 +24,8 @@ fn bed_with_reader() -> TestBed {
     bed
 }
 
-fn with_reader(bed: &TestBed) {
+/// Makes such a user, and has etcd ask for one.
+pub fn with_reader(bed: &TestBed) {
     let prefix = format!("{} --prefix=true", bed.prefix);
     for arguments in [
         "user add root:root",

@@ -9,6 +9,7 @@ mod bad_input;
 mod diff;
 mod dry_run;
 mod etcd_access;
+mod etcd_tls;
 mod examples;
 mod faults_docker;
 mod faults_etcd;
