@@ -111,7 +111,7 @@ impl EtcdArgs {
                 "{flag} asks for TLS, and etcd's endpoint `{}` begins with http://: write https://",
                 plain.address
             ),
-            (None, None, None) | (Some(_), None, None) => return Ok(None),
+            (None | Some(_), None, None) => return Ok(None),
             (None, _, _) => {
                 return Ok(Some(Tls {
                     authorities: self.etcd_cacert.clone(),

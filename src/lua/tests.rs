@@ -61,6 +61,7 @@ impl Site {
             reader: crate::daemon::reader(
                 Access {
                     endpoints: vec!["127.0.0.1:1".to_owned()],
+                    tls: None,
                     user: None,
                 },
                 60,

@@ -175,6 +175,11 @@ impl Secure {
     /// Lets the user `registrar` write below the prefix.
     fn with_writer(&self) {
         with_reader(&self.bed);
+        self.with_writing();
+    }
+
+    /// Lets a user `registrar` who may only read there write too.
+    fn with_writing(&self) {
         let prefix = &self.bed.prefix;
         etcdctl(
             &self.bed,
@@ -559,7 +564,15 @@ fn a_user_of_one_prefix_is_served_over_tls_and_a_wrong_password_can_be_put_right
 #[test]
 fn a_certificate_names_the_user_without_a_password() {
     let secure = Secure::mutual(&[]);
-    secure.with_writer();
+    with_reader(&secure.bed);
+    etcdctl(&secure.bed, "user revoke-role registrar site");
+    assert_eq!(
+        secure.failure(&secure.registrar_with("client")),
+        "error: etcd at `ETCD` answered: permission denied: give the user that our certificate names (CN) the role to \
+         read and write the keys (`etcdctl role grant-permission`)\n"
+    );
+    etcdctl(&secure.bed, "user grant-role registrar site");
+    secure.with_writing();
     let web = secure
         .bed
         .container()

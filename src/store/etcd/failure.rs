@@ -57,7 +57,15 @@ pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> S
 /// What etcd says, and what to do about it.
 fn explain_answer(access: &Access, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
+    let is_named_by_certificate = access
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.identity.is_some());
     let what_now = match (message, &access.user) {
+        ("permission denied", None) if is_named_by_certificate => {
+            ": give the user that our certificate names (CN) the role to read and write the keys (`etcdctl role \
+             grant-permission`)"
+        }
         ("permission denied", _) => {
             ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
         }

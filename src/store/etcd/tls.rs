@@ -14,6 +14,9 @@ use rustls::{CertificateError, RootCertStore};
 
 use crate::entry::quote;
 
+/// How many of a certificate's names are told.
+const NAMES: usize = 8;
+
 /// How etcd proves who it is, and how we do. The files are read at each connection, for they are renewed.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
@@ -94,14 +97,17 @@ impl Tls {
                 },
                 _,
             ) => {
-                let names = match presented.as_slice() {
-                    [] => "no name at all".to_owned(),
-                    names => names
-                        .iter()
-                        .map(|name| bare(name))
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                };
+                let mut names: Vec<String> = presented
+                    .iter()
+                    .take(NAMES)
+                    .map(|name| bare(name))
+                    .collect();
+                match presented.len() {
+                    0 => names.push("no name at all".to_owned()),
+                    1..=NAMES => {}
+                    _ => names.push("…".to_owned()),
+                }
+                let names = names.join(", ");
                 let expected = quote(&expected.to_str());
                 format!(
                     "{whose} is for {names} and not for {expected}: say --etcd-server-name NAME with a name that it has"
