@@ -1,5 +1,7 @@
 //! What a user can type, and the environment that stands for it.
 
+mod documents;
+mod environment;
 mod etcd;
 mod value;
 
@@ -9,20 +11,43 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{FalseyValueParser, PossibleValue};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::commands::keys::Format;
 use crate::docker::Filters;
 use crate::keeper::OnExit;
 use etcd::EtcdArgs;
 
+pub use documents::{completions, manual};
+pub use environment::unknown as unknown_variables;
+
+/// The heading of the flags that decide what is registered, and how.
+const POLICY: &str = "Policy";
+
+/// What the short help says of the environment, for its lines have no room for the names.
+const SHORT: &str = "In the environment, a flag such as --log-level is DOCKER_REGISTER_LOG_LEVEL; \
+    --help tells each name.";
+
+/// What no flag is a place for.
+const MORE: &str = "\
+DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are read as Docker's own client reads them.
+
+Exit status: 0; 1 for a failure or a difference; 2 for wrong usage.";
+
 /// Keeps etcd in step with the containers that run on this Docker host.
 ///
 /// Without a command it is `run`; see `docker-register run --help`. The policy, which decides what is registered
 /// and under which keys, is a Lua script.
 #[derive(Debug, Parser)]
-#[command(name = "docker-register", version, max_term_width = 100)]
+#[command(
+    name = "docker-register",
+    version = env!("DOCKER_REGISTER_VERSION"),
+    override_usage = "docker-register [COMMAND] [OPTIONS]",
+    max_term_width = 100,
+    after_long_help = MORE
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -52,6 +77,10 @@ pub enum Command {
     Healthcheck(HealthcheckArgs),
     /// Print the editor types of the Lua API, for lua-language-server
     Types,
+    /// Print a shell's completions of this command line
+    Completions(CompletionsArgs),
+    /// Print the manual page, for `man -l -`
+    Man,
 }
 
 /// The flags of `run`.
@@ -61,15 +90,19 @@ pub struct RunArgs {
     #[arg(long, env = "DOCKER_REGISTER_DRY_RUN", value_parser = FalseyValueParser::new())]
     pub dry_run: bool,
 
-    /// What becomes of the keys at exit: they stay until their TTL, or they are removed
+    /// What becomes of the keys at exit
     #[arg(long, env = "DOCKER_REGISTER_ON_EXIT", value_enum, default_value_t = OnExitArg::Leave)]
     pub on_exit: OnExitArg,
 
-    /// How often all containers are listed again, should Docker have dropped an event
+    /// How often all containers are listed again
+    ///
+    /// It finds what Docker never told of, for Docker may drop an event.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 
-    /// Serve `/metrics`, `/healthz`, `/readyz` and a page for people on this address, to whoever asks
+    /// Serve metrics, health and a page for people on this address
+    ///
+    /// They are `/metrics`, `/healthz`, `/readyz` and `/`, and whoever asks is answered.
     #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
 
@@ -84,7 +117,9 @@ pub struct RunArgs {
 /// The flags of `keys`.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
-    /// Read saved `docker inspect` output instead of asking Docker; `-` for standard input
+    /// Read saved `docker inspect` output; `-` is standard input
+    ///
+    /// Docker is not asked then.
     #[arg(long, value_name = "FILE")]
     pub containers: Option<PathBuf>,
 
@@ -133,18 +168,27 @@ pub struct HealthcheckArgs {
     pub listen: SocketAddr,
 }
 
+/// What `completions` is given.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
 /// The flags of all commands that look at containers.
 #[derive(Debug, Args)]
+#[command(next_help_heading = POLICY)]
 pub struct CommonArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
 
-    /// The policy: a file, or the name of a bundled one [default: register]
+    /// A file, or the name of a bundled policy [default: register]
     #[arg(long, env = "DOCKER_REGISTER_SCRIPT", value_name = "FILE")]
     pub script: Option<PathBuf>,
 
-    /// Only containers that `docker ps --filter` would show; may be given several times (in the environment: one a
-    /// line)
+    /// Only containers that `docker ps --filter` would show
+    ///
+    /// It may be given several times, in the environment one a line.
     #[arg(long, env = "DOCKER_REGISTER_FILTER", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::pair)]
     pub filter: Vec<(String, String)>,
 
@@ -157,8 +201,11 @@ pub struct CommonArgs {
 
 /// What a policy reads in `options`.
 #[derive(Debug, Args)]
+#[command(next_help_heading = POLICY)]
 pub struct OptionArgs {
-    /// The address under which others reach this host [default: the one from which it reaches etcd]
+    /// The address at which others reach this host
+    ///
+    /// Without it, it is the address from which this host reaches etcd, unless that is loopback.
     #[arg(long, env = "HOST_IP", value_name = "ADDRESS")]
     pub host_ip: Option<IpAddr>,
 
@@ -170,7 +217,9 @@ pub struct OptionArgs {
     #[arg(long, env = "DOCKER_REGISTER_TTL", value_name = "SECONDS", default_value_t = 60, value_parser = value::ttl)]
     pub ttl: u32,
 
-    /// What the policy reads as `options.NAME`; may be given several times (in the environment: one a line)
+    /// What the policy reads as `options.NAME`
+    ///
+    /// It may be given several times, in the environment one a line.
     #[arg(long, env = "DOCKER_REGISTER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::setting)]
     pub set: Vec<(String, String)>,
 
@@ -179,13 +228,15 @@ pub struct OptionArgs {
         long,
         env = "DOCKER_REGISTER_INSTANCE",
         value_name = "NAME",
-        default_value = ""
+        default_value = "",
+        hide_default_value = true
     )]
     pub instance: String,
 }
 
 /// The flags of the log.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// How log lines look
     #[arg(long, env = "DOCKER_REGISTER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -263,8 +314,35 @@ impl Cli {
         if of_run {
             arguments.insert(arguments.len().min(1), "run".into());
         }
-        Self::parse_from(arguments)
+        let short = arguments.iter().any(|argument| argument == "-h");
+        let matches = definitions(short).get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
+}
+
+/// The command line as clap has it. The short help has one line for each flag, so it is without the environment.
+fn definitions(short: bool) -> clap::Command {
+    let flag = move |flag: Arg| {
+        let values = flag.get_possible_values();
+        let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
+        let flag = if names.is_empty() || !flag.get_action().takes_values() || flag.is_positional()
+        {
+            flag
+        } else {
+            let names = names.join("|");
+            flag.value_name(names).hide_possible_values(short)
+        };
+        flag.hide_env(short)
+    };
+    Cli::command().mut_subcommands(|command| {
+        let has_variables = command.get_arguments().any(|flag| flag.get_env().is_some());
+        let command = command.mut_args(flag);
+        if short && has_variables {
+            command.after_help(SHORT)
+        } else {
+            command
+        }
+    })
 }
 
 impl Command {
@@ -275,7 +353,7 @@ impl Command {
             Self::Keys(args) => Some(&args.common.log),
             Self::Diff(args) => Some(&args.common.log),
             Self::Test(args) => Some(&args.log),
-            Self::Healthcheck(_) | Self::Types => None,
+            Self::Healthcheck(_) | Self::Types | Self::Completions(_) | Self::Man => None,
         }
     }
 }
@@ -329,29 +407,4 @@ impl From<OnExitArg> for OnExit {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn without_a_command_flags_are_those_of_run() {
-        let read = |words: &[&str]| Cli::read(words.iter().map(OsString::from)).command;
-        assert!(matches!(read(&["docker-register"]), Command::Run(_)));
-        let flags = read(&["docker-register", "--dry-run", "--set", "a=b,c"]);
-        let Command::Run(run) = flags else {
-            panic!("{flags:?}");
-        };
-        assert!(run.dry_run);
-        assert_eq!(run.common.options.set, [("a".to_owned(), "b,c".to_owned())]);
-        assert!(matches!(
-            read(&["docker-register", "keys"]),
-            Command::Keys(_)
-        ));
-    }
-}
+mod tests;

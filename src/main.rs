@@ -43,6 +43,8 @@ mod trouble;
 use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
+use tracing::warn;
+
 use cli::{Cli, Command, CommonArgs, DiffFormat, OptionArgs};
 use daemon::Asked;
 use lua::Options;
@@ -71,6 +73,11 @@ fn main() -> ExitCode {
 async fn run() -> ExitCode {
     let command = Cli::read(std::env::args_os()).command;
     let recent = command.log().map(log::start).unwrap_or_default();
+    if command.log().is_some() {
+        for unknown in cli::unknown_variables(std::env::vars_os()) {
+            warn!("{unknown}");
+        }
+    }
     let out = &mut stdout();
     let result = match command {
         Command::Run(args) => daemon::run(run_config(args), recent).await.map(|()| true),
@@ -86,6 +93,8 @@ async fn run() -> ExitCode {
         Command::Test(args) => commands::test::run(&args.files, options(&args.options), out),
         Command::Healthcheck(args) => commands::healthcheck::run(args.listen, out).await,
         Command::Types => commands::types::run(out).map(|()| true),
+        Command::Completions(args) => cli::completions(args.shell, out).map(|()| true),
+        Command::Man => cli::manual(out).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -9,20 +9,27 @@ use super::{Cli, value};
 use crate::store::etcd::{Access, Password, Tls, User};
 
 /// Where the password may be. It has no flag, for others can read the command line.
-const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
+pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
 
 /// The flags of all commands that may reach etcd. The names are `etcdctl`'s.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "etcd")]
 pub struct EtcdArgs {
-    /// The endpoints of etcd, with commas between them; https:// before them asks for TLS
+    /// Its endpoints, with commas between them
+    ///
+    /// `https://` before them asks for TLS.
     #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]
     pub etcd: Vec<value::Endpoint>,
 
-    /// The certificate of the authority that signed etcd's; asks for TLS [default: those this system trusts]
+    /// The certificate of the authority that signed its own
+    ///
+    /// It asks for TLS. Without it, the authorities count that this system trusts.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_CACERT", value_name = "FILE")]
     pub etcd_cacert: Option<PathBuf>,
 
-    /// The certificate to show to etcd; asks for TLS
+    /// The certificate to show to it
+    ///
+    /// It asks for TLS.
     #[arg(
         long,
         env = "DOCKER_REGISTER_ETCD_CERT",
@@ -40,12 +47,15 @@ pub struct EtcdArgs {
     )]
     pub etcd_key: Option<PathBuf>,
 
-    /// The name that etcd's certificate must have; asks for TLS [default: the endpoint's]
+    /// The name that its certificate must have
+    ///
+    /// It asks for TLS. Without it, the name is the endpoint's.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_SERVER_NAME", value_name = "NAME", value_parser = value::server_name)]
     pub etcd_server_name: Option<String>,
 
-    /// The user that etcd knows this registrar as; its password is in a file, or in the environment as
-    /// `DOCKER_REGISTER_ETCD_PASSWORD`
+    /// The user that it knows this registrar as
+    ///
+    /// The user's password is in a file, or in the environment as `DOCKER_REGISTER_ETCD_PASSWORD`.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_USER", value_name = "NAME")]
     pub etcd_user: Option<String>,
 

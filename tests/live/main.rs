@@ -6,6 +6,7 @@ mod common;
 
 mod authors;
 mod bad_input;
+mod command_line;
 mod diff;
 mod dry_run;
 mod etcd_access;

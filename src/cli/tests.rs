@@ -1,0 +1,54 @@
+use super::*;
+
+#[test]
+fn the_definitions_are_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_short_help_has_one_line_for_each_flag() {
+    let mut definitions = definitions(true);
+    for command in definitions.get_subcommands_mut() {
+        let help = command.render_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+            // What does not fit beside its flag is on a line of its own, far to the right.
+            assert!(!line.starts_with("         "), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_has_every_flag_by_its_name_but_two() {
+    let definitions = definitions(false);
+    let flags = definitions
+        .get_subcommands()
+        .flat_map(clap::Command::get_opts);
+    for flag in flags {
+        let (Some(long), Some(name)) = (flag.get_long(), flag.get_env()) else {
+            continue;
+        };
+        let wanted = match long {
+            "host-ip" => "HOST_IP".to_owned(),
+            "etcd" => "ETCD_HOST".to_owned(),
+            long => format!("DOCKER_REGISTER_{}", long.replace('-', "_").to_uppercase()),
+        };
+        assert_eq!(name.to_str(), Some(&*wanted));
+    }
+}
+
+#[test]
+fn without_a_command_flags_are_those_of_run() {
+    let read = |words: &[&str]| Cli::read(words.iter().map(OsString::from)).command;
+    assert!(matches!(read(&["docker-register"]), Command::Run(_)));
+    let flags = read(&["docker-register", "--dry-run", "--set", "a=b,c"]);
+    let Command::Run(run) = flags else {
+        panic!("{flags:?}");
+    };
+    assert!(run.dry_run);
+    assert_eq!(run.common.options.set, [("a".to_owned(), "b,c".to_owned())]);
+    assert!(matches!(
+        read(&["docker-register", "keys"]),
+        Command::Keys(_)
+    ));
+}
