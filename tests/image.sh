@@ -2,8 +2,11 @@
 # Builds the images of this project from what is on the machine. Nothing is pulled.
 #
 #   tests/image.sh test                     the images that the tests and the demo run, unless they are there already
-#   tests/image.sh register BINARY [IMAGE]  IMAGE (docker-register:latest) with BINARY, the libraries that it needs, and
-#                                           CA certificates
+#   tests/image.sh register BINARY [IMAGE [FLAG...]]
+#                                           IMAGE (docker-register:latest) as the Dockerfile has it, with BINARY; each
+#                                           FLAG is one of `docker build`
+#   tests/image.sh programs IMAGE PROGRAM...
+#                                           IMAGE with programs of this machine, and the libraries that they need
 set -euo pipefail
 
 # Both have the same files, and stop at once when told to. Change the tag with the content, or it is not built anew.
@@ -13,6 +16,11 @@ readonly BARE=docker-register-test/bare:1 # exposes nothing
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
+
+usage() {
+  sed -n '2,/^set/ s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+}
 
 # Imports the root filesystem as image $1; each further argument is a line of a Dockerfile.
 import() {
@@ -68,21 +76,33 @@ build_test_images() {
   import "$BARE" 'CMD ["/serve"]'
 }
 
-build_register_image() {
-  local binary=$1 image=$2 library certificates=/etc/ssl/certs/ca-certificates.crt
-  cp "$binary" "$root/docker-register"
-  for library in $(ldd "$binary" | grep -o '/[^ ]*'); do
-    install -D -m 755 "$library" "$root$library"
+# Puts programs, the libraries that they need and CA certificates into the root filesystem.
+programs_root() {
+  local program library certificates=/etc/ssl/certs/ca-certificates.crt
+  for program in "$@"; do
+    install -D -m 755 "$(command -v "$program")" "$root/usr/local/bin/${program##*/}"
+    for library in $(ldd "$(command -v "$program")" | grep -o '/[^ ]*'); do
+      install -D -m 755 "$library" "$root$library"
+    done
   done
   [ ! -e $certificates ] || install -D -m 644 $certificates "$root$certificates"
-  import "$image" 'ENTRYPOINT ["/docker-register"]'
+}
+
+build_register_image() {
+  local binary=$1 image=${2-docker-register:latest} base
+  base=${image%:*}-base:${BASHPID}
+  programs_root "$binary"
+  import "$base"
+  docker build --quiet --target runtime --build-arg RUNTIME="$base" --tag "$image" "${@:3}" \
+    - <"${0%/*}/../Dockerfile" >/dev/null
+  docker rmi "$base" >/dev/null # the name alone, for the image is built on it
+  echo "image: built $image"
 }
 
 case "${1-} $#" in
 "test 1") build_test_images ;;
-"register 2" | "register 3") build_register_image "$2" "${3-docker-register:latest}" ;;
-*)
-  sed -n '2,/^set/ s/^# \{0,1\}//p' "$0" >&2
-  exit 2
-  ;;
+"register 1" | "programs 1" | "programs 2") usage ;;
+"register "*) build_register_image "${@:2}" ;;
+"programs "*) programs_root "${@:3}" && import "$2" ;;
+*) usage ;;
 esac

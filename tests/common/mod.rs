@@ -47,6 +47,7 @@ pub use simulated::Simulated;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -106,6 +107,8 @@ pub struct TestBed {
     pub prefix: String,
     /// An etcd that nobody else uses, so that its revisions are this test's alone.
     pub etcd: Etcd,
+    /// The images that were built for it.
+    images: Mutex<Vec<String>>,
 }
 
 impl TestBed {
@@ -121,6 +124,7 @@ impl TestBed {
             prefix: format!("/{name}"),
             name,
             etcd: Etcd::start(),
+            images: Mutex::default(),
         }
     }
 
@@ -147,6 +151,38 @@ impl TestBed {
         let name = unique_name();
         docker(&["network", "create", "--label", &self.label(), &name]);
         name
+    }
+
+    /// Builds the image of the program, as `make image` does, and returns its name. It goes with the test bed.
+    pub fn register_image(&self) -> String {
+        let program = env!("CARGO_BIN_EXE_docker-register");
+        self.image("register", |image| {
+            ["register", program, image].map(str::to_owned).to_vec()
+        })
+    }
+
+    /// Builds an image with programs of this machine, and returns its name. It goes with the test bed.
+    pub fn program_image(&self, programs: &[&str]) -> String {
+        self.image("programs", |image| {
+            let args = ["programs", image].into_iter();
+            args.chain(programs.iter().copied())
+                .map(str::to_owned)
+                .collect()
+        })
+    }
+
+    #[track_caller]
+    fn image(&self, name: &str, args: impl FnOnce(&str) -> Vec<String>) -> String {
+        let image = format!("docker-register-test/{}-{name}", self.name);
+        self.images.lock().expect(UNPOISONED).push(image.clone());
+        let built = Command::new("bash")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/image.sh"))
+            .args(args(&image))
+            .output()
+            .expect("`bash` can be run");
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "the image cannot be built: {said}");
+        image
     }
 
     /// The program, told to watch this test's containers and to write to its etcd, below its prefix.
@@ -262,7 +298,8 @@ impl TestBed {
         keys.into_iter().map(|(k, v)| (shorten(k), v)).collect()
     }
 
-    fn label(&self) -> String {
+    /// The label of all that this test makes in Docker, as `NAME=VALUE`.
+    pub fn label(&self) -> String {
         format!("{LABEL}={}", self.name)
     }
 }
@@ -278,6 +315,11 @@ impl Drop for TestBed {
         let filter = self.filter();
         container::remove_all(&["ps", "--all"], &["rm", "--force", "--volumes"], &filter);
         container::remove_all(&["network", "ls"], &["network", "rm"], &filter);
+        for image in self.images.get_mut().into_iter().flatten() {
+            let _ = Command::new("docker")
+                .args(["rmi", "--force", image])
+                .output();
+        }
     }
 }
 

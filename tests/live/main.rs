@@ -15,6 +15,7 @@ mod examples;
 mod faults_docker;
 mod faults_etcd;
 mod identity;
+mod image;
 mod layout;
 mod lifecycle;
 mod listen;

@@ -46,26 +46,10 @@ fn the_example_in_the_readme_is_the_file() {
     assert!(README.contains(&format!("```lua\n{code}```\n")));
 }
 
-/// Removes an image at the end of a test.
-struct Image(String);
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = Command::new("docker")
-            .args(["rmi", "--force", &self.0])
-            .output();
-    }
-}
-
 #[test]
 fn it_runs_as_a_container() {
-    require_docker();
     let bed = TestBed::new();
-    let image = Image(format!("docker-register-test/{}", bed.name));
-    let built = Command::new("bash")
-        .args(["tests/image.sh", "register", PROGRAM, &image.0])
-        .status();
-    assert!(built.expect("bash").success());
+    let image = bed.register_image();
     let web = bed
         .container()
         .publish_all()
@@ -81,7 +65,7 @@ fn it_runs_as_a_container() {
     let label = format!("docker-register-test={}", bed.name);
     let filter = format!("DOCKER_REGISTER_FILTER={}", bed.filter());
     let own = ["--network", "host", "--label", &label, "-e", &filter];
-    docker(&[run, &own, flags, &[&image.0]].concat());
+    docker(&[run, &own, flags, &[&image]].concat());
     let key = format!("/backends/{}/1/{}", bed.name, web.short_id());
     let value = format!("1.2.3.4:{}", web.host_port("8005/tcp"));
     eventually(SOON, "the container's key", || {
