@@ -34,9 +34,13 @@ lint: ## check format and lints
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
+deny: ## check licences, sources, versions and advisories of the dependencies
+	@cargo deny --version >/dev/null 2>&1 || { echo "error: cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny check $(CHECKS)
+
 image: build ## build the image docker-register:latest, without pulling
 	bash tests/image.sh register $(binary)
 
 SECONDS = 600
 
-.PHONY: help build test chaos soak bench demo lint image
+.PHONY: help build test chaos soak bench demo lint deny image
