@@ -1,5 +1,6 @@
 //! What a user can type, and the environment that stands for it.
 
+mod choice;
 mod documents;
 mod environment;
 mod etcd;
@@ -12,14 +13,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValue};
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::keys::Format;
 use crate::docker::Filters;
-use crate::keeper::OnExit;
 use etcd::EtcdArgs;
 
+pub use choice::{DiffFormat, KeysFormat, LogFormat, LogLevel, OnExitArg};
 pub use documents::{completions, manual};
 pub use environment::unknown as unknown_variables;
 
@@ -247,57 +247,6 @@ pub struct LogArgs {
     pub log_level: LogLevel,
 }
 
-/// `--format` of `keys`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum KeysFormat {
-    /// `KEY VALUE`, one a line
-    Text,
-    /// Everything there is to know of each key
-    Json,
-    /// A shell script of `etcdctl` calls that has the same effect
-    Etcdctl,
-}
-
-/// `--format` of `diff`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DiffFormat {
-    /// For people
-    Text,
-    /// One list
-    Json,
-}
-
-/// `--on-exit`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum OnExitArg {
-    /// They stay until their TTL, so that an upgrade is no outage
-    Leave,
-    /// They are removed before the process ends
-    Remove,
-}
-
-/// `--log-format`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogFormat {
-    /// For people
-    Text,
-    /// One object a line
-    Json,
-}
-
-/// `--log-level`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogLevel {
-    /// What needs somebody
-    Error,
-    /// What may need somebody
-    Warn,
-    /// What changes
-    Info,
-    /// What is seen and done
-    Debug,
-}
-
 impl Cli {
     /// Reads the arguments; prints usage and exits with 2 where they are wrong. Without a command, all flags are those
     /// of `run`.
@@ -384,25 +333,6 @@ impl OptionArgs {
             .filter(|(name, _)| !name.is_empty())
             .cloned()
             .collect()
-    }
-}
-
-impl From<KeysFormat> for Format {
-    fn from(format: KeysFormat) -> Self {
-        match format {
-            KeysFormat::Text => Self::Text,
-            KeysFormat::Json => Self::Json,
-            KeysFormat::Etcdctl => Self::Etcdctl,
-        }
-    }
-}
-
-impl From<OnExitArg> for OnExit {
-    fn from(arg: OnExitArg) -> Self {
-        match arg {
-            OnExitArg::Leave => Self::Leave,
-            OnExitArg::Remove => Self::Remove,
-        }
     }
 }
 
