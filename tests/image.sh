@@ -7,6 +7,7 @@
 #                                           FLAG is one of `docker build`
 #   tests/image.sh programs IMAGE PROGRAM...
 #                                           IMAGE with programs of this machine, and the libraries that they need
+#   tests/image.sh systemd IMAGE            IMAGE with nothing but places, for a systemd with this machine's /usr
 set -euo pipefail
 
 # Both have the same files, and stop at once when told to. Change the tag with the content, or it is not built anew.
@@ -99,10 +100,31 @@ build_register_image() {
   echo "image: built $image"
 }
 
+# Its control groups are its own, and what it mounts is seen by what it starts, as on a machine.
+systemd_root() {
+  mkdir -p "$root"/{dev,etc/systemd/system,proc,run,sys,tmp,usr,var}
+  local name
+  for name in bin lib lib64 sbin; do ln -s "usr/$name" "$root/$name"; done
+  ln -s ../run "$root/var/run"
+  cp /etc/{passwd,nsswitch.conf,ld.so.cache} "$root/etc"
+  { grep -v ^docker: /etc/group && echo "docker:x:$(stat -L -c %g /var/run/docker.sock):"; } >"$root/etc/group"
+  touch "$root/etc/machine-id"
+  cat >"$root/start" <<'SH'
+#!/bin/sh
+set -e
+mount --make-rshared /
+umount -R /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+exec /lib/systemd/systemd --unit=basic.target
+SH
+  chmod 755 "$root/start"
+}
+
 case "${1-} $#" in
 "test 1") build_test_images ;;
 "register 1" | "programs 1" | "programs 2") usage ;;
 "register "*) build_register_image "${@:2}" ;;
+"systemd 2") systemd_root && import "$2" 'ENV container=docker' 'CMD ["/start"]' ;;
 "programs "*) programs_root "${@:3}" && import "$2" ;;
 *) usage ;;
 esac

@@ -220,6 +220,12 @@ impl ContainerBuilder {
         self
     }
 
+    /// Adds arguments of `docker run` as they are.
+    pub fn args(self, args: &[impl AsRef<str>]) -> Self {
+        args.iter()
+            .fold(self, |builder, arg| builder.arg(arg.as_ref()))
+    }
+
     /// Names the container.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());

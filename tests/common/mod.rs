@@ -26,6 +26,7 @@ mod fake_docker;
 mod faults;
 mod history;
 mod http;
+mod image;
 mod proxy;
 mod registrar;
 mod simulated;
@@ -151,38 +152,6 @@ impl TestBed {
         let name = unique_name();
         docker(&["network", "create", "--label", &self.label(), &name]);
         name
-    }
-
-    /// Builds the image of the program, as `make image` does, and returns its name. It goes with the test bed.
-    pub fn register_image(&self) -> String {
-        let program = env!("CARGO_BIN_EXE_docker-register");
-        self.image("register", |image| {
-            ["register", program, image].map(str::to_owned).to_vec()
-        })
-    }
-
-    /// Builds an image with programs of this machine, and returns its name. It goes with the test bed.
-    pub fn program_image(&self, programs: &[&str]) -> String {
-        self.image("programs", |image| {
-            let args = ["programs", image].into_iter();
-            args.chain(programs.iter().copied())
-                .map(str::to_owned)
-                .collect()
-        })
-    }
-
-    #[track_caller]
-    fn image(&self, name: &str, args: impl FnOnce(&str) -> Vec<String>) -> String {
-        let image = format!("docker-register-test/{}-{name}", self.name);
-        self.images.lock().expect(UNPOISONED).push(image.clone());
-        let built = Command::new("bash")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/image.sh"))
-            .args(args(&image))
-            .output()
-            .expect("`bash` can be run");
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "the image cannot be built: {said}");
-        image
     }
 
     /// The program, told to watch this test's containers and to write to its etcd, below its prefix.

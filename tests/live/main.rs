@@ -26,3 +26,4 @@ mod reload;
 mod restart;
 mod steady;
 mod systemd;
+mod unit;

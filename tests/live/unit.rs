@@ -1,0 +1,198 @@
+//! The systemd unit: what systemd's own tools say of it, and what it comes to under a real systemd, which runs in a
+//! container.
+
+use crate::common;
+
+use common::{Container, HOST_IP, SOON, TestBed, docker, eventually, eventually_some, web_keys};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+const UNIT: &str = include_str!("../../examples/docker-register.service");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
+
+/// Runs systemd-analyze on the unit, which has the program that is built here.
+fn analyze(args: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = directory.path().join("docker-register.service");
+    let unit = UNIT.replace("/usr/local/bin/docker-register", PROGRAM);
+    fs::write(&file, unit).expect("a file can be written");
+    let output = Command::new("systemd-analyze")
+        .args(args)
+        .arg(&file)
+        .output();
+    output.expect("`make test` installs `systemd-analyze`")
+}
+
+#[test]
+fn systemd_finds_no_fault() {
+    let output = analyze(&["verify", "--man=no"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn it_exposes_no_more_than_it_says() {
+    let (_, rest) = UNIT
+        .split_once("rates its exposure ")
+        .expect("the rating in the head");
+    let (rating, _) = rest.split_once(" of 10").expect("the rating in the head");
+    // The threshold is in tenths.
+    let threshold = format!("--threshold={}", rating.replace('.', ""));
+    let output = analyze(&["security", "--offline=true", "--no-pager", &threshold]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+}
+
+/// A container in which systemd runs with the unit, the program, and this machine's `/usr`.
+struct Machine {
+    container: Container,
+    _etc: TempDir,
+}
+
+impl Machine {
+    /// Starts it. The unit has `variables` from its file, and the password of etcd's user.
+    fn start(bed: &TestBed, unit: &str, variables: &str) -> Self {
+        let etc = tempfile::tempdir().expect("a temporary directory can be made");
+        let files = [
+            ("docker-register.service", unit),
+            ("default/docker-register", variables),
+            ("docker-register/etcd-password", "secret\n"),
+        ];
+        for (name, text) in files {
+            let file = etc.path().join(name);
+            let parent = file.parent().expect("a file is in a directory");
+            fs::create_dir_all(parent).expect("a directory can be made");
+            fs::write(&file, text).expect("a file can be written");
+        }
+        let from_etc =
+            |name: &str, to: &str| format!("{}:{to}:ro", etc.path().join(name).display());
+        let programs = Path::new(PROGRAM)
+            .parent()
+            .expect("a program is in a directory");
+        let volumes = [
+            "/usr:/usr:ro".to_owned(),
+            format!("{}:/usr/local/bin:ro", programs.display()),
+            "/var/run/docker.sock:/run/docker.sock".to_owned(),
+            from_etc("default", "/etc/default"),
+            from_etc("docker-register", "/etc/docker-register"),
+            from_etc(
+                "docker-register.service",
+                "/etc/systemd/system/docker-register.service",
+            ),
+        ];
+        // It is given what systemd needs to shut others in, and not what would let it change the host's kernel: /proc/sys
+        // stays as it is, and nothing is started that a machine starts with. The etcd listens on the host's loopback.
+        let mut machine = bed.container_of(&bed.systemd_image());
+        let args = "--network host --cgroupns private --cap-add ALL --cap-drop SYS_RESOURCE --cap-drop SYS_MODULE \
+            --cap-drop SYS_TIME --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+            --tmpfs /run:exec --tmpfs /tmp --tmpfs /usr/lib/systemd/system/sysinit.target.wants";
+        let args: Vec<&str> = args.split_whitespace().collect();
+        machine = machine.args(&args);
+        for volume in volumes {
+            machine = machine.arg("--volume").arg(&volume);
+        }
+        let machine = Machine {
+            container: machine.start(),
+            _etc: etc,
+        };
+        eventually(SOON, "systemd to answer", || {
+            machine.systemctl("is-active basic.target").as_deref() == Some("active")
+        });
+        machine
+    }
+
+    /// What `systemctl` prints, unless it fails.
+    fn systemctl(&self, args: &str) -> Option<String> {
+        let output = Command::new("docker")
+            .args(["exec", self.container.id(), "systemctl"])
+            .args(args.split(' '))
+            .output()
+            .expect("`docker` can be run");
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(text)
+    }
+
+    /// What the program has logged, and systemd about it.
+    fn log(&self) -> String {
+        self.container
+            .exec(&["journalctl", "--no-pager", "--unit", "docker-register"])
+    }
+
+    /// A property of the unit.
+    fn property(&self, name: &str) -> String {
+        let shown = self.systemctl(&format!("show --value --property {name} docker-register"));
+        shown.expect("systemd knows the unit")
+    }
+}
+
+#[test]
+fn it_registers_and_reloads_and_ends_under_systemd_with_no_rights() {
+    let bed = TestBed::new();
+    let web = bed.container().publish_all().start();
+    let variables = format!(
+        "HOST_IP={HOST_IP}\nETCD_HOST={}\nDOCKER_REGISTER_PREFIX={}\nDOCKER_REGISTER_FILTER={}\n",
+        bed.etcd.endpoint(),
+        bed.prefix,
+        bed.filter()
+    );
+    let machine = Machine::start(&bed, UNIT, &variables);
+
+    // This returns when the program says that it is ready.
+    machine
+        .systemctl("start docker-register")
+        .expect("it starts");
+    assert_eq!(bed.keys(), web_keys("web", &web, HOST_IP));
+    assert_eq!(machine.property("StatusText"), "in step with Docker");
+
+    let pid = machine.property("MainPID");
+    let status = machine
+        .container
+        .exec(&["cat", &format!("/proc/{pid}/status")]);
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+    };
+    assert_ne!(of("Uid:").as_deref(), Some("0"));
+    assert_eq!(of("CapBnd:").as_deref(), Some("0000000000000000"));
+    assert_eq!(of("Seccomp:").as_deref(), Some("2"));
+
+    machine
+        .systemctl("reload docker-register")
+        .expect("it reloads");
+    eventually(SOON, "the policy to be loaded anew", || {
+        machine.log().contains("policy, loaded anew")
+    });
+    assert_eq!(machine.property("MainPID"), pid);
+    machine.systemctl("stop docker-register").expect("it stops");
+    assert_eq!(machine.property("Result"), "success", "{}", machine.log());
+}
+
+#[test]
+fn it_reads_the_password_that_root_alone_may_read() {
+    let bed = TestBed::new();
+    let unit = UNIT
+        .replace("#LoadCredential", "LoadCredential")
+        .replace("#Environment=", "Environment=");
+    let variables = format!(
+        "HOST_IP={HOST_IP}\nETCD_HOST={}\nDOCKER_REGISTER_ETCD_USER=registrar\n",
+        bed.etcd.endpoint()
+    );
+    let machine = Machine::start(&bed, &unit, &variables);
+    let _ = docker(&[
+        "exec",
+        machine.container.id(),
+        "systemctl",
+        "start",
+        "--no-block",
+        "docker-register",
+    ]);
+    // This etcd knows no users, and says so to those who come with a name and a password.
+    eventually_some(SOON, "etcd's answer to the user", || {
+        let log = machine.log();
+        assert!(!log.contains("cannot read the password"), "{log}");
+        log.contains("it knows no users").then_some(())
+    });
+}
