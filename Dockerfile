@@ -15,12 +15,12 @@ LABEL org.opencontainers.image.title="docker-register" \
       org.opencontainers.image.licenses="MIT"
 # It does not register itself, even where its port is published, unless it is run with --label SERVICE_IGNORE=false.
 LABEL SERVICE_IGNORE=true
-# Where the health check asks, in the container alone.
+# Where the health check asks. In the host's network it is the host's port, and another registrar there takes another one.
 ENV DOCKER_REGISTER_LISTEN=127.0.0.1:9380
 # It starts as root, for whom the socket is, and needs nothing else that root may do. It may be run as any user that may
 # read the socket: --user 65534 --group-add "$(stat -c %g /var/run/docker.sock)"
 ENTRYPOINT ["docker-register"]
-HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["docker-register", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=1m CMD ["docker-register", "healthcheck"]
 
 FROM ${BUILDER} AS builder
 RUN apt-get update && \

@@ -3,8 +3,9 @@
 
 use crate::common;
 
-use common::{HOST_IP, SOON, TestBed, docker, eventually, eventually_some};
+use common::{Container, HOST_IP, SOON, TestBed, docker, eventually, eventually_some};
 use serde_json::json;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ fn registrar_args(bed: &TestBed) -> Vec<String> {
         ("DOCKER_REGISTER_PREFIX", bed.prefix.clone()),
         ("DOCKER_REGISTER_INSTANCE", bed.name.clone()),
         ("DOCKER_REGISTER_FILTER", bed.filter()),
+        ("DOCKER_REGISTER_LISTEN", free_address()),
     ];
     let mut args = ["--network", "host", "--volume"]
         .map(str::to_owned)
@@ -31,22 +33,29 @@ fn registrar_args(bed: &TestBed) -> Vec<String> {
     args
 }
 
+/// An address on loopback that is free now.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
+    let address = listener.local_addr().expect("a port was bound");
+    address.to_string()
+}
+
 #[test]
 fn it_needs_no_rights_but_to_read_the_socket_and_ends_when_told() {
     let bed = TestBed::new();
     let image = bed.register_image();
     let web = bed.container().publish_all().start();
     let group = std::fs::metadata(SOCKET).expect("Docker's socket").gid();
-    let mut registrar = bed.container_of(&image);
-    for arg in registrar_args(&bed) {
-        registrar = registrar.arg(&arg);
-    }
-    let few = ["--read-only", "--user", "65534:65534", "--cap-drop", "ALL"];
-    let few = few.iter().chain(&["--security-opt", "no-new-privileges"]);
-    let registrar = few.fold(registrar, |registrar, arg| registrar.arg(arg));
-    let registrar = registrar.arg("--group-add").arg(&group.to_string()).start();
+    let registrar = bed
+        .container_of(&image)
+        .arg("--read-only")
+        .args(&["--user", "65534:65534", "--group-add", &group.to_string()])
+        .args(&["--cap-drop", "ALL", "--security-opt", "no-new-privileges"])
+        .args(&registrar_args(&bed))
+        .start();
 
     bed.wait_for_keys(&common::web_keys("web", &web, HOST_IP), SOON);
+    registrar.wait_for_health("healthy");
 
     // As process 1 it would not hear a signal that it has no handler for, and be killed after ten seconds.
     let start = Instant::now();
@@ -61,24 +70,21 @@ fn it_registers_itself_only_if_asked() {
     let bed = TestBed::new();
     let image = bed.register_image();
     let start = |label: &[&str]| {
-        // In the host's network every exposed port counts as published.
-        let args = registrar_args(&bed);
+        // In the host's network every exposed port counts as published, of a container that is healthy.
         let registrar = bed.container_of(&image).expose("9380");
-        let registrar = args
-            .iter()
-            .fold(registrar, |registrar, arg| registrar.arg(arg));
-        label
-            .iter()
-            .fold(registrar, |registrar, arg| registrar.arg(arg))
-            .start()
+        let registrar = registrar.env("DOCKER_REGISTER_EXPLAIN", "1");
+        registrar.args(&registrar_args(&bed)).args(label).start()
     };
-    let other = bed.container().publish_all().start();
     let alone = start(&[]);
-    bed.wait_for_keys(&common::web_keys("web", &other, HOST_IP), SOON);
-    alone.rm();
+    eventually(SOON, "the reason why it is left out", || {
+        log(&alone).contains("SERVICE_IGNORE is set")
+    });
+    assert_eq!(bed.keys(), common::map([("", ""); 0]));
+    alone.stop();
 
     let asked = start(&["--label", "SERVICE_IGNORE=false"]);
-    let key = bed.key(&format!("{}/1/{}", image_name(&image), asked.short_id()));
+    let (_, name) = image.rsplit_once('/').expect("a name of two parts");
+    let key = bed.key(&format!("{name}/1/{}", asked.short_id()));
     eventually(SOON, "its own key", || {
         bed.etcd
             .kv(&key)
@@ -86,9 +92,13 @@ fn it_registers_itself_only_if_asked() {
     });
 }
 
-/// The name under which a container of the image is registered.
-fn image_name(image: &str) -> &str {
-    image.rsplit('/').next().expect("the last part")
+/// What a container has logged so far.
+fn log(container: &Container) -> String {
+    let output = Command::new("docker")
+        .args(["logs", container.id()])
+        .output();
+    let output = output.expect("`docker` can be run");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A Compose project that is taken down, with its volumes, at the end of a test.

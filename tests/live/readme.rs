@@ -64,7 +64,18 @@ fn it_runs_as_a_container() {
     // it registers the test's own.
     let label = format!("docker-register-test={}", bed.name);
     let filter = format!("DOCKER_REGISTER_FILTER={}", bed.filter());
-    let own = ["--network", "host", "--label", &label, "-e", &filter];
+    // And it shares the host's ports with other tests.
+    let listen = "DOCKER_REGISTER_LISTEN=127.0.0.1:0";
+    let own = [
+        "--network",
+        "host",
+        "--label",
+        &label,
+        "-e",
+        &filter,
+        "-e",
+        listen,
+    ];
     docker(&[run, &own, flags, &[&image]].concat());
     let key = format!("/backends/{}/1/{}", bed.name, web.short_id());
     let value = format!("1.2.3.4:{}", web.host_port("8005/tcp"));
