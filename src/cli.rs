@@ -177,19 +177,23 @@ pub struct CompletionsArgs {
 
 /// The flags of all commands that look at containers.
 #[derive(Debug, Args)]
-#[command(next_help_heading = POLICY)]
 pub struct CommonArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
 
     /// A file, or the name of a bundled policy [default: register]
-    #[arg(long, env = "DOCKER_REGISTER_SCRIPT", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "DOCKER_REGISTER_SCRIPT",
+        value_name = "FILE",
+        help_heading = POLICY
+    )]
     pub script: Option<PathBuf>,
 
     /// Only containers that `docker ps --filter` would show
     ///
     /// It may be given several times, in the environment one a line.
-    #[arg(long, env = "DOCKER_REGISTER_FILTER", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::pair)]
+    #[arg(long, env = "DOCKER_REGISTER_FILTER", help_heading = POLICY, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::pair)]
     pub filter: Vec<(String, String)>,
 
     #[command(flatten)]

@@ -19,6 +19,22 @@ fn the_short_help_has_one_line_for_each_flag() {
 }
 
 #[test]
+fn each_flag_is_below_its_heading() {
+    let definitions = definitions(false);
+    let mut flags = definitions
+        .get_subcommands()
+        .flat_map(clap::Command::get_opts);
+    let heading_of = |long: &str| {
+        let flag = flags.find(|flag| flag.get_long() == Some(long));
+        flag.and_then(Arg::get_help_heading).map(str::to_owned)
+    };
+    // In the order in which they are defined.
+    let headings = ["resync", "etcd-user", "script", "ttl", "log-level"].map(heading_of);
+    let wanted = [None, Some("etcd"), Some(POLICY), Some(POLICY), Some("Log")];
+    assert_eq!(headings.each_ref().map(Option::as_deref), wanted);
+}
+
+#[test]
 fn the_environment_has_every_flag_by_its_name_but_two() {
     let definitions = definitions(false);
     let flags = definitions
