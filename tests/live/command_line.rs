@@ -115,12 +115,8 @@ fn a_variable_that_nothing_reads_is_warned_of_on_stderr() {
 }
 
 #[test]
-fn a_debug_build_says_that_it_is_one() {
-    let version = concat!(
-        "docker-register ",
-        env!("CARGO_PKG_VERSION"),
-        " (debug build)\n"
-    );
+fn it_says_the_version_that_it_was_built_with() {
+    let version = concat!("docker-register ", env!("DOCKER_REGISTER_VERSION"), "\n");
     assert_eq!(printed("--version", &[]), version);
 }
 
