@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::address;
-use crate::docker::{Daemon, Feed, Filters, Snapshot, Snapshots};
+use crate::docker::{self, Daemon, Feed, Filters, Snapshot, Snapshots};
 use crate::keeper::{OnExit, keep};
 use crate::listen;
 use crate::log::Recent;
@@ -76,6 +76,8 @@ pub struct Config {
 /// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
 /// others to see.
 pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
+    // What can never work is not retried.
+    docker::Access::from_env()?;
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     tokio::spawn(end_by_force(Signals::new()?));

@@ -3,6 +3,7 @@
 //! An event only means "look again": what changed is inspected, and the snapshot tells what is. While Docker does
 //! not answer, no snapshot is made, so an error is never taken for an empty host.
 
+mod access;
 mod client;
 
 use std::collections::{BTreeSet, HashMap};
@@ -27,6 +28,7 @@ use crate::status::Status;
 use crate::trouble::Trouble;
 use client::{Inspected, connect, inspect, list_ids, subscribe, within};
 
+pub use access::Access;
 pub use client::{Daemon, Filters};
 
 /// How many containers are inspected at a time.
@@ -279,8 +281,10 @@ impl Feed {
         let action = event.action.unwrap_or_default();
         let id = match event.typ {
             Some(EventMessageTypeEnum::CONTAINER) => actor.id,
-            // The actor is the network here.
-            Some(EventMessageTypeEnum::NETWORK) => attributes.get("container").cloned(),
+            // The actor is the network here, but with Podman the container.
+            Some(EventMessageTypeEnum::NETWORK) => {
+                attributes.get("container").cloned().or(actor.id)
+            }
             _ => None,
         };
         let Some(id) = id else { return Ok(()) };

@@ -10,8 +10,8 @@ set -euo pipefail
 
 # Each program that is needed, and the package of Debian and Ubuntu that brings it.
 readonly PROGRAMS="docker:docker.io etcd:etcd-server etcdctl:etcd-client busybox:busybox-static protoc:protobuf-compiler
-  docker-compose:docker-compose haproxy:haproxy openssl:openssl make:make gcc:gcc systemd-analyze:systemd groff:groff-base
-  zsh:zsh fish:fish git:git"
+  docker-compose:docker-compose haproxy:haproxy openssl:openssl podman:podman make:make gcc:gcc systemd-analyze:systemd
+  groff:groff-base zsh:zsh fish:fish git:git"
 # Files that come only with what those packages recommend: C headers, and what protoc imports.
 readonly FILES="/usr/include/stdlib.h:libc6-dev /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev"
 
@@ -62,8 +62,8 @@ install_packages() {
   [ ${#packages[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "this set-up can install programs on Debian and Ubuntu only" \
     "needed on any other system: a Docker daemon and its client, etcd and etcdctl 3.4 or newer," \
-    "a static busybox with httpd, protoc with its standard imports, docker-compose, haproxy, openssl, make, gcc," \
-    "systemd-analyze, groff, zsh, fish and git" \
+    "a static busybox with httpd, protoc with its standard imports, docker-compose, haproxy, openssl, podman, make," \
+    "gcc, systemd-analyze, groff, zsh, fish and git" \
     "missing here: the equivalent of ${packages[*]}"
   [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "run this as root, or install sudo: missing ${packages[*]}"
 

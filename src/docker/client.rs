@@ -8,10 +8,12 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
+use futures_util::future::try_join;
 use futures_util::stream::Stream;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::access::Access;
 use crate::container::Container;
 use crate::entry::quote;
 
@@ -23,10 +25,11 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// For how long the daemon's time is made use of: so many events are repeated.
 const FRESH: Duration = Duration::from_secs(2);
 /// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
-/// `health_status: healthy` and the like.
-const EVENTS: [&str; 12] = [
+/// `health_status: healthy` and the like. Podman sends `die` to those who ask for `died`.
+const EVENTS: [&str; 13] = [
     "start",
     "die",
+    "died",
     "kill",
     "stop",
     "destroy",
@@ -42,7 +45,8 @@ const EVENTS: [&str; 12] = [
 /// What a daemon says of itself. It takes Docker longer than any other answer, so it is asked for once.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// The id that it keeps through restarts, as `docker info` shows it.
+    /// The id that it keeps through restarts, as `docker info` shows it. Podman has none: there it is the name of the host
+    /// and the directory of the containers.
     pub id: String,
     /// Its own time, as the subscription to events takes it, and when it was asked for.
     time: Option<(String, Instant)>,
@@ -56,19 +60,26 @@ impl Daemon {
 
     async fn ask_on(docker: &Docker) -> anyhow::Result<Self> {
         let asked = Instant::now();
-        let info = within(TIMEOUT, docker.info())
+        let (info, version) = within(TIMEOUT, try_join(docker.info(), docker.version()))
             .await
             .context("cannot ask Docker for its id and time")?;
+        let components = version.components.unwrap_or_default();
+        // Podman makes up another id for each answer.
+        let id = if components.iter().any(|part| part.name.contains("Podman")) {
+            info.name
+                .zip(info.docker_root_dir)
+                .map(|(host, directory)| format!("{host}:{directory}"))
+        } else {
+            info.id.filter(|id| !id.is_empty())
+        };
+        let id = id.context("Docker does not say its id (`docker info`)")?;
         let time = info
             .system_time
             .and_then(|time| time.parse::<Timestamp>().ok());
         let text =
             |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         Ok(Self {
-            id: info
-                .id
-                .filter(|id| !id.is_empty())
-                .context("Docker does not say its id (`docker info`)")?,
+            id,
             time: time.map(|time| (text(time), asked)),
         })
     }
@@ -96,15 +107,15 @@ impl<S: Stream<Item = Result<EventMessage, Error>>> Events for S {}
 /// Connects as Docker's own client would: by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, in the newest
 /// version of the API that both sides know.
 pub async fn connect() -> anyhow::Result<Docker> {
-    let host =
-        std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
-    let docker = Docker::connect_with_defaults()
-        .map(|docker| docker.with_timeout(TIMEOUT))
-        .map_err(explain)
-        .with_context(|| format!("cannot use Docker at {}", quote(&host)))?;
+    let access = Access::from_env()?;
+    let host = quote(&access.host);
+    let docker = access
+        .client(TIMEOUT)
+        .with_context(|| format!("cannot use Docker at {host}"))?;
     within(TIMEOUT, docker.negotiate_version())
         .await
-        .with_context(|| format!("cannot reach Docker at {}", quote(&host)))
+        .map_err(|error| access.explain(&error.to_string()))
+        .with_context(|| format!("cannot reach Docker at {host}"))
 }
 
 /// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
@@ -174,6 +185,12 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         Err(Error::DockerResponseServerError {
             status_code: 404, ..
         }) => return Inspected::Gone,
+        // What Podman answers while it removes the container.
+        Err(Error::DockerResponseServerError { message, .. })
+            if message.contains("no such container") =>
+        {
+            return Inspected::Gone;
+        }
         Err(error) => return failed(error),
     };
     let container = match container {
@@ -213,7 +230,7 @@ pub async fn within<T>(
 }
 
 /// The innermost cause, which is what an operator can do something about.
-fn explain(error: Error) -> anyhow::Error {
+pub fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::DockerResponseServerError {
             status_code,
@@ -221,23 +238,6 @@ fn explain(error: Error) -> anyhow::Error {
         } => {
             anyhow!("Docker answered with {status_code}: {}", message.trim())
         }
-        Error::SocketNotFoundError(path) => {
-            anyhow!(
-                "there is no socket {}; is the daemon running, and is DOCKER_HOST right?",
-                quote(&path)
-            )
-        }
-        Error::UnsupportedURISchemeError { .. } => {
-            anyhow!("DOCKER_HOST begins with unix://, tcp:// or http://")
-        }
-        error => {
-            let error = anyhow::Error::new(error);
-            let root = error.root_cause().to_string();
-            if root.contains("Permission denied") {
-                anyhow!("permission denied; run as root or as a member of the group `docker`")
-            } else {
-                anyhow!(root)
-            }
-        }
+        error => anyhow!(anyhow::Error::new(error).root_cause().to_string()),
     }
 }

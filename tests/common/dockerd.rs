@@ -24,7 +24,7 @@ const DEATH: Duration = Duration::from_secs(2);
 /// its own. It ends with its containers when it goes out of scope.
 pub struct Dockerd {
     directory: TempDir,
-    live_restore: bool,
+    args: Vec<String>,
     process: Mutex<Option<Child>>,
     /// A process that keeps the network while no daemon runs. It ends with the test, for it reads from it.
     network: Child,
@@ -39,6 +39,16 @@ impl Dockerd {
     ///
     /// If there is none to start, or it does not answer; the message ends with its log.
     pub fn start(image: &str, live_restore: bool) -> Self {
+        let args = live_restore.then_some("--live-restore");
+        Self::start_with(image, args)
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    ///
+    /// As [`Dockerd::start`].
+    pub fn start_with<'a>(image: &str, args: impl IntoIterator<Item = &'a str>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("docker-register-dockerd-")
             .tempdir()
@@ -56,19 +66,42 @@ impl Dockerd {
             .expect("a pipe can be read");
         let daemon = Dockerd {
             directory,
-            live_restore,
+            args: args.into_iter().map(str::to_owned).collect(),
             process: Mutex::new(None),
             namespace: format!("--net=/proc/{}/ns/net", pid.trim()),
             network,
         };
         daemon.start_again();
-        daemon.import(image);
+        copy_image(image, &daemon.host());
         daemon
     }
 
     /// Its address, as `DOCKER_HOST` has it.
     pub fn host(&self) -> String {
         format!("unix://{}", self.path("docker.sock").display())
+    }
+
+    /// A socket that leads to a port in the daemon's network, which nobody else can reach.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn way_to(&self, port: u16) -> String {
+        let (socket, config) = (self.path("way.sock"), self.path("way.cfg"));
+        let text = format!(
+            "defaults\n mode tcp\n timeout connect 10s\n timeout client 1h\n timeout server 1h\n\
+             listen way\n bind unix@{} mode 666\n server daemon 127.0.0.1:{port}\n",
+            socket.display()
+        );
+        fs::write(&config, text).expect("a file can be written");
+        let script = "busybox ip link set lo up && exec haproxy -D -f \"$0\"";
+        let status = as_root("nsenter")
+            .args([&self.namespace, "sh", "-c", script])
+            .arg(&config)
+            .status()
+            .expect("`nsenter` can be run");
+        assert!(status.success(), "haproxy cannot be started");
+        format!("unix://{}", socket.display())
     }
 
     /// Runs the `docker` client with this daemon and returns what it prints.
@@ -151,32 +184,12 @@ impl Dockerd {
             .arg("--pidfile")
             .arg(self.path("pid"))
             .args(["--host", &self.host()])
-            .args(self.live_restore.then_some("--live-restore"))
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log can be shared"))
             .stderr(log);
         let child = command.spawn().expect("`dockerd` can be run");
         *self.process.lock().expect(UNPOISONED) = Some(child);
-    }
-
-    fn import(&self, image: &str) {
-        let mut save = Command::new("docker")
-            .args(["save", image])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("`docker` can be run");
-        let pipe = save.stdout.take().expect("stdout is a pipe");
-        let load = Command::new("docker")
-            .args(["--host", &self.host(), "load", "--quiet"])
-            .stdin(pipe)
-            .output()
-            .expect("`docker` can be run");
-        let saved = save.wait().expect("a child can be waited for");
-        assert!(
-            saved.success() && load.status.success(),
-            "{image} cannot be copied: {}",
-            String::from_utf8_lossy(&load.stderr)
-        );
     }
 
     fn is_up(&self) -> bool {
@@ -272,6 +285,27 @@ impl Drop for Dockerd {
     }
 }
 
+/// Copies an image of the daemon that the tests use to another.
+pub(super) fn copy_image(image: &str, host: &str) {
+    let mut save = Command::new("docker")
+        .args(["save", image])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`docker` can be run");
+    let pipe = save.stdout.take().expect("stdout is a pipe");
+    let load = Command::new("docker")
+        .args(["--host", host, "load", "--quiet"])
+        .stdin(pipe)
+        .output()
+        .expect("`docker` can be run");
+    let saved = save.wait().expect("a child can be waited for");
+    assert!(
+        saved.success() && load.status.success(),
+        "{image} cannot be copied: {}",
+        String::from_utf8_lossy(&load.stderr)
+    );
+}
+
 /// The processes that were started with a path below `directory`, which no others have.
 fn processes_of(directory: &Path) -> Vec<String> {
     let directory = directory.display().to_string();
@@ -290,7 +324,7 @@ fn processes_of(directory: &Path) -> Vec<String> {
 }
 
 /// A program that is run as root, which needs no password if the tests are run by someone else.
-fn as_root(program: &str) -> Command {
+pub fn as_root(program: &str) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let root = status
         .lines()

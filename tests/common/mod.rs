@@ -27,13 +27,15 @@ mod faults;
 mod history;
 mod http;
 mod image;
+mod podman;
 mod proxy;
+mod recorder;
 mod registrar;
 mod simulated;
 
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
-pub use dockerd::Dockerd;
+pub use dockerd::{Dockerd, as_root};
 pub use etcd::{Etcd, KeyValue};
 pub use fake_docker::{FakeDocker, Reply};
 pub use faults::{
@@ -41,7 +43,9 @@ pub use faults::{
 };
 pub use history::{Event, Kind, Watch};
 pub use http::{Page, get};
-pub use proxy::{Mode, Proxy};
+pub use podman::Podman;
+pub use proxy::{Mode, Proxy, the_docker};
+pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use simulated::Simulated;
 

@@ -55,7 +55,7 @@ struct State {
 }
 
 impl Proxy {
-    /// A proxy on a TCP port of its own before `target`, such as `127.0.0.1:2379`.
+    /// A proxy on a TCP port of its own before `target`, such as `127.0.0.1:2379`, or `unix://<path>`.
     ///
     /// # Panics
     ///
@@ -64,12 +64,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
         let address = listener.local_addr().expect("a port was bound").to_string();
         let accept = move || listener.accept().map(|(stream, _)| Stream::Tcp(stream));
-        Self::start(
-            accept,
-            Address::Tcp(address),
-            Address::Tcp(target.to_owned()),
-            None,
-        )
+        let target = Address::of(target);
+        Self::start(accept, Address::Tcp(address), target, None)
     }
 
     /// A proxy on a Unix socket of its own before a Docker daemon, whose address is in the form of `DOCKER_HOST`.
@@ -82,18 +78,13 @@ impl Proxy {
         let path = directory.path().join("docker.sock");
         let listener = UnixListener::bind(&path).expect("a socket can be made");
         let accept = move || listener.accept().map(|(stream, _)| Stream::Unix(stream));
-        let target = match host.split_once("://") {
-            Some(("unix", path)) => Address::Unix(path.into()),
-            Some(("tcp" | "http", address)) => Address::Tcp(address.to_owned()),
-            _ => panic!("`{host}` is not unix://… or tcp://…"),
-        };
+        let target = Address::of(host);
         Self::start(accept, Address::Unix(path), target, Some(directory))
     }
 
     /// A proxy before the Docker daemon that the tests use.
     pub fn the_docker() -> Self {
-        let host = std::env::var("DOCKER_HOST").ok();
-        Self::docker(host.as_deref().unwrap_or("unix:///var/run/docker.sock"))
+        Self::docker(&the_docker())
     }
 
     /// Where it is reached: `127.0.0.1:<port>`, or `unix://<path>` as `DOCKER_HOST` has it.
@@ -206,6 +197,11 @@ impl State {
     }
 }
 
+/// The Docker daemon that the tests use, as `DOCKER_HOST` has it.
+pub fn the_docker() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned())
+}
+
 #[derive(Clone, Copy)]
 enum Direction {
     Request,
@@ -258,6 +254,16 @@ fn carry(mut from: Stream, mut to: Stream, shared: &Shared, direction: Direction
 }
 
 impl Address {
+    /// Reads `HOST:PORT`, or an address in the form of `DOCKER_HOST`.
+    fn of(text: &str) -> Self {
+        match text.split_once("://") {
+            Some(("unix", path)) => Address::Unix(path.into()),
+            Some(("tcp" | "http", address)) => Address::Tcp(address.to_owned()),
+            Some(_) => panic!("`{text}` is not unix://… or tcp://…"),
+            None => Address::Tcp(text.to_owned()),
+        }
+    }
+
     fn connect(&self) -> io::Result<Stream> {
         Ok(match self {
             Address::Tcp(address) => {

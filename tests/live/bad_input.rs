@@ -54,8 +54,7 @@ fn no_docker_at_the_address() {
     let socket = directory.path().join("docker.sock");
     let host = format!("unix://{}", socket.display());
     let message = format!(
-        "cannot use Docker at `{host}`: there is no socket `{}`; is the daemon running, and is DOCKER_HOST right?",
-        socket.display()
+        "cannot use Docker at `{host}`: there is no such socket; is the daemon running, and is DOCKER_HOST right?"
     );
     let fake = docker_with(vec![inspected("one", "web")], |_| None);
 

@@ -8,6 +8,7 @@ mod authors;
 mod bad_input;
 mod command_line;
 mod diff;
+mod docker_access;
 mod dry_run;
 mod etcd_access;
 mod etcd_tls;

@@ -1,0 +1,109 @@
+//! A socket proxy as sites put before Docker: it lets few requests through, and remembers all.
+
+use super::UNPOISONED;
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use tempfile::TempDir;
+
+/// A proxy on a Unix socket of its own. It serves one request for each connection, which is read before anything of it
+/// reaches Docker.
+pub struct Recorder {
+    directory: TempDir,
+    requests: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Recorder {
+    /// A proxy before the socket at a path that lets the requests in `allowed` through, in the form in which
+    /// [`Recorder::requests`] gives them, and answers 403 to all others.
+    ///
+    /// # Panics
+    ///
+    /// If no socket can be made.
+    pub fn start(docker: &Path, allowed: &'static [&'static str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let listener =
+            UnixListener::bind(directory.path().join("docker.sock")).expect("a socket can be made");
+        let recorder = Recorder {
+            directory,
+            requests: Arc::default(),
+        };
+        let (docker, requests) = (docker.to_owned(), Arc::clone(&recorder.requests));
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (docker, requests) = (docker.clone(), Arc::clone(&requests));
+                // A peer that goes away in the middle is no fault of this side.
+                thread::spawn(move || drop(serve(client, &docker, allowed, &requests)));
+            }
+        });
+        recorder
+    }
+
+    /// The value of `DOCKER_HOST` that leads here.
+    pub fn host(&self) -> String {
+        format!("unix://{}/docker.sock", self.directory.path().display())
+    }
+
+    /// What was asked for: `GET /containers/{id}/json`, without the version of the API and the query.
+    pub fn requests(&self) -> BTreeSet<String> {
+        self.requests.lock().expect(UNPOISONED).clone()
+    }
+}
+
+fn serve(
+    mut client: UnixStream,
+    docker: &Path,
+    allowed: &[&str],
+    requests: &Mutex<BTreeSet<String>>,
+) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut reader = BufReader::new(client.try_clone()?);
+    while !head.ends_with(b"\r\n\r\n") {
+        if reader.read_until(b'\n', &mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    let (line, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
+    let request = shape(line);
+    let is_allowed = allowed.contains(&request.as_str());
+    requests.lock().expect(UNPOISONED).insert(request);
+    if !is_allowed {
+        let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return client.write_all(refusal.as_bytes());
+    }
+    let mut server = UnixStream::connect(docker)?;
+    write!(server, "{line}\r\nConnection: close\r\n{headers}")?;
+    let (mut from, mut to) = (server.try_clone()?, client.try_clone()?);
+    let answer = thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        to.shutdown(Shutdown::Both)
+    });
+    // No further request passes; but an end of the client's is one of the server's.
+    let mut rest = Vec::new();
+    while reader.read_until(b'\n', &mut rest)? > 0 {
+        rest.clear();
+    }
+    server.shutdown(Shutdown::Both)?;
+    let _ = answer.join();
+    Ok(())
+}
+
+/// `GET /v1.41/containers/0123/json?size=1 HTTP/1.1` → `GET /containers/{id}/json`.
+fn shape(line: &str) -> String {
+    let mut words = line.split(' ');
+    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = path.split('?').next().unwrap_or("");
+    let mut parts: Vec<&str> = path.split('/').skip(1).collect();
+    if parts.first().is_some_and(|part| part.starts_with("v1.")) {
+        parts.remove(0);
+    }
+    if let ["containers", id, _, ..] = parts.as_mut_slice() {
+        *id = "{id}";
+    }
+    format!("{method} /{}", parts.join("/"))
+}

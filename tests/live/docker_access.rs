@@ -1,0 +1,497 @@
+//! The ways to Docker: a socket, TCP, TLS, a socket proxy that lets few requests through, and Podman; and what is said
+//! where there is no way.
+
+use crate::common;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{
+    Dockerd, HOST_IP, Podman, Proxy, Recorder, RegistrarBuilder, SOON, Script, TestBed, WEB,
+    as_root, count, docker, eventually, in_step, map, the_docker, warnings, web_keys,
+};
+use tempfile::TempDir;
+
+/// All that is ever asked of Docker. The README names them to those who put a proxy before its socket.
+const ENDPOINTS: [&str; 6] = [
+    "GET /_ping",
+    "GET /containers/json",
+    "GET /containers/{id}/json",
+    "GET /events",
+    "GET /info",
+    "GET /version",
+];
+
+/// The directory of an authority's certificate, a client's and a server's, which is for 127.0.0.1.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn new() -> Self {
+        let certificates = Certificates(tempfile::tempdir().expect("a temporary directory"));
+        let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        certificates.openssl(&format!(
+            "req -x509 {new_key} -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem"
+        ));
+        let extensions = "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n";
+        fs::write(certificates.path("extensions"), extensions).expect("a file can be written");
+        for name in ["", "server-"] {
+            certificates.openssl(&format!(
+                "req {new_key} -subj /CN={name}docker -keyout {name}key.pem -out {name}request"
+            ));
+            certificates.openssl(&format!(
+                "x509 -req -in {name}request -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions \
+                 -out {name}cert.pem"
+            ));
+        }
+        certificates
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(self.0.path())
+            .output()
+            .expect("`openssl` can be run");
+        assert!(output.status.success(), "openssl {arguments}: {output:?}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Copies some of the files to another directory.
+    fn copy(&self, names: &[&str], to: &Path) {
+        for name in names {
+            fs::copy(self.path(name), to.join(name)).expect("a file can be copied");
+        }
+    }
+}
+
+/// The socket of the Docker that the tests use; one elsewhere cannot be put behind a proxy of paths.
+fn the_socket() -> PathBuf {
+    let host = the_docker();
+    let path = host.strip_prefix("unix://");
+    path.expect("the tests' Docker has a socket").into()
+}
+
+/// The lines that `keys` prints, or its error.
+#[track_caller]
+fn keys_of(registrar: &RegistrarBuilder) -> Result<String, String> {
+    let output = registrar.run("keys");
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    assert_eq!(output.stdout, "");
+    Err(output.stderr)
+}
+
+#[track_caller]
+fn assert_no_difference(registrar: &RegistrarBuilder) {
+    let output = registrar.run("diff");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn docker_is_reached_over_tcp() {
+    let bed = TestBed::new();
+    // TCP to the socket of the tests' Docker, which itself listens on none.
+    let tcp = Proxy::tcp(&the_docker());
+    let at = |host: String| bed.registrar().env("DOCKER_HOST", host);
+    let registrar = at(format!("tcp://{}", tcp.address())).env("DOCKER_TLS_VERIFY", "");
+    let registrar = in_step(&registrar);
+    let web = bed.container().publish_all().start();
+    bed.wait_for_keys(&web_keys("web", &web, HOST_IP), SOON);
+    web.stop();
+    bed.wait_for_keys(&map::<&str, &str>([]), SOON);
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+
+    web.start();
+    for host in [format!("http://{}", tcp.address()), tcp.address()] {
+        let keys = keys_of(&at(host));
+        assert_eq!(keys.map(|keys| keys.lines().count()), Ok(4));
+    }
+
+    // One that asks for TLS is told that there is none.
+    let certificates = Certificates::new();
+    let secure = at(format!("tcp://{}", tcp.address()))
+        .env("DOCKER_TLS_VERIFY", "1")
+        .env("DOCKER_CERT_PATH", certificates.0.path());
+    assert_eq!(
+        keys_of(&secure),
+        Err(format!(
+            "error: cannot reach Docker at `tcp://{}`: it does not speak TLS; unset DOCKER_TLS_VERIFY\n",
+            tcp.address()
+        ))
+    );
+}
+
+#[test]
+fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
+    let bed = TestBed::new();
+    let certificates = Certificates::new();
+    let path = |name: &str| certificates.path(name).display().to_string();
+    let daemon = Dockerd::start_with(
+        WEB,
+        [
+            "--host=tcp://127.0.0.1:2376",
+            "--tlsverify",
+            &format!("--tlscacert={}", path("ca.pem")),
+            &format!("--tlscert={}", path("server-cert.pem")),
+            &format!("--tlskey={}", path("server-key.pem")),
+        ],
+    );
+    let tls = Proxy::tcp(&daemon.way_to(2376));
+    let host = format!("tcp://{}", tls.address());
+    let with = |verify: &str, directory: &Path| {
+        bed.registrar()
+            .env("DOCKER_HOST", &host)
+            .env("DOCKER_TLS_VERIFY", verify)
+            .env("DOCKER_CERT_PATH", directory)
+    };
+    let service = [
+        "--label",
+        &bed.filter()["label=".len()..],
+        "--env",
+        "SERVICE_NAME=web",
+    ];
+    let id = daemon.run(WEB, &service);
+    let keys = [("web/1", "8005"), ("web/2", "8006")]
+        .into_iter()
+        .flat_map(|(directory, port)| {
+            [
+                (
+                    format!("{directory}/{}", &id[..12]),
+                    format!("{HOST_IP}:{port}"),
+                ),
+                (format!("{directory}/port"), port.to_owned()),
+            ]
+        });
+    let keys = map(keys);
+
+    // It is on with any value, and the certificates are at home if nothing else is said.
+    let home = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(home.path().join(".docker")).expect("a directory can be made");
+    let all = ["ca.pem", "cert.pem", "key.pem"];
+    certificates.copy(&all, &home.path().join(".docker"));
+    let at_home = with("0", Path::new(""))
+        .env("DOCKER_CONFIG", "")
+        .env("HOME", home.path());
+    assert_eq!(keys_of(&at_home).map(|keys| keys.lines().count()), Ok(4));
+
+    let reach = format!("cannot reach Docker at `{host}`: ");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let fails = |message: &str| {
+        let said = keys_of(&with("1", directory.path())).expect_err("it cannot work");
+        assert!(said.starts_with(&format!("error: {message}")), "{said}");
+    };
+    fails(&format!(
+        "cannot use Docker at `{host}`: cannot read `{}`: No such file or directory (os error 2); DOCKER_TLS_VERIFY is \
+         set, so DOCKER_CERT_PATH is the directory with ca.pem, cert.pem and key.pem\n",
+        file("ca.pem")
+    ));
+    certificates.copy(&["ca.pem"], directory.path());
+    let no_client = format!(
+        "{reach}it does not take the client certificate in `{}` with the key in `{}`: ",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    fails(&no_client);
+    certificates.copy(&["cert.pem"], directory.path());
+    fails(&format!(
+        "cannot use Docker at `{host}`: cannot read `{}`: No such file",
+        file("key.pem")
+    ));
+    let others = Certificates::new();
+    others.copy(&["cert.pem", "key.pem"], directory.path());
+    fails(&no_client);
+    let plain = with("", directory.path());
+    assert_eq!(
+        keys_of(&plain),
+        Err(format!(
+            "error: {reach}it speaks TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with its \
+             ca.pem, and your cert.pem and key.pem\n"
+        ))
+    );
+
+    // The wrong authority: said once, tried again, and well as soon as it is put right.
+    certificates.copy(&all, directory.path());
+    others.copy(&["ca.pem"], directory.path());
+    let message = format!(
+        "{reach}its certificate is not signed by `{}`, where the certificate of its authority should be",
+        file("ca.pem")
+    );
+    let registrar = with("1", directory.path())
+        .flag("--log-level", "debug")
+        .start();
+    eventually(SOON, "several attempts", || {
+        count(&registrar.log(), &message) >= 3
+    });
+    assert_eq!(warnings(&registrar), 1, "{}", registrar.log());
+    certificates.copy(&["ca.pem"], directory.path());
+    bed.wait_for_keys(&keys, SOON);
+    daemon.docker(&["stop", &id]);
+    bed.wait_for_keys(&map::<&str, &str>([]), SOON);
+    assert_eq!(warnings(&registrar), 1, "{}", registrar.log());
+}
+
+#[test]
+fn a_docker_host_that_no_daemon_can_have_ends_it() {
+    let bed = TestBed::new();
+    let forms = "say unix:///PATH, tcp://HOST:PORT or http://HOST:PORT";
+    let ssh = "forward the socket, as by `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST`, and say \
+               unix:///tmp/docker.sock";
+    for (host, advice) in [
+        ("npipe:////./pipe/docker_engine", forms),
+        ("tcp://127.0.0.1:docker", forms),
+        ("ssh://root@127.0.0.1", ssh),
+    ] {
+        for command in ["keys", "run"] {
+            let output = bed.registrar().env("DOCKER_HOST", host).run(command);
+            assert_eq!(
+                output.stderr,
+                format!("error: cannot use DOCKER_HOST=`{host}`: {advice}\n")
+            );
+            assert_eq!(output.status.code(), Some(1));
+        }
+    }
+}
+
+/// Docker and Podman without root listen on sockets of their users. None of them can be run here, so a way to the tests'
+/// Docker stands at such a place.
+#[test]
+fn whoever_may_not_use_the_usual_socket_is_shown_another() {
+    let bed = TestBed::new();
+    let _web = bed.container().publish_all().start();
+    let socket = Proxy::docker(&the_docker());
+    let host = socket.address();
+    let path = host.strip_prefix("unix://").expect("a socket");
+    let directory = Path::new(path).parent().expect("a directory");
+    let open = |path: &Path| {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).expect("it is the test's own");
+    };
+    open(directory);
+    open(Path::new(path));
+    // Where the program was built, others may not look.
+    let program = directory.join("docker-register");
+    fs::copy(env!("CARGO_BIN_EXE_docker-register"), &program).expect("a program can be copied");
+    let keys = |before: &[&str], env: &[&str]| {
+        let variables = ["--unset=DOCKER_HOST", "--unset=XDG_RUNTIME_DIR"];
+        let output = as_root(before[0])
+            .args(&before[1..])
+            .arg("env")
+            .args(variables)
+            .args(env)
+            .arg(&program)
+            .args(["keys", "--host-ip", HOST_IP, "--filter", &bed.filter()])
+            .output()
+            .expect("a program can be run");
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        if output.status.success() {
+            Ok(stdout.lines().count())
+        } else {
+            Err(stderr)
+        }
+    };
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let runtime = format!("XDG_RUNTIME_DIR={}", directory.display());
+    let there = format!("DOCKER_HOST={host}");
+    let usual = "unix:///var/run/docker.sock";
+
+    let denied = format!(
+        "error: cannot reach Docker at `{usual}`: permission denied; run as root or as a member of the group `docker`"
+    );
+    if the_docker() == usual {
+        assert_eq!(keys(&nobody, &[]), Err(format!("{denied}\n")));
+        assert_eq!(
+            keys(&nobody, &[&runtime]),
+            Err(format!("{denied}; there is another at {there}\n"))
+        );
+    }
+    assert_eq!(keys(&nobody, &[&there]), Ok(4));
+
+    // The same as root on a machine without the usual socket.
+    let script = "mount -t tmpfs none /var/run && exec \"$@\"";
+    let without = ["unshare", "--mount", "sh", "-c", script, "sh"];
+    let missing = format!("error: cannot use Docker at `{usual}`: there is no such socket; ");
+    let advice = "is the daemon running, and is DOCKER_HOST right?";
+    assert_eq!(keys(&without, &[]), Err(format!("{missing}{advice}\n")));
+    assert_eq!(
+        keys(&without, &[&runtime]),
+        Err(format!("{missing}there is another at {there}\n"))
+    );
+
+    // A container to which a socket was mounted that the host does not have.
+    let directory_host = format!("DOCKER_HOST=unix://{}", directory.display());
+    let said = keys(&nobody, &[&directory_host]).expect_err("a directory is no socket");
+    assert!(
+        said.contains("that is a directory; was Docker's socket mounted from where there is none?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_socket_proxy_has_to_let_through_what_the_readme_names_and_no_more() {
+    let bed = TestBed::new();
+    let recorder = Recorder::start(&the_socket(), &ENDPOINTS);
+    let script = Script::new("return require 'register'");
+    let command = bed
+        .registrar()
+        .env("DOCKER_HOST", recorder.host())
+        .flag("--script", script.path())
+        .env("DOCKER_REGISTER_RESYNC", "1")
+        .flag("--ttl", "3");
+    let registrar = in_step(&command.clone().flag("--log-level", "debug"));
+    let event =
+        |name: &str, id: &str| registrar.wait_for_log(&format!("event {name} of {id}"), SOON);
+
+    let health = ["--health-cmd=test -e /tmp/well", "--health-interval=100ms"];
+    let web = health
+        .into_iter()
+        .fold(bed.container().publish_all(), common::ContainerBuilder::arg)
+        .start();
+    event("start", web.id());
+    web.exec(&["touch", "/tmp/well"]);
+    event("health_status: healthy", web.id());
+    let keys = web_keys("web", &web, HOST_IP);
+    bed.wait_for_keys(&keys, SOON);
+    web.rename(&format!("{}-renamed", web.name()));
+    event("rename", web.id());
+    let network = bed.network();
+    docker(&["network", "connect", &network, web.id()]);
+    event("connect", web.id());
+    let guest = bed
+        .container()
+        .network(&format!("container:{}", web.id()))
+        .env("SERVICE_NAME", "guest")
+        .start();
+    eventually(SOON, "the keys of the guest", || bed.keys().len() == 8);
+    guest.rm();
+    bed.wait_for_keys(&keys, SOON);
+    fs::write(script.path(), "-- anew\nreturn require 'register'")
+        .expect("the script is the test's own");
+    registrar.signal("HUP");
+    registrar.wait_for_log("loaded anew", SOON);
+
+    assert_eq!(keys_of(&command).map(|keys| keys.lines().count()), Ok(4));
+    assert_no_difference(&command);
+    let dry_run = command.clone().arg("--dry-run").start();
+    dry_run.wait_for_stdout("web/2/port", SOON);
+    web.stop();
+    bed.wait_for_keys(&map::<&str, &str>([]), SOON);
+    eventually(SOON, "a sign of life to be asked for", || {
+        recorder.requests().contains("GET /_ping")
+    });
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+    assert_eq!(
+        recorder.requests(),
+        BTreeSet::from(ENDPOINTS.map(str::to_owned))
+    );
+}
+
+#[test]
+fn the_readme_names_what_a_socket_proxy_has_to_let_through() {
+    let readme = include_str!("../../README.md");
+    for endpoint in ENDPOINTS {
+        let path = endpoint.strip_prefix("GET ").expect("all only read");
+        assert!(
+            readme.contains(&format!("`{path}`")),
+            "the README does not name `{path}`"
+        );
+    }
+}
+
+#[test]
+fn podman_is_followed_as_docker_is() {
+    let bed = TestBed::new();
+    let podman = Podman::start(WEB);
+    let command = bed
+        .registrar()
+        .env("DOCKER_HOST", podman.host())
+        .env("DOCKER_REGISTER_RESYNC", "3600");
+    let registrar = in_step(&command);
+    let label = &bed.filter()["label=".len()..];
+    let run = |arguments: &[&str]| {
+        let start = ["run", "--detach", "--label", label];
+        podman.docker(&[&start[..], arguments, &[WEB]].concat())
+    };
+    let port = |id: &str, port: &str| {
+        let bound = podman.docker(&["port", id, port]);
+        let (_, number) = bound
+            .lines()
+            .next()
+            .and_then(|line| line.rsplit_once(':'))
+            .expect("a port");
+        number.to_owned()
+    };
+    let keys_of_web = |id: &str| {
+        let member = |index: &str, exposed: &str| {
+            (
+                format!("web/{index}/{}", &id[..12]),
+                format!("{HOST_IP}:{}", port(id, &format!("{exposed}/tcp"))),
+            )
+        };
+        map([
+            member("1", "8005"),
+            member("2", "8006"),
+            ("web/1/port".to_owned(), "8005".to_owned()),
+            ("web/2/port".to_owned(), "8006".to_owned()),
+        ])
+    };
+    let nothing = map::<&str, &str>([]);
+
+    let web = run(&["--publish-all"]);
+    let keys = keys_of_web(&web);
+    bed.wait_for_keys(&keys, SOON);
+    podman.docker(&["pause", &web]);
+    bed.wait_for_keys(&nothing, SOON);
+    podman.docker(&["unpause", &web]);
+    bed.wait_for_keys(&keys, SOON);
+    podman.docker(&["stop", &web]);
+    bed.wait_for_keys(&nothing, SOON);
+    podman.docker(&["start", &web]);
+    bed.wait_for_keys(&keys_of_web(&web), SOON);
+    // One that ends by itself, one that is removed at once, and one in another's network.
+    podman.docker(&["kill", &web]);
+    bed.wait_for_keys(&nothing, SOON);
+    podman.docker(&["start", &web]);
+    let guest = run(&[
+        "--network",
+        &format!("container:{web}"),
+        "--env",
+        "SERVICE_NAME=guest",
+    ]);
+    eventually(SOON, "the keys of the guest", || bed.keys().len() == 8);
+    podman.docker(&["rm", "--force", &guest]);
+    let keys = keys_of_web(&web);
+    bed.wait_for_keys(&keys, SOON);
+
+    // It is known again after a restart, though Podman says another id each time.
+    registrar.kill9();
+    let owned = || {
+        let key = bed
+            .etcd
+            .kv(&bed.key(&format!("web/1/{}", &web[..12])))
+            .expect("a key");
+        (key.lease, key.mod_revision)
+    };
+    let before = owned();
+    let registrar = in_step(&command);
+    assert_eq!((bed.keys(), owned()), (keys, before));
+    assert_no_difference(&command);
+    podman.docker(&["rm", "--force", &web]);
+    bed.wait_for_keys(&nothing, SOON);
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+}
