@@ -21,6 +21,9 @@ test: ## run every test, against a real Docker and a real etcd
 chaos: ## run the chaos test for SECONDS, with the schedule of SEED
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) bash tests/setup.sh cargo test --test chaos -- --nocapture
 
+fuzz: ## try CASES of whatever Docker and a policy may say, as SEED has them
+	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) cargo test --bin docker-register fuzz -- --nocapture
+
 demo: ## show two hosts' containers come and go in etcd
 	bash tests/setup.sh bash examples/demo.sh
 
@@ -42,5 +45,6 @@ image: build ## build the image docker-register:latest, without pulling
 	bash tests/image.sh register $(binary)
 
 SECONDS = 600
+CASES = 1000000
 
-.PHONY: help build test chaos soak bench demo lint deny image
+.PHONY: help build test chaos fuzz soak bench demo lint deny image

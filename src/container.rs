@@ -21,6 +21,8 @@ use jiff::Timestamp;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::entry::printable;
+
 pub use image::Image;
 pub use sample::Sample;
 use signal::{KILL, TERM};
@@ -281,7 +283,10 @@ pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
                 // The line is that within the object, which tells nobody anything.
                 let error = error.to_string();
                 let what = error.split(" at line ").next().unwrap_or_default();
-                anyhow!("not what `docker inspect` prints of a container: {what}")
+                anyhow!(
+                    "not what `docker inspect` prints of a container: {}",
+                    printable(what)
+                )
             })
             .and_then(Container::new)
             .with_context(|| format!("container {}", index + 1))?;
@@ -322,12 +327,14 @@ impl Network {
 
 impl Binding {
     fn new(binding: PortBinding) -> Option<Self> {
-        let port = binding.host_port?.parse().ok()?;
-        let ip = binding
-            .host_ip
-            .filter(|ip| !ip.is_empty())
-            .unwrap_or_else(|| "0.0.0.0".to_owned());
-        Some(Self { ip, port })
+        let port = binding.host_port?.parse().ok().filter(|port| *port != 0)?;
+        let ip = binding.host_ip.filter(|ip| !ip.is_empty());
+        // Whatever else stands there, such as a zone of this host's, is of no use to others.
+        let ip: IpAddr = ip.as_deref().unwrap_or("0.0.0.0").parse().ok()?;
+        Some(Self {
+            ip: ip.to_string(),
+            port,
+        })
     }
 
     fn is_loopback(&self) -> bool {
@@ -380,12 +387,12 @@ fn ports(
     exposed.into_iter().enumerate().map(port).collect()
 }
 
-/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in what is no port.
+/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in what is no port, as 0 is not.
 fn expand(name: &str) -> Vec<(u16, String)> {
     let (numbers, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
     match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) => (first..=last)
+        (Ok(first), Ok(last)) => (first.max(1)..=last)
             .map(|port| (port, protocol.to_ascii_lowercase()))
             .collect(),
         _ => Vec::new(),

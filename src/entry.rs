@@ -99,18 +99,22 @@ pub fn directory(key: &str) -> &str {
 /// The literal for messages: in backticks, control characters escaped, cut where it is too long to read.
 pub fn quote(text: &str) -> String {
     const SHOWN: usize = 60;
-    let mut shown = String::new();
-    for c in text.chars().take(SHOWN) {
+    let end = text.char_indices().nth(SHOWN);
+    let shown = printable(end.map_or(text, |(end, _)| &text[..end]));
+    format!("`{shown}{}`", if end.is_some() { "…" } else { "" })
+}
+
+/// A foreign text for messages: control characters escaped, so that it stays on its line.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         if c.is_control() {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
     }
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    format!("`{shown}`")
+    shown
 }
 
 fn check_segments(segments: &[&str], whole: &str) -> Result<(), Illegal> {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use crate::container::Container;
-use crate::entry::quote;
+use crate::entry::{printable, quote};
 
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;
@@ -236,8 +236,12 @@ pub fn explain(error: Error) -> anyhow::Error {
             status_code,
             message,
         } => {
-            anyhow!("Docker answered with {status_code}: {}", message.trim())
+            let message = printable(message.trim());
+            anyhow!("Docker answered with {status_code}: {message}")
         }
-        error => anyhow!(anyhow::Error::new(error).root_cause().to_string()),
+        error => {
+            let cause = anyhow::Error::new(error).root_cause().to_string();
+            anyhow!(printable(&cause))
+        }
     }
 }

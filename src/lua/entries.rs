@@ -1,9 +1,12 @@
 //! From what a policy returned to entries, converted by hand: a message names the entry and the field.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use mlua::{Table, Value};
 
 use super::frozen::Frozen;
-use crate::entry::{Entry, TTL, quote};
+use crate::entry::{Entry, Key, TTL, quote};
 
 /// Reads a list of entries; an entry without a TTL gets `default_ttl`. The error says what is wrong with which.
 pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entry>, String> {
@@ -13,15 +16,19 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
     };
     let list = frozen.contents(list).map_err(|error| error.to_string())?;
     let length = list.raw_len();
-    let is_entry = ["key", "value"]
-        .iter()
-        .any(|field| list.contains_key(*field).unwrap_or(false));
+    let has = |field: &str| {
+        list.raw_get::<Value>(field)
+            .is_ok_and(|value| !value.is_nil())
+    };
+    let is_entry = has("key") || has("value");
     if is_entry {
         return Err(format!(
             "it returned one entry and not a list; {WHAT}: `{{ entry }}`"
         ));
     }
     let mut entries: Vec<Entry> = Vec::with_capacity(length);
+    // Where each key stands, here and in the list.
+    let mut places: HashMap<Key, (usize, usize)> = HashMap::with_capacity(length);
     for pair in list.pairs::<Value, Value>() {
         let (key, _) = pair.map_err(|error| error.to_string())?;
         match &key {
@@ -42,16 +49,16 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
             .map_err(|error| error.to_string())?;
         let entry =
             read_entry(frozen, &value, default_ttl).map_err(|why| format!("entry {index}{why}"))?;
-        if let Some(other) = entries.iter().position(|other| other.key == entry.key) {
-            if entries[other] == entry {
+        if let Some(&(before, other)) = places.get(&entry.key) {
+            if entries[before] == entry {
                 continue;
             }
             return Err(format!(
-                "entries {} and {index} have one key, {}, and differ",
-                other + 1,
+                "entries {other} and {index} have one key, {}, and differ",
                 quote(&entry.key)
             ));
         }
+        places.insert(Arc::clone(&entry.key), (entries.len(), index));
         entries.push(entry);
     }
     Ok(entries)

@@ -1,5 +1,6 @@
 //! A policy and the bindings, as its author meets them.
 
+mod fuzz;
 mod types;
 
 use std::fs;
