@@ -131,21 +131,24 @@ fn docker_is_reached_over_tcp() {
     );
 }
 
+/// A daemon that listens with TLS on port 2376 of its own network, and asks for a certificate.
+fn daemon_with_tls(certificates: &Certificates) -> Dockerd {
+    let path = |name: &str| certificates.path(name).display().to_string();
+    let arguments = [
+        "--host=tcp://127.0.0.1:2376",
+        "--tlsverify",
+        &format!("--tlscacert={}", path("ca.pem")),
+        &format!("--tlscert={}", path("server-cert.pem")),
+        &format!("--tlskey={}", path("server-key.pem")),
+    ];
+    Dockerd::start_with(WEB, arguments)
+}
+
 #[test]
 fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
     let bed = TestBed::new();
     let certificates = Certificates::new();
-    let path = |name: &str| certificates.path(name).display().to_string();
-    let daemon = Dockerd::start_with(
-        WEB,
-        [
-            "--host=tcp://127.0.0.1:2376",
-            "--tlsverify",
-            &format!("--tlscacert={}", path("ca.pem")),
-            &format!("--tlscert={}", path("server-cert.pem")),
-            &format!("--tlskey={}", path("server-key.pem")),
-        ],
-    );
+    let daemon = daemon_with_tls(&certificates);
     let tls = Proxy::tcp(&daemon.way_to(2376));
     let host = format!("tcp://{}", tls.address());
     let with = |verify: &str, directory: &Path| {
