@@ -17,6 +17,16 @@ use crate::entry::quote;
 const SOCKET: &str = "/var/run/docker.sock";
 /// The same if TLS is asked for.
 const TLS_HOST: &str = "localhost:2376";
+/// How a connection ends that the daemon does not want: it sends an alert, which may be lost with the connection.
+const LOST: [&str; 7] = [
+    "alert",
+    "reset",
+    "Broken pipe",
+    "closed",
+    "canceled",
+    "not ready",
+    "not connected",
+];
 /// The port of `tcp://HOST`.
 const TCP_PORT: u16 = 2375;
 
@@ -149,7 +159,7 @@ impl Access {
                     )
                 } else if said(&["corrupt message"]) {
                     anyhow!("it does not speak TLS; unset DOCKER_TLS_VERIFY")
-                } else if said(&["alert", "reset", "Broken pipe", "closed"]) {
+                } else if said(&LOST) {
                     anyhow!(
                         "it does not take the client certificate in {} with the key in {}: {cause}",
                         file("cert.pem"),
