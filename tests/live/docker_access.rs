@@ -285,11 +285,9 @@ fn whoever_may_not_use_the_usual_socket_is_shown_another() {
     let program = directory.join("docker-register");
     fs::copy(env!("CARGO_BIN_EXE_docker-register"), &program).expect("a program can be copied");
     let keys = |before: &[&str], env: &[&str]| {
-        let variables = ["--unset=DOCKER_HOST", "--unset=XDG_RUNTIME_DIR"];
         let output = as_root(before[0])
             .args(&before[1..])
-            .arg("env")
-            .args(variables)
+            .args(["env", "--ignore-environment"])
             .args(env)
             .arg(&program)
             .args(["keys", "--host-ip", HOST_IP, "--filter", &bed.filter()])
