@@ -21,7 +21,7 @@ fn main() {
         _ => Some("debug build".to_owned()),
     };
     let commit = commit.map_or(String::new(), |commit| format!(" ({commit})"));
-    println!("cargo::rustc-env=DOCKER_REGISTER_VERSION={version}{commit}");
+    println!("cargo::rustc-env=VERSION_AND_COMMIT={version}{commit}");
 }
 
 /// The commit that is checked out in this directory, which cargo has made the current one.

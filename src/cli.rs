@@ -43,7 +43,7 @@ Exit status: 0; 1 for a failure or a difference; 2 for wrong usage.";
 #[derive(Debug, Parser)]
 #[command(
     name = "docker-register",
-    version = env!("DOCKER_REGISTER_VERSION"),
+    version = env!("VERSION_AND_COMMIT"),
     override_usage = "docker-register [COMMAND] [OPTIONS]",
     max_term_width = 100,
     after_long_help = MORE

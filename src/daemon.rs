@@ -143,7 +143,7 @@ async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots)
 /// What the page says of this registrar.
 fn about(asked: &Asked) -> Vec<(&'static str, String)> {
     vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("version", env!("VERSION_AND_COMMIT").to_owned()),
         ("started", format!("{:.0}", Timestamp::now())),
         ("etcd endpoints", asked.etcd.endpoints.join(", ")),
         ("prefix", asked.options.prefix.clone()),

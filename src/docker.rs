@@ -6,7 +6,8 @@
 mod access;
 mod client;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,9 @@ use client::{Inspected, connect, inspect, list_ids, subscribe, within};
 pub use access::Access;
 pub use client::{Daemon, Filters};
 
+/// When Docker is asked again for a container that it could not show: its answer may only have come at a bad moment,
+/// such as in a state on the way to another, of which no event tells.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How many containers are inspected at a time.
 const INSPECTS_AT_ONCE: usize = 16;
 
@@ -61,8 +65,10 @@ pub struct Feed {
     signals: HashMap<String, Vec<String>>,
     /// The containers that need a look.
     dirty: BTreeSet<String>,
-    /// The containers that Docker lists but could not show.
-    unreadable: BTreeSet<String>,
+    /// The containers that Docker lists but could not show, and whether the log has told of it.
+    unreadable: BTreeMap<String, bool>,
+    /// When those are asked for again.
+    look_again_at: Option<Instant>,
     /// Containers in another one's network, as they were last put together: themselves, the other, and both.
     joined: HashMap<String, [Arc<Container>; 3]>,
     /// The network owners that were asked for since the last list.
@@ -94,7 +100,8 @@ impl Feed {
             stopping: HashMap::new(),
             signals: HashMap::new(),
             dirty: BTreeSet::new(),
-            unreadable: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            look_again_at: None,
             joined: HashMap::new(),
             owners_asked: BTreeSet::new(),
             changed: false,
@@ -171,6 +178,7 @@ impl Feed {
             }
             self.whole |= self.unseen.as_ref().is_some_and(BTreeSet::is_empty);
             let stopped_by = self.stopping.values().min().copied().unwrap_or(resync_at);
+            let look_again_at = self.look_again_at.unwrap_or(resync_at);
             tokio::select! {
                 biased;
                 event = events.next() => self.note(event)?,
@@ -185,6 +193,10 @@ impl Feed {
                 }
                 () = future::ready(()), if self.changed && self.whole => self.publish(snapshots),
                 () = tokio::time::sleep_until(stopped_by) => self.end_grace(),
+                () = tokio::time::sleep_until(look_again_at), if self.look_again_at.is_some() => {
+                    self.look_again_at = None;
+                    self.dirty.extend(self.unreadable.keys().cloned());
+                }
                 () = tokio::time::sleep_until(ping_at) => {
                     within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
                     ping_at = Instant::now() + self.patience;
@@ -203,7 +215,7 @@ impl Feed {
         // One that only lends its network is in no list; its own inspection tells when it is gone.
         self.known
             .retain(|id, known| !known.listed || listed.contains(id));
-        self.unreadable.retain(|id| listed.contains(id));
+        self.unreadable.retain(|id, _| listed.contains(id));
         self.owners_asked.clear();
         self.dirty.extend(self.known.keys().cloned());
         if !self.whole {
@@ -223,12 +235,22 @@ impl Feed {
                 self.changed |= self.known.remove(&id).is_some();
             }
             Inspected::Unreadable(why) => {
-                if self.unreadable.insert(id.clone()) {
-                    warn!(
-                        "cannot read container {}, whose keys stay as they are: {why:#}",
-                        quote(&id)
-                    );
-                    self.changed = true;
+                self.look_again_at
+                    .get_or_insert_with(|| Instant::now() + SECOND_LOOK);
+                match self.unreadable.entry(id) {
+                    Entry::Vacant(entry) => {
+                        debug!("cannot read container {}: {why:#}", quote(entry.key()));
+                        entry.insert(false);
+                        self.changed = true;
+                    }
+                    Entry::Occupied(mut entry) if !entry.get() => {
+                        warn!(
+                            "cannot read container {}, whose keys stay as they are: {why:#}",
+                            quote(entry.key())
+                        );
+                        entry.insert(true);
+                    }
+                    Entry::Occupied(_) => {}
                 }
             }
             Inspected::Lost(error) => {
@@ -252,7 +274,7 @@ impl Feed {
                     self.begin_to_stop(&container);
                 }
                 container.stopping = self.stopping.contains_key(&id);
-                self.changed |= self.unreadable.remove(&id);
+                self.changed |= self.unreadable.remove(&id).is_some();
                 match self.known.get_mut(&id) {
                     Some(known) if *known.container == *container && known.listed == listed => {}
                     _ => {
@@ -375,7 +397,7 @@ impl Feed {
         let mut joined = HashMap::new();
         let mut unreadable: Vec<String> = self
             .unreadable
-            .iter()
+            .keys()
             .filter(|id| !self.known.contains_key(*id))
             .cloned()
             .collect();
@@ -388,7 +410,7 @@ impl Feed {
             };
             let before = self.joined.remove(&container.id);
             let Some(owner) = find(all, owner_name) else {
-                if self.unreadable.iter().any(|id| id.starts_with(owner_name)) {
+                if self.unreadable.keys().any(|id| id.starts_with(owner_name)) {
                     // Its ports are not known now, which is not the same as none.
                     match before {
                         Some([own, other, whole]) => {

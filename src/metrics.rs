@@ -252,7 +252,9 @@ impl Default for Metrics {
             "1, with the version that runs.",
             &["version"],
         );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build
+            .with_label_values(&[env!("VERSION_AND_COMMIT")])
+            .set(1);
         // A series that appears with its first count has no increase that could be seen.
         for partner in ["docker", "etcd"] {
             metrics.reconnections.with_label_values(&[partner]);

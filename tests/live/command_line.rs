@@ -116,7 +116,7 @@ fn a_variable_that_nothing_reads_is_warned_of_on_stderr() {
 
 #[test]
 fn it_says_the_version_that_it_was_built_with() {
-    let version = concat!("docker-register ", env!("DOCKER_REGISTER_VERSION"), "\n");
+    let version = concat!("docker-register ", env!("VERSION_AND_COMMIT"), "\n");
     assert_eq!(printed("--version", &[]), version);
 }
 
@@ -167,7 +167,7 @@ impl Build {
 
 #[test]
 fn a_release_says_the_commit_that_it_is_built_from() {
-    const VERSION: &str = "cargo::rustc-env=DOCKER_REGISTER_VERSION=1.2.3";
+    const VERSION: &str = "cargo::rustc-env=VERSION_AND_COMMIT=1.2.3";
     let build = Build::new();
     let sources = build.path().join("sources");
     std::fs::create_dir(&sources).expect("a directory can be made");
