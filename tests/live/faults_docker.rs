@@ -201,6 +201,29 @@ fn lost_events_are_made_up_for_by_listing_again() {
     assert_eq!(warnings(&registrar), 0);
 }
 
+/// A Docker that shows a container in a state that nobody knows, once, as Podman does on the way to another state; and no
+/// event tells that it is over.
+#[test]
+fn a_container_that_cannot_be_shown_is_asked_for_again() {
+    let bed = TestBed::new();
+    let here = inspection(1, "web", 8000);
+    let mut strange = here.clone();
+    strange["State"]["Status"] = "stopped".into();
+    let path = format!("/containers/{}/json", here["Id"].as_str().unwrap());
+    let list = json!([{ "Id": here["Id"] }]);
+    let first = Mutex::new(Some(strange));
+    let fake = common::FakeDocker::start(move |_, asked| {
+        if asked == "/containers/json" {
+            return Some(Reply::Json(200, list.clone()));
+        }
+        let shown = || first.lock().unwrap().take().unwrap_or_else(|| here.clone());
+        (asked == path).then(|| Reply::Json(200, shown()))
+    });
+    let registrar = bed.registrar_of(&fake).flag("--resync", "3600").start();
+    bed.wait_for_keys(&simulated_keys("web", 1, 8000), SOON);
+    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+}
+
 // --- The daemon ------------------------------------------------------------------------------------------------------
 
 /// A registrar of a daemon of the test's own.
