@@ -1,0 +1,122 @@
+//! `make bench`, second part: how cost grows with the number of containers. Docker is simulated, for no machine runs so
+//! many; etcd is real. Each request to the simulated Docker has a connection of its own, which costs both programs more
+//! than a real one does. It prints a table, and writes all samples to `target/bench-scale.json`.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+mod table;
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::{Kind, Simulated, TestBed, eventually};
+use table::{BOTH, Program, Row, forget, milliseconds, scaled, since};
+
+/// The sizes of a host, in containers.
+const SIZES: [u16; 4] = [20, 200, 2_000, 10_000];
+/// How many containers start, one after the other, at each size.
+const EVENTS: u16 = 100;
+/// How fast containers start and stop, in events a second, and for how long each.
+const RATES: [u32; 3] = [10, 100, 1_000];
+const CHURN: Duration = Duration::from_secs(10);
+/// With how many containers.
+const CHURNING: u16 = 200;
+/// How long the largest host may take.
+const LONG: Duration = Duration::from_secs(120);
+
+fn main() {
+    let mut rows = Vec::new();
+    for size in SIZES {
+        rows.extend(host_of(u16::try_from(scaled(size.into())).unwrap_or(size)));
+    }
+    for rate in RATES {
+        rows.push(churn(rate));
+    }
+    table::print("target/bench-scale.json", &rows);
+}
+
+/// The first sync, one event, and memory, on a host of that size.
+fn host_of(size: u16) -> [Row; 4] {
+    let row = |what: &str, unit| Row::new(&format!("{size} containers: {what}"), unit, None);
+    let [mut first, mut event, mut cost, mut memory] = [
+        row("process start → all keys", "ms"),
+        row("start event → key visible", "ms"),
+        row("processor for one event", "ms"),
+        row("memory", "MiB"),
+    ];
+    let bed = TestBed::new();
+    let docker = Simulated::start();
+    (0..size).for_each(|number| docker.run(number, "web"));
+    for program in BOTH {
+        forget(&bed);
+        let begun = Instant::now();
+        let running = program.start(&bed, Some(&docker));
+        eventually(LONG, "all keys", || {
+            bed.keys().len() == keys_of(size.into())
+        });
+        first.of(program).push(milliseconds(begun.elapsed()));
+        let watch = bed.etcd.watch(&bed.prefix);
+        let before = running.processor_time();
+        let events = u16::try_from(scaled(EVENTS.into())).unwrap_or(EVENTS);
+        for number in size..size + events {
+            let started = SystemTime::now();
+            docker.run(number, "web");
+            let (seen, _) =
+                watch.next(|change| change.kind == Kind::Put && !change.key.ends_with("/port"));
+            event.of(program).push(milliseconds(since(started, seen)));
+        }
+        let spent = running.processor_time().saturating_sub(before);
+        cost.of(program)
+            .push(milliseconds(spent) / f64::from(events));
+        memory.of(program).push(running.resident());
+        for number in size..size + events {
+            docker.stop(number);
+        }
+    }
+    [first, event, cost, memory]
+}
+
+/// The processor, in percent of a core, while containers come and go.
+fn churn(rate: u32) -> Row {
+    let what = format!("{rate} events a second among {CHURNING}: processor");
+    let mut row = Row::new(&what, "%", None);
+    let bed = TestBed::new();
+    for program in BOTH {
+        forget(&bed);
+        let docker = Simulated::start();
+        (0..CHURNING).for_each(|number| docker.run(number, "web"));
+        let running = program.start(&bed, Some(&docker));
+        eventually(LONG, "all keys", || {
+            bed.keys().len() == keys_of(CHURNING.into())
+        });
+        let (before, begun) = (running.processor_time(), Instant::now());
+        let (mut number, mut events) = (0, 0);
+        while begun.elapsed() < CHURN.mul_f64(table::scale()) {
+            // A stop makes two events, a start one.
+            if docker.stop(number) {
+                events += 2;
+            } else {
+                docker.run(number, "web");
+                events += 1;
+            }
+            number = (number + 1) % CHURNING;
+            // The rate is the measurement's own; nothing is waited for.
+            let due = begun + Duration::from_secs(1) * events / rate;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let spent = running.processor_time().saturating_sub(before);
+        row.of(program)
+            .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());
+        if program == Program::Register {
+            eventually(LONG, "etcd to follow", || {
+                bed.keys().len() == keys_of(docker.running())
+            });
+        }
+    }
+    row
+}
+
+/// How many keys so many containers of one service have.
+fn keys_of(containers: usize) -> usize {
+    2 * containers + 2
+}

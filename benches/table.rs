@@ -1,0 +1,216 @@
+//! What the benchmarks share: the two programs, and the table that compares them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::common::{HOST_IP, SOON, Simulated, TestBed, eventually};
+
+/// The two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// docker-register.
+    Register,
+    /// The floor.
+    Bare,
+}
+
+/// Both, in the order in which they take turns.
+pub const BOTH: [Program; 2] = [Program::Register, Program::Bare];
+
+/// A program that runs until it goes out of scope.
+pub struct Running(Child);
+
+/// One line of the table.
+pub struct Row {
+    what: String,
+    unit: &'static str,
+    /// What the ratio of the medians, and of the 95th percentiles, may be.
+    budgets: Option<[f64; 2]>,
+    register: Vec<f64>,
+    bare: Vec<f64>,
+}
+
+impl Program {
+    /// Starts it, with the Docker of the environment or a simulated one.
+    pub fn start(self, bed: &TestBed, docker: Option<&Simulated>) -> Running {
+        let register = Path::new(env!("CARGO_BIN_EXE_docker-register"));
+        let filter = bed.filter();
+        let mut command = match self {
+            Self::Register => {
+                let mut command = Command::new(register);
+                let endpoint = bed.etcd.endpoint();
+                command.args(["run", "--etcd", &endpoint, "--prefix", &bed.prefix]);
+                command.args(["--host-ip", HOST_IP]);
+                if docker.is_none() {
+                    command.args(["--filter", &filter]);
+                }
+                command
+            }
+            Self::Bare => {
+                let mut command = Command::new(register.with_file_name("examples").join("bare"));
+                let label = filter.trim_start_matches("label=");
+                command.args([&bed.etcd.endpoint(), &bed.prefix, HOST_IP, label]);
+                command
+            }
+        };
+        if let Some(docker) = docker {
+            command.env("DOCKER_HOST", docker.host());
+        }
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Running(
+            command
+                .spawn()
+                .expect("a program that `make bench` has built"),
+        )
+    }
+}
+
+impl Running {
+    /// The processor's time that it has had.
+    pub fn processor_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
+        let of_task = |task: fs::DirEntry| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
+    }
+
+    /// The memory that it has, in MiB.
+    pub fn resident(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.0.id())).expect("it runs");
+        let pages = text.split(' ').nth(1).expect("a number of pages");
+        pages.parse::<f64>().expect("a number") * 4096.0 / (1024.0 * 1024.0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Row {
+    /// A line without samples.
+    pub fn new(what: &str, unit: &'static str, budgets: Option<[f64; 2]>) -> Self {
+        Self {
+            what: what.to_owned(),
+            unit,
+            budgets,
+            register: Vec::new(),
+            bare: Vec::new(),
+        }
+    }
+
+    /// The samples of one of the two.
+    pub fn of(&mut self, program: Program) -> &mut Vec<f64> {
+        match program {
+            Program::Register => &mut self.register,
+            Program::Bare => &mut self.bare,
+        }
+    }
+
+    fn print(&self) {
+        let of = |samples: &[f64]| [0.5, 0.95].map(|part| percentile(samples, part));
+        let (register, bare) = (of(&self.register), of(&self.bare));
+        let ratio = [register[0] / bare[0], register[1] / bare[1]];
+        let pair = |[median, late]: [f64; 2], unit: &str| format!("{median:.2} / {late:.2} {unit}");
+        let budget = self.budgets.map_or(String::new(), |[median, late]| {
+            let holds = ratio[0] <= median && ratio[1] <= late;
+            let limits = if late.is_finite() {
+                format!("{median} / {late}")
+            } else {
+                median.to_string()
+            };
+            format!("{limits} {}", if holds { "met" } else { "NOT MET" })
+        });
+        println!(
+            "{:44} {:>22} {:>22} {:>14}  {budget}",
+            self.what,
+            pair(register, self.unit),
+            pair(bare, self.unit),
+            pair(ratio, ""),
+        );
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "what": self.what, "unit": self.unit,
+            "docker-register": self.register, "bare": self.bare,
+        })
+    }
+}
+
+/// Prints the table, and writes all samples to a file.
+///
+/// # Panics
+///
+/// If the file cannot be written.
+pub fn print(file: &str, rows: &[Row]) {
+    let heads = ["docker-register", "bare client", "ratio"];
+    println!(
+        "{:44} {:>22} {:>22} {:>14}  budget",
+        "median / 95th percentile", heads[0], heads[1], heads[2]
+    );
+    rows.iter().for_each(Row::print);
+    let json: Vec<Value> = rows.iter().map(Row::json).collect();
+    let text = serde_json::to_string_pretty(&json).expect("plain data");
+    fs::write(file, text).expect("its directory is there");
+    println!("all samples are in {file}");
+}
+
+/// How much of everything is done: `BENCH_SCALE=0.1` for a first look.
+pub fn scale() -> f64 {
+    std::env::var("BENCH_SCALE").map_or(1.0, |text| text.parse().expect("a number"))
+}
+
+/// That much of a number, but one at least.
+pub fn scaled(number: usize) -> usize {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "small numbers"
+    )]
+    let scaled = (number as f64 * scale()).ceil() as usize;
+    scaled.max(1)
+}
+
+/// Leaves nothing of an earlier run.
+pub fn forget(bed: &TestBed) {
+    for lease in bed.etcd.leases() {
+        bed.etcd.revoke(lease);
+    }
+    eventually(SOON, "an empty etcd", || bed.keys().is_empty());
+}
+
+/// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.
+pub fn since(earlier: SystemTime, later: SystemTime) -> Duration {
+    later.duration_since(earlier).unwrap_or_default()
+}
+
+/// A time as a number of milliseconds.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn percentile(samples: &[f64], part: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into a few hundred samples"
+    )]
+    let index = ((sorted.len().max(1) - 1) as f64 * part).round() as usize;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
