@@ -338,6 +338,8 @@ impl World {
             }
             Act::RegistrarEnds(host) => {
                 let registrar = self.hosts[host].registrar.take().expect("it runs");
+                // Before it has said anything it may not yet listen for signals, and the system ends it.
+                registrar.wait_for_log("policy: ", SOON);
                 assert_eq!(registrar.terminate().code(), Some(0));
                 self.past.push(registrar);
             }
