@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="docker-register" \
       org.opencontainers.image.licenses="MIT"
 # It does not register itself, even where its port is published, unless it is run with --label SERVICE_IGNORE=false.
 LABEL SERVICE_IGNORE=true
-# Where the health check asks. In the host's network it is the host's port, and another registrar there takes another one.
+# Where the health check asks, in the container alone. Another address is set here too, for a flag is not known to the check.
 ENV DOCKER_REGISTER_LISTEN=127.0.0.1:9380
 # It starts as root, for whom the socket is, and needs nothing else that root may do. It may be run as any user that may
 # read the socket: --user 65534 --group-add "$(stat -c %g /var/run/docker.sock)"

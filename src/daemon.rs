@@ -317,6 +317,7 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
         match address::toward(&config.asked.etcd.endpoints).await {
             Ok(Some(address)) => {
                 trouble.over();
+                status.etcd.forget();
                 info!("this host's address is {address}, from which it reaches etcd");
                 config.asked.options.host_ip = address.to_string();
                 return Ok(());

@@ -74,6 +74,8 @@ pub struct Feed {
     /// The network owners that were asked for since the last list.
     owners_asked: BTreeSet<String>,
     changed: bool,
+    /// Whether an event has come since the last list.
+    heard: bool,
     /// The containers of the first list that have not been looked at yet; none before there is a list.
     unseen: Option<BTreeSet<String>>,
     /// Whether all of them have been. Until then there is no snapshot, for it would be taken for a host with fewer.
@@ -105,6 +107,7 @@ impl Feed {
             joined: HashMap::new(),
             owners_asked: BTreeSet::new(),
             changed: false,
+            heard: false,
             unseen: None,
             whole: false,
         }
@@ -159,12 +162,18 @@ impl Feed {
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
         let mut events = subscribe(&docker, self.daemon.take()).await?;
+        self.heard = true;
         let mut inspections = FuturesUnordered::new();
         let mut inspected_now = BTreeSet::new();
         let mut resync_at = Instant::now();
         let mut ping_at = resync_at + self.patience;
         loop {
             if Instant::now() >= resync_at {
+                // A stream that a firewall has forgotten stays silent for ever, and a ping goes another way.
+                if !self.heard {
+                    events = subscribe(&docker, None).await?;
+                }
+                self.heard = false;
                 self.list(&docker).await?;
                 trouble.over();
                 resync_at = Instant::now() + self.resync;
@@ -311,6 +320,7 @@ impl Feed {
         };
         let Some(id) = id else { return Ok(()) };
         self.status.metrics.count_event();
+        self.heard = true;
         debug!("event {action} of {id}");
         match action.as_str() {
             "kill" => {

@@ -174,7 +174,14 @@ impl<S: Store> Keeper<S> {
         loop {
             tokio::select! {
                 () = &mut over => return,
-                () = self.status.keys.asked() => self.status.keys.answer(self.plan.standings()),
+                () = self.status.keys.asked() => {
+                    let mut standings = self.plan.standings();
+                    // What is known is from before the trouble, and has ended with its lease.
+                    if self.gives_way.is_some() || self.status.lease_left().is_none_or(|left| left.is_zero()) {
+                        for standing in &mut standings { standing.stands = false; }
+                    }
+                    self.status.keys.answer(standings);
+                }
             }
         }
     }
@@ -331,6 +338,7 @@ impl<S: Store> Keeper<S> {
         self.loaded = false;
         self.adopted = false;
         self.leases.clear();
+        self.status.lease.send_replace(None);
     }
 
     fn schedule(&mut self, from: Instant, ttl: u32) {

@@ -1,5 +1,6 @@
 //! What others may ask over HTTP: whether it is alive, whether it is ready, its metrics, and a page for a person.
 
+mod bounded;
 mod page;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tracing::{error, info};
 use crate::log::Recent;
 use crate::metrics::Now;
 use crate::status::Status;
+use bounded::Bounded;
 
 /// How long the script's thread may take to give a sign of life. A policy call may take a second.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
@@ -66,7 +68,7 @@ pub async fn start(
         .route("/readyz", get(readyz))
         .with_state(shown);
     tokio::spawn(async move {
-        if let Err(error) = serve(listener, routes).await {
+        if let Err(error) = serve(Bounded::new(listener), routes).await {
             error!("no longer listening on {address}: {error}");
         }
     });
@@ -84,13 +86,22 @@ async fn healthz(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
-    let troubles = shown.status.troubles();
+    let troubles = troubles(&shown.status).await;
     if troubles.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         let text = troubles.join("\n") + "\n";
         (StatusCode::SERVICE_UNAVAILABLE, text)
     }
+}
+
+/// What keeps it from being ready, of which one is that nothing new can come of a script which hangs.
+async fn troubles(status: &Status) -> Vec<String> {
+    let mut troubles = status.troubles();
+    if status.alive.ask_within(SIGN_OF_LIFE).await.is_none() {
+        troubles.push("policy: the script does not let go".to_owned());
+    }
+    troubles
 }
 
 async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
@@ -100,7 +111,7 @@ async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
         containers: containers.as_ref().map(|containers| containers.as_slice()),
         keys: keys.as_ref().map(|keys| keys.as_slice()),
         lease_left: status.lease_left(),
-        ready: status.troubles().is_empty(),
+        ready: troubles(status).await.is_empty(),
     });
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

@@ -122,7 +122,7 @@ impl Gauges {
     fn set(&self, now: &Now) {
         self.ready.set(now.ready.into());
         self.lease
-            .set(now.lease_left.unwrap_or_default().as_secs_f64());
+            .set(now.lease_left.map_or(f64::NAN, |left| left.as_secs_f64()));
         if let Some(containers) = now.containers {
             self.containers.reset();
             for state in ["registered", "left_out", "failed"] {
@@ -241,7 +241,7 @@ impl Default for Metrics {
                     &registry,
                     Gauge::new(
                         "docker_register_lease_left_seconds",
-                        "How long the lease lives that ends first, if nothing renews it.",
+                        "How long the lease lives that ends first, if nothing renews it; NaN without keys.",
                     ),
                 ),
             }),

@@ -185,6 +185,11 @@ impl Condition {
         was_bad
     }
 
+    /// What was wrong is so no more, and nothing else is known.
+    pub fn forget(&self) {
+        self.0.send_replace(State::Unknown);
+    }
+
     /// Something is wrong; it began when this was first said.
     pub fn bad(&self, why: &str) {
         self.0.send_if_modified(|state| {

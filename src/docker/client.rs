@@ -182,12 +182,10 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         .await
     {
         Ok(inspect) => Container::new(inspect),
-        Err(Error::DockerResponseServerError {
-            status_code: 404, ..
-        }) => return Inspected::Gone,
-        // What Podman answers while it removes the container.
+        // Whatever else says 404, such as a proxy, knows nothing of the container. Podman says this with 500 while it
+        // removes one.
         Err(Error::DockerResponseServerError { message, .. })
-            if message.contains("no such container") =>
+            if message.to_ascii_lowercase().contains("no such container") =>
         {
             return Inspected::Gone;
         }

@@ -125,7 +125,7 @@ fn keys_of(container: &Account, keys: &[Standing]) -> Markup {
                     Some(key) if key.value != entry.value || key.shared != entry.shared =>
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
-                    _ => span.bad { " — not in etcd" },
+                    _ => span.bad { " — not in etcd as it is wanted" },
                 }
             }
         }

@@ -18,8 +18,8 @@ use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
 use crate::trouble::Trouble;
 
-/// After how long a call others get their turn before the next.
-const LONG_CALL: Duration = Duration::from_millis(10);
+/// After how long others get their turn.
+const LONG_TURN: Duration = Duration::from_millis(10);
 
 /// The module's table.
 pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
@@ -129,6 +129,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
     let containers = known(&host, containers)?;
     let mapper = host.mapper(map);
     host.world.memory.borrow_mut().begin();
+    let mut turn = Instant::now();
     for (container, table) in containers {
         if host
             .world
@@ -138,10 +139,10 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         {
             continue;
         }
-        let start = Instant::now();
         call(&host, &frozen, map, mapper, &container, table);
-        if start.elapsed() > LONG_CALL {
+        if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
+            turn = Instant::now();
         }
     }
     let unreadable = snapshot
@@ -150,7 +151,10 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let wanted = host.world.memory.borrow_mut().end(unreadable.collect());
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
-    host.world.status.policy.good();
+    match host.world.memory.borrow().failure_of_all() {
+        Some(failure) => host.world.status.policy.bad(&failure),
+        None => drop(host.world.status.policy.good()),
+    }
     Ok(())
 }
 

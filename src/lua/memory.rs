@@ -176,6 +176,16 @@ impl Memory {
         self.all().into_iter().map(account).collect()
     }
 
+    /// A failure, if the last call failed for every container and there is one at all.
+    pub fn failure_of_all(&self) -> Option<String> {
+        let mut failures = self
+            .containers
+            .values()
+            .map(|remembered| &remembered.failure);
+        let first = failures.next()?.as_ref()?;
+        failures.all(Option::is_some).then(|| first.to_string())
+    }
+
     /// What is known of all containers, by name.
     pub fn all(&self) -> Vec<&Remembered> {
         let mut all: Vec<&Remembered> = self.containers.values().collect();

@@ -129,6 +129,7 @@ fn idle(path: &str) -> Reply {
         ),
         "/containers/json" => Reply::Json(200, json!([])),
         "/events" => Reply::Silence,
+        path if path.starts_with("/containers/") => Reply::error(404, "No such container: it"),
         _ => Reply::error(404, "page not found"),
     }
 }

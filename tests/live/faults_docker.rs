@@ -198,7 +198,46 @@ fn lost_events_are_made_up_for_by_listing_again() {
     bed.wait_for_keys(&keys(2, 8004), SOON);
     running.lock().unwrap().clear();
     bed.wait_for_keys(&nothing(), SOON);
+    // A stream that says nothing may have been forgotten on the way, so it is asked for again.
+    eventually(SOON, "another stream of events", || {
+        let requests = fake.requests();
+        requests
+            .iter()
+            .filter(|path| *path == "GET /events")
+            .count()
+            > 1
+    });
     assert_eq!(warnings(&registrar), 0);
+}
+
+/// A proxy before Docker that knows nothing of inspections says so with the status that Docker has for what is gone.
+#[test]
+fn a_proxy_that_finds_no_page_takes_no_key() {
+    let bed = TestBed::new();
+    let here = inspection(1, "web", 8000);
+    let list = json!([{ "Id": here["Id"] }]);
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_broken = Arc::clone(&broken);
+    let fake = common::FakeDocker::start(move |_, path| {
+        if path == "/containers/json" {
+            return Some(Reply::Json(200, list.clone()));
+        }
+        if !path.starts_with("/containers/") {
+            return None;
+        }
+        Some(match is_broken.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Reply::error(404, "page not found"),
+            false => Reply::Json(200, here.clone()),
+        })
+    });
+    let registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "1"));
+    let keys = bed.keys();
+    broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    registrar.wait_for_log(
+        "whose keys stay as they are: Docker answered with 404: page not found",
+        SOON,
+    );
+    assert_eq!(bed.keys(), keys);
 }
 
 /// A Docker that shows a container in a state that nobody knows, once, as Podman does on the way to another state; and no

@@ -131,6 +131,11 @@ fn a_script_that_does_not_let_go_is_not_alive() {
     let _hangs = bed.container().env("HANG", "1").publish_all().start();
     eventually(SOON, "no sign of life", || alive().status == 503);
     assert_eq!(alive().body, "the script does not let go\n");
+    let ready = get(&address, "/readyz");
+    assert_eq!(
+        (ready.status, &*ready.body),
+        (503, "policy: the script does not let go\n")
+    );
     registrar.kill9();
 }
 
@@ -384,10 +389,11 @@ fn those_who_ask_all_the_time_cost_neither_memory_nor_descriptors() {
     });
     let grown = resident().saturating_sub(before);
     assert!(grown < 2 * 1024 * 1024, "it has grown by {grown} bytes");
-    // Whoever connects and says nothing is no hindrance to others.
-    let _silent: Vec<_> = (0..50)
+    // Whoever connects and says nothing is no hindrance to others for long, and takes few descriptors.
+    let _silent: Vec<_> = (0..100)
         .map(|_| std::net::TcpStream::connect(&address).expect("it listens"))
         .collect();
     assert_eq!(get(&address, "/healthz").status, 200);
+    assert!(descriptors() <= open + 70, "{} of {open}", descriptors());
     assert!(registrar.terminate().success());
 }
