@@ -10,6 +10,7 @@ use common::{
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -216,7 +217,7 @@ fn a_proxy_that_finds_no_page_takes_no_key() {
     let bed = TestBed::new();
     let here = inspection(1, "web", 8000);
     let list = json!([{ "Id": here["Id"] }]);
-    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let fake = common::FakeDocker::start(move |_, path| {
         if path == "/containers/json" {
@@ -225,14 +226,16 @@ fn a_proxy_that_finds_no_page_takes_no_key() {
         if !path.starts_with("/containers/") {
             return None;
         }
-        Some(match is_broken.load(std::sync::atomic::Ordering::Relaxed) {
-            true => Reply::error(404, "page not found"),
-            false => Reply::Json(200, here.clone()),
+        let is_broken = is_broken.load(Ordering::Relaxed);
+        Some(if is_broken {
+            Reply::error(404, "page not found")
+        } else {
+            Reply::Json(200, here.clone())
         })
     });
     let registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "1"));
     let keys = bed.keys();
-    broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    broken.store(true, Ordering::Relaxed);
     registrar.wait_for_log(
         "whose keys stay as they are: Docker answered with 404: page not found",
         SOON,
