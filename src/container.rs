@@ -2,6 +2,7 @@
 //! `docker inspect` output. It reads only what the Docker API 1.52 still has.
 
 mod image;
+mod inspect;
 mod sample;
 mod signal;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use serde_json::value::RawValue;
 use crate::entry::printable;
 
 pub use image::Image;
+pub use inspect::Inspect;
 pub use sample::Sample;
 use signal::{KILL, TERM};
 
@@ -38,9 +40,9 @@ const STOP_SLACK: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// The whole id: 64 hex digits.
-    pub id: String,
+    pub id: Arc<str>,
     /// Without the slash that Docker puts in front.
-    pub name: String,
+    pub name: Arc<str>,
     /// The host name that its processes see.
     pub hostname: String,
     /// What it runs.
@@ -69,8 +71,12 @@ pub struct Container {
     pub age: Arc<str>,
     /// When it was last started, as Docker writes it.
     pub started: String,
+    /// The signal that `docker stop` begins with, if it is not TERM.
+    pub stop_signal: Option<String>,
+    /// For how many seconds `docker stop` waits before it kills, if that is its own; for ever if negative.
+    pub stop_timeout: Option<i64>,
     /// The whole inspect object.
-    pub inspect: Arc<ContainerInspectResponse>,
+    pub inspect: Inspect,
 }
 
 /// An exposed port.
@@ -114,12 +120,12 @@ impl Container {
             .clone()
             .filter(|id| !id.is_empty())
             .context("it has no `Id`")?;
-        let name = inspect
+        let name: Arc<str> = inspect
             .name
             .as_deref()
             .unwrap_or_default()
             .trim_start_matches('/')
-            .to_owned();
+            .into();
         if name.is_empty() {
             bail!("it has no `Name`");
         }
@@ -180,8 +186,10 @@ impl Container {
             age: age(inspect.created.as_deref().unwrap_or_default()).into(),
             created: inspect.created.clone().unwrap_or_default(),
             started: text(state.and_then(|state| state.started_at.as_ref())),
-            inspect: Arc::new(inspect),
-            id,
+            stop_signal: config.and_then(|config| config.stop_signal.clone()),
+            stop_timeout: config.and_then(|config| config.stop_timeout),
+            inspect: Inspect::new(&inspect)?,
+            id: id.into(),
         })
     }
 
@@ -199,9 +207,9 @@ impl Container {
             .values()
             .flat_map(|network| [&network.ip, &network.ip6]);
         [
-            self.id.clone(),
+            self.id.to_string(),
             self.short_id().to_owned(),
-            self.name.clone(),
+            self.name.to_string(),
         ]
         .into_iter()
         .chain(bindings.map(|binding| format!(":{}", binding.port)))
@@ -216,7 +224,7 @@ impl Container {
 
     /// Whether a reference is this container's name, its id, or the beginning of its id.
     pub fn is_called(&self, reference: &str) -> bool {
-        self.name == reference || reference.len() >= SHORT_ID && self.id.starts_with(reference)
+        *self.name == *reference || reference.len() >= SHORT_ID && self.id.starts_with(reference)
     }
 
     /// This container with the ports and networks of the one whose network it uses.
@@ -232,11 +240,7 @@ impl Container {
     /// Whether a signal, by number, is meant to end this container: its own stop signal, TERM or KILL. Any other,
     /// such as HUP for a reload, says nothing of its end.
     pub fn ends_by(&self, signal: &str) -> bool {
-        let stop_signal = self
-            .inspect
-            .config
-            .as_ref()
-            .and_then(|config| config.stop_signal.as_deref());
+        let stop_signal = self.stop_signal.as_deref();
         let number = signal::number(signal);
         number.is_some()
             && (number == Some(TERM)
@@ -247,10 +251,7 @@ impl Container {
     /// How long after such a signal it may still be about to end. `docker stop --time` is not known to anybody but
     /// its caller, so this is the container's own `--stop-timeout`.
     pub fn stop_grace(&self) -> Duration {
-        let config = self.inspect.config.as_ref();
-        let seconds = config
-            .and_then(|config| config.stop_timeout)
-            .unwrap_or(DEFAULT_STOP_TIMEOUT);
+        let seconds = self.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
         // A negative one means to wait for ever; nobody waits longer than a day.
         let seconds = u64::try_from(seconds).unwrap_or(86_400).min(86_400);
         Duration::from_secs(seconds) + STOP_SLACK

@@ -5,6 +5,7 @@
 
 mod access;
 mod client;
+mod known;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,12 +23,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::container::{Container, find};
+use crate::container::Container;
 use crate::entry::quote;
 use crate::metrics::Partner;
 use crate::status::Status;
 use crate::trouble::Trouble;
 use client::{Inspected, connect, inspect, list_ids, subscribe, within};
+use known::Known;
 
 pub use access::Access;
 pub use client::{Daemon, Filters};
@@ -58,7 +60,7 @@ pub struct Feed {
     status: Arc<Status>,
     /// What Docker said of itself before the first subscription.
     daemon: Option<Daemon>,
-    known: HashMap<String, Known>,
+    known: Known,
     /// The containers that were sent a signal that should end them, and when that has to be over.
     stopping: HashMap<String, Instant>,
     /// The signals that were sent to containers before they were known.
@@ -69,8 +71,6 @@ pub struct Feed {
     unreadable: BTreeMap<String, bool>,
     /// When those are asked for again.
     look_again_at: Option<Instant>,
-    /// Containers in another one's network, as they were last put together: themselves, the other, and both.
-    joined: HashMap<String, [Arc<Container>; 3]>,
     /// The network owners that were asked for since the last list.
     owners_asked: BTreeSet<String>,
     changed: bool,
@@ -80,12 +80,6 @@ pub struct Feed {
     unseen: Option<BTreeSet<String>>,
     /// Whether all of them have been. Until then there is no snapshot, for it would be taken for a host with fewer.
     whole: bool,
-}
-
-struct Known {
-    container: Arc<Container>,
-    /// False for one that is only inspected because another uses its network.
-    listed: bool,
 }
 
 impl Feed {
@@ -98,13 +92,12 @@ impl Feed {
             patience,
             status: Arc::default(),
             daemon: None,
-            known: HashMap::new(),
+            known: Known::default(),
             stopping: HashMap::new(),
             signals: HashMap::new(),
             dirty: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             look_again_at: None,
-            joined: HashMap::new(),
             owners_asked: BTreeSet::new(),
             changed: false,
             heard: false,
@@ -138,7 +131,7 @@ impl Feed {
                 self.learn(id, inspected)?;
             }
         }
-        Ok(self.snapshot())
+        Ok(self.known.snapshot(&self.unreadable))
     }
 
     /// Keeps `snapshots` up to date for ever.
@@ -222,11 +215,10 @@ impl Feed {
             .context("cannot list containers")?;
         self.changed = true;
         // One that only lends its network is in no list; its own inspection tells when it is gone.
-        self.known
-            .retain(|id, known| !known.listed || listed.contains(id));
+        self.known.keep_listed(|id| listed.contains(id));
         self.unreadable.retain(|id, _| listed.contains(id));
         self.owners_asked.clear();
-        self.dirty.extend(self.known.keys().cloned());
+        self.dirty.extend(self.known.ids().map(str::to_owned));
         if !self.whole {
             self.unseen = Some(listed.clone());
         }
@@ -241,7 +233,7 @@ impl Feed {
                 self.unreadable.remove(&id);
                 self.stopping.remove(&id);
                 self.signals.remove(&id);
-                self.changed |= self.known.remove(&id).is_some();
+                self.changed |= self.known.forget(&id);
             }
             Inspected::Unreadable(why) => {
                 self.look_again_at
@@ -267,16 +259,16 @@ impl Feed {
                 return Err(error);
             }
             Inspected::There { container, listed }
-                if !listed && !self.lends_network(&container) =>
+                if !listed && !self.known.uses_network_of(&container) =>
             {
-                self.learn(container.id, Inspected::Gone)?;
+                self.learn(container.id.to_string(), Inspected::Gone)?;
             }
             Inspected::There {
                 mut container,
                 listed,
             } => {
                 // What was asked for by name is known by its id.
-                let id = container.id.clone();
+                let id = container.id.to_string();
                 self.ask_for_owner(&container);
                 let signals = self.signals.remove(&id).unwrap_or_default();
                 if signals.iter().any(|signal| container.ends_by(signal)) {
@@ -284,19 +276,7 @@ impl Feed {
                 }
                 container.stopping = self.stopping.contains_key(&id);
                 self.changed |= self.unreadable.remove(&id).is_some();
-                match self.known.get_mut(&id) {
-                    Some(known) if *known.container == *container && known.listed == listed => {}
-                    _ => {
-                        self.changed = true;
-                        self.known.insert(
-                            id,
-                            Known {
-                                container: Arc::new(*container),
-                                listed,
-                            },
-                        );
-                    }
-                }
+                self.changed |= self.known.learn(*container, listed);
             }
         }
         Ok(())
@@ -325,11 +305,7 @@ impl Feed {
         match action.as_str() {
             "kill" => {
                 let signal = attributes.get("signal").map_or("", String::as_str);
-                match self
-                    .known
-                    .get(&id)
-                    .map(|known| Arc::clone(&known.container))
-                {
+                match self.known.get(&id).cloned() {
                     // Nothing else of it has changed, so it need not be inspected.
                     Some(container) if container.ends_by(signal) => self.begin_to_stop(&container),
                     Some(_) => {}
@@ -354,16 +330,8 @@ impl Feed {
 
     fn begin_to_stop(&mut self, container: &Container) {
         let over = Instant::now() + container.stop_grace();
-        self.stopping.insert(container.id.clone(), over);
-        if !container.stopping
-            && let Some(known) = self.known.get_mut(&container.id)
-        {
-            known.container = Arc::new(Container {
-                stopping: true,
-                ..container.clone()
-            });
-            self.changed = true;
-        }
+        self.stopping.insert(container.id.to_string(), over);
+        self.changed |= self.known.begin_to_stop(container);
     }
 
     /// Looks again at the containers that should have ended by now.
@@ -380,8 +348,7 @@ impl Feed {
         let Some(owner) = container.network_owner() else {
             return;
         };
-        let is_known = find(self.known.values().map(|known| &known.container), owner).is_some();
-        if !is_known && self.owners_asked.insert(owner.to_owned()) {
+        if self.known.find(owner).is_none() && self.owners_asked.insert(owner.to_owned()) {
             self.dirty.insert(owner.to_owned());
             if let Some(unseen) = &mut self.unseen {
                 unseen.insert(owner.to_owned());
@@ -389,70 +356,9 @@ impl Feed {
         }
     }
 
-    fn lends_network(&self, container: &Container) -> bool {
-        let users = self
-            .known
-            .values()
-            .filter_map(|known| known.container.network_owner());
-        users.into_iter().any(|owner| container.is_called(owner))
-    }
-
     fn publish(&mut self, snapshots: &watch::Sender<Option<Arc<Snapshot>>>) {
         self.changed = false;
-        snapshots.send_replace(Some(Arc::new(self.snapshot())));
-    }
-
-    fn snapshot(&mut self) -> Snapshot {
-        let mut containers: Vec<Arc<Container>> = Vec::with_capacity(self.known.len());
-        let mut joined = HashMap::new();
-        let mut unreadable: Vec<String> = self
-            .unreadable
-            .keys()
-            .filter(|id| !self.known.contains_key(*id))
-            .cloned()
-            .collect();
-        for known in self.known.values().filter(|known| known.listed) {
-            let container = &known.container;
-            let all = self.known.values().map(|known| &known.container);
-            let Some(owner_name) = container.network_owner() else {
-                containers.push(Arc::clone(container));
-                continue;
-            };
-            let before = self.joined.remove(&container.id);
-            let Some(owner) = find(all, owner_name) else {
-                if self.unreadable.keys().any(|id| id.starts_with(owner_name)) {
-                    // Its ports are not known now, which is not the same as none.
-                    match before {
-                        Some([own, other, whole]) => {
-                            containers.push(Arc::clone(&whole));
-                            joined.insert(container.id.clone(), [own, other, whole]);
-                        }
-                        None => unreadable.push(container.id.clone()),
-                    }
-                } else {
-                    containers.push(Arc::clone(container));
-                }
-                continue;
-            };
-            let whole = match before {
-                Some([own, other, whole])
-                    if Arc::ptr_eq(&own, container) && Arc::ptr_eq(&other, owner) =>
-                {
-                    whole
-                }
-                _ => Arc::new(container.in_network_of(owner)),
-            };
-            containers.push(Arc::clone(&whole));
-            joined.insert(
-                container.id.clone(),
-                [Arc::clone(container), Arc::clone(owner), whole],
-            );
-        }
-        self.joined = joined;
-        containers.sort_unstable_by(|a, b| (&a.age, &a.id).cmp(&(&b.age, &b.id)));
-        Snapshot {
-            containers,
-            unreadable,
-        }
+        let snapshot = self.known.snapshot(&self.unreadable);
+        snapshots.send_replace(Some(Arc::new(snapshot)));
     }
 }

@@ -16,7 +16,7 @@ mod test;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -42,6 +42,9 @@ pub use test::{Tests, test_file};
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// What a call is told that took longer.
 const TOO_LONG: &str = "it took longer than a second, and was stopped";
+
+/// What is never seen, for all is made before a script can call anything.
+const NOT_LOADED: &str = "the script is not loaded yet";
 
 /// Where containers come from.
 #[derive(Clone)]
@@ -115,7 +118,8 @@ struct Host {
     deadline: Cell<Option<Duration>>,
     /// The snapshot that the script holds and has not handed to `etcd.sync` yet.
     current: RefCell<Option<Arc<Snapshot>>>,
-    tables: RefCell<docker::Tables>,
+    /// The tables of the newest snapshot's containers.
+    tables: RefCell<Option<docker::Tables>>,
     /// The function that was last given to `etcd.sync`, and its number.
     mapper: RefCell<Option<(Function, Mapper)>>,
     /// Runs a function so that its error comes back as a [`Failure`].
@@ -210,7 +214,7 @@ impl Host {
             phase: Cell::new(Phase::Loading),
             deadline: Cell::new(None),
             current: RefCell::new(None),
-            tables: RefCell::default(),
+            tables: RefCell::new(None),
             mapper: RefCell::new(None),
             protected: RefCell::new(None),
             decisions: RefCell::new(None),
@@ -257,7 +261,12 @@ impl Host {
         self.protected
             .borrow()
             .clone()
-            .ok_or_else(|| Failure::raise("the script is not loaded yet"))
+            .ok_or_else(|| Failure::raise(NOT_LOADED))
+    }
+
+    fn tables(&self) -> mlua::Result<RefMut<'_, docker::Tables>> {
+        RefMut::filter_map(self.tables.borrow_mut(), Option::as_mut)
+            .map_err(|_| Failure::raise(NOT_LOADED))
     }
 
     /// Raises an error once the time of a call is up.

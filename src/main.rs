@@ -15,6 +15,7 @@
 //! | `keeper` | the one task that owns the store |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
 //! | `address`, `trouble` | this host's address; what is wrong, said once |
+//! | `difference` | where two lists differ that are mostly the same |
 //! | `status`, `metrics` | what a running registrar shows of itself |
 //! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
@@ -27,6 +28,7 @@ mod cli;
 mod commands;
 mod container;
 mod daemon;
+mod difference;
 mod docker;
 mod entry;
 mod keeper;

@@ -22,10 +22,11 @@ mod note;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::difference::Difference;
 use crate::entry::{Entry, Key, quote};
 use crate::status::Standing;
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
@@ -51,15 +52,15 @@ pub struct Claim {
     pub who: Who,
     /// Its age: of two that claim one key, the one that sorts first keeps it.
     pub age: Arc<str>,
-    /// Its entries. A claim whose entries are the same allocation as before has not changed.
+    /// Its entries.
     pub entries: Arc<[Entry]>,
 }
 
 /// All that should exist.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// What each container asks for.
-    pub claims: Vec<Claim>,
+    /// What each container asks for. A claim that is the same allocation as before has not changed.
+    pub claims: Vec<Arc<Claim>>,
     /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
     /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
     /// one of these in it or in its value, may be such a container's, and is left alone.
@@ -70,9 +71,9 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Plan {
     identity: Identity,
-    claims: HashMap<Arc<str>, (Claim, u64)>,
-    round: u64,
-    unknown: Vec<String>,
+    wanted: Arc<Wanted>,
+    /// The claims of `wanted`, by container.
+    claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: HashMap<Key, Vec<Want>>,
     known: HashMap<Key, Known>,
     /// Keys whose wants or state changed since they were last settled.
@@ -119,9 +120,8 @@ impl Plan {
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
+            wanted: Arc::default(),
             claims: HashMap::new(),
-            round: 0,
-            unknown: Vec::new(),
             wants: HashMap::new(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
@@ -131,45 +131,40 @@ impl Plan {
         }
     }
 
-    /// Takes over a new wanted state. The cost beyond one look at each claim is that of the claims that changed.
-    pub fn want(&mut self, wanted: &Wanted) {
-        self.round += 1;
-        for claim in &wanted.claims {
-            let id = Arc::clone(&claim.who.id);
-            if let Some((known, round)) = self.claims.get_mut(&id) {
-                *round = self.round;
-                if Arc::ptr_eq(&known.entries, &claim.entries)
-                    && known.who == claim.who
-                    && known.age == claim.age
-                {
-                    continue;
-                }
+    /// Takes over a new wanted state. Where its claims are in the order of those before, this costs what has changed.
+    pub fn want(&mut self, wanted: &Arc<Wanted>) {
+        let before = std::mem::replace(&mut self.wanted, Arc::clone(wanted));
+        let difference = Difference::new(&before.claims, &wanted.claims);
+        let (old, new) = (
+            &before.claims[difference.old],
+            &wanted.claims[difference.new],
+        );
+        let stays: HashSet<&str> = new.iter().map(|claim| &*claim.who.id).collect();
+        for claim in old {
+            if !stays.contains(&*claim.who.id) {
+                self.claims.remove(&claim.who.id);
+                self.release(claim);
             }
-            if let Some((old, _)) = self.claims.insert(id, (claim.clone(), self.round)) {
+        }
+        for claim in new {
+            let known = self.claims.get(&claim.who.id).cloned();
+            if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, claim)) {
+                continue;
+            }
+            self.claims
+                .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
+            if let Some(old) = known {
                 self.release(&old);
             }
             self.enlist(claim);
         }
-        let round = self.round;
-        let gone: Vec<Arc<str>> = self
-            .claims
-            .iter()
-            .filter(|(_, (_, seen))| *seen != round)
-            .map(|(id, _)| Arc::clone(id))
-            .collect();
-        for id in gone {
-            if let Some((claim, _)) = self.claims.remove(&id) {
-                self.release(&claim);
-            }
-        }
-        if self.unknown != wanted.unknown {
+        if before.unknown != wanted.unknown {
             // Keys that were kept because they might have been an unknown container's are looked at again.
             let unclaimed = self
                 .known
                 .keys()
                 .filter(|key| !self.wants.contains_key(*key));
             self.dirty.extend(unclaimed.cloned());
-            self.unknown.clone_from(&wanted.unknown);
         }
     }
 
@@ -206,7 +201,7 @@ impl Plan {
     pub fn container_count(&self) -> usize {
         self.claims
             .values()
-            .filter(|(claim, _)| !claim.entries.is_empty())
+            .filter(|claim| !claim.entries.is_empty())
             .count()
     }
 
@@ -298,7 +293,7 @@ impl Plan {
     ) -> Vec<Group> {
         let wanted = |who: &Option<Who>| {
             let claim = who.as_ref().and_then(|who| self.claims.get(&who.id));
-            let entries = claim.map_or(&[][..], |(claim, _)| &*claim.entries);
+            let entries = claim.map_or(&[][..], |claim| &*claim.entries);
             entries.iter().filter(|entry| entry.shared)
         };
         // Groups with a put go before those that only delete; within these, by container, so that the same changes

@@ -128,7 +128,7 @@ fn a_container_has_the_ports_of_the_one_whose_network_it_uses() {
               "Networks": { "bridge": { "IPAddress": "172.17.0.2", "GlobalIPv6Address": "", "Aliases": null } } } },
     ]);
     let containers = read_saved(&saved.to_string()).unwrap();
-    assert_eq!(containers[0].name, "user");
+    assert_eq!(&*containers[0].name, "user");
     assert_eq!(containers[0].ports, containers[1].ports);
     assert_eq!(
         containers[0].networks["bridge"].ip,

@@ -195,9 +195,9 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         Ok(container) => Box::new(container),
         Err(error) => return Inspected::Unreadable(error),
     };
-    if filters.is_empty() {
+    if let Some(passes) = passes(&filters, &container) {
         return Inspected::There {
-            listed: container.running,
+            listed: container.running && passes,
             container,
         };
     }
@@ -205,14 +205,36 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
     // copy that lags behind its events, but not behind an answer to an inspection; so the list comes second.
     filters
         .entry("id".to_owned())
-        .or_insert_with(|| vec![container.id.clone()]);
+        .or_insert_with(|| vec![container.id.to_string()]);
     match listed(docker, &filters).await {
         Ok(listed) => Inspected::There {
-            listed: listed.contains(&container.id),
+            listed: listed.contains(&*container.id),
             container,
         },
         Err(error) => failed(error),
     }
+}
+
+/// Whether a container passes filters, if they are all by label, which costs no second question. Docker takes a label
+/// without a value for any value (`MatchKVList` in its `filters/parse.go`).
+fn passes(filters: &Filters, container: &Container) -> Option<bool> {
+    if filters.keys().any(|name| name != "label") {
+        return None;
+    }
+    let mut wanted = filters.values().flatten();
+    // Podman knows wildcards, and takes an empty value for any.
+    if wanted.clone().any(|label| label.contains('*') || label.ends_with('=')) {
+        return None;
+    }
+    let has = |label: &String| {
+        let (name, value) = match label.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (label.as_str(), None),
+        };
+        let found = container.labels.get(name);
+        found.is_some_and(|found| value.is_none_or(|value| found == value))
+    };
+    Some(wanted.all(has))
 }
 
 /// Bounds a call in time.

@@ -1,5 +1,6 @@
 //! What becomes of the keys at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -36,10 +37,7 @@ impl<S: Store> Keeper<S> {
         }
         // What was going on when the end came may have been carried out or not.
         self.loaded = false;
-        self.plan.want(&Wanted {
-            claims: Vec::new(),
-            unknown: Vec::new(),
-        });
+        self.plan.want(&Arc::new(Wanted::default()));
         let deadline = Instant::now() + FAREWELL;
         let mut last = None;
         loop {

@@ -70,7 +70,7 @@ impl World {
             Identity::new("daemon", &registrar.to_string()),
             TTLS[registrar],
         );
-        keeper.plan.want(&wanted(registrar, &self.hosts[registrar]));
+        keeper.plan.want(&wanted(registrar, &self.hosts[registrar]).into());
         keeper
     }
 
@@ -80,7 +80,7 @@ impl World {
                 self.hosts[*registrar] = *host;
                 self.keepers[*registrar]
                     .plan
-                    .want(&wanted(*registrar, host));
+                    .want(&wanted(*registrar, host).into());
                 self.step(*registrar).await;
             }
             Act::Step(registrar) => self.step(*registrar).await,
@@ -182,12 +182,12 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
             ),
             entry(format!("/b/s{service}/1/port"), "80".to_owned(), true),
         ];
-        Some(Claim {
+        Some(Arc::new(Claim {
             // Not in the order of their ids.
             age: format!("{}", 9 - container).into(),
             who,
             entries: entries.into(),
-        })
+        }))
     });
     Wanted {
         claims: claims.collect(),

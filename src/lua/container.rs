@@ -30,6 +30,7 @@ const FIELDS: [&str; 16] = [
 ];
 
 /// Makes tables of containers.
+#[derive(Clone)]
 pub struct Containers {
     /// Makes the table of a container from its handle.
     make: Function,
@@ -126,7 +127,9 @@ impl Parts {
                 Ok(Value::Table(self.frozen.freeze(networks)?))
             }
             "inspect" => {
-                let inspect = serde_json::to_value(&*container.inspect)
+                let inspect = container
+                    .inspect
+                    .object()
                     .map_err(|error| Failure::raise(format!("cannot read `inspect`: {error}")))?;
                 self.frozen
                     .freeze_deeply(json::to_lua(lua, &inspect, &Value::Nil)?)

@@ -8,29 +8,27 @@ use mlua::{Function, Lua, Result, Table, Value};
 use tokio::sync::Mutex;
 
 use super::container::Containers;
+use super::failure::Failure;
 use super::{Host, Source};
 use crate::container::Container;
-use crate::docker::Snapshot;
+use crate::difference::Difference;
 
 /// The module's table.
-pub(super) fn module(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) -> Result<Table> {
+pub(super) fn module(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
     let module = lua.create_table()?;
-    let (for_watch, for_list) = (
-        (Rc::clone(host), Rc::clone(containers)),
-        (Rc::clone(host), Rc::clone(containers)),
-    );
+    let (for_watch, for_list) = (Rc::clone(host), Rc::clone(host));
     module.set(
         "watch",
-        lua.create_function(move |lua, ()| watch(lua, &for_watch.0, &for_watch.1))?,
+        lua.create_function(move |lua, ()| watch(lua, &for_watch))?,
     )?;
     module.set(
         "containers",
         lua.create_async_function(move |lua, ()| {
-            let (host, containers) = (Rc::clone(&for_list.0), Rc::clone(&for_list.1));
+            let host = Rc::clone(&for_list);
             async move {
                 host.may_wait("docker.containers")?;
                 let mut source = host.world.source.clone();
-                next(&lua, &host, &containers, &mut source).await
+                next(&lua, &host, &mut source).await
             }
         })?,
     )?;
@@ -38,7 +36,7 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) ->
 }
 
 /// An iterator over snapshots, for a generic `for`. It ends only where the source does.
-fn watch(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) -> Result<Function> {
+fn watch(lua: &Lua, host: &Rc<Host>) -> Result<Function> {
     host.may_wait("docker.watch")?;
     let mut source = host.world.source.clone();
     if let Source::Live(snapshots) = &mut source {
@@ -46,10 +44,9 @@ fn watch(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) -> Result<Func
         snapshots.mark_changed();
     }
     let source = Rc::new(Mutex::new(Some(source)));
-    let (host, containers) = (Rc::clone(host), Rc::clone(containers));
+    let host = Rc::clone(host);
     lua.create_async_function(move |lua, _: mlua::MultiValue| {
-        let (host, containers, source) =
-            (Rc::clone(&host), Rc::clone(&containers), Rc::clone(&source));
+        let (host, source) = (Rc::clone(&host), Rc::clone(&source));
         async move {
             host.may_wait("docker.watch")?;
             let mut source = source.lock().await;
@@ -60,10 +57,10 @@ fn watch(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) -> Result<Func
                     {
                         return Ok(Value::Nil);
                     }
-                    next(&lua, &host, &containers, live).await
+                    next(&lua, &host, live).await
                 }
                 Some(once @ Source::Once(_)) => {
-                    let list = next(&lua, &host, &containers, once).await;
+                    let list = next(&lua, &host, once).await;
                     *source = None;
                     list
                 }
@@ -74,12 +71,7 @@ fn watch(lua: &Lua, host: &Rc<Host>, containers: &Rc<Containers>) -> Result<Func
 }
 
 /// The list of the newest snapshot, once there is one; nil if there never will be.
-async fn next(
-    lua: &Lua,
-    host: &Host,
-    containers: &Containers,
-    source: &mut Source,
-) -> Result<Value> {
+async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
     let snapshot = match source {
         Source::Once(snapshot) => Arc::clone(snapshot),
         Source::Live(snapshots) => loop {
@@ -91,47 +83,104 @@ async fn next(
             }
         },
     };
-    let list = list(lua, host, containers, &snapshot)?;
+    let list = host.tables()?.update(lua, &snapshot.containers)?;
     host.current.replace(Some(snapshot));
     Ok(Value::Table(list))
 }
 
-/// The containers of a snapshot; one that has not changed is the same table as in the snapshot before.
-fn list(lua: &Lua, host: &Host, containers: &Containers, snapshot: &Snapshot) -> Result<Table> {
-    let before = host.tables.take();
-    let mut tables = Tables::default();
-    let list = lua.create_table_with_capacity(snapshot.containers.len(), 0)?;
-    for container in &snapshot.containers {
-        let table = match before.by_container.get(&address(container)) {
-            Some((_, table)) => table.clone(),
-            None => containers.table(lua, container)?,
-        };
-        list.raw_push(&table)?;
-        tables.insert(container, table);
-    }
-    host.tables.replace(tables);
-    Ok(list)
-}
-
-/// The tables of the containers of the newest snapshot, found by address in both directions. Both sides are kept
-/// here, so no address can be that of another by now.
-#[derive(Default)]
+/// The tables of the containers of the newest snapshot.
 pub(super) struct Tables {
-    by_container: HashMap<usize, (Arc<Container>, Table)>,
-    by_table: HashMap<usize, Arc<Container>>,
+    makes: Containers,
+    copy: Function,
+    splice: Function,
+    same: Function,
+    containers: Vec<Arc<Container>>,
+    /// The tables of these, in the same order, in a list that no script gets to see.
+    list: Table,
 }
 
 impl Tables {
-    /// The container that a value is the table of.
-    pub fn of(&self, value: &Value) -> Option<Arc<Container>> {
-        self.by_table.get(&(value.to_pointer() as usize)).cloned()
+    /// None yet. `prelude` has what works on lists.
+    pub fn new(lua: &Lua, prelude: &Table, makes: Containers) -> Result<Self> {
+        Ok(Self {
+            makes,
+            copy: prelude.get("copy")?,
+            splice: prelude.get("splice")?,
+            same: prelude.get("same")?,
+            containers: Vec::new(),
+            list: lua.create_table()?,
+        })
     }
 
-    fn insert(&mut self, container: &Arc<Container>, table: Table) {
-        self.by_table
-            .insert(table.to_pointer() as usize, Arc::clone(container));
-        self.by_container
-            .insert(address(container), (Arc::clone(container), table));
+    /// Takes over a snapshot's containers. Returns a list of their tables, for the script to do with as it likes; that of
+    /// a container which has not changed is the same as before.
+    fn update(&mut self, lua: &Lua, containers: &[Arc<Container>]) -> Result<Table> {
+        let updated = self.replace(lua, containers);
+        if updated.is_err() {
+            // Half of it may have been replaced.
+            self.list = lua.create_table()?;
+            self.containers.clear();
+        }
+        updated?;
+        self.copy.call((&self.list, containers.len()))
+    }
+
+    fn replace(&mut self, lua: &Lua, containers: &[Arc<Container>]) -> Result<()> {
+        let Difference { old, new } = Difference::new(&self.containers, containers);
+        let mut known = HashMap::new();
+        for place in old.clone() {
+            known.insert(address(&self.containers[place]), self.at(place)?);
+        }
+        if old.len() != new.len() {
+            let length = self.containers.len();
+            self.splice
+                .call::<()>((&self.list, old.end, new.end, length))?;
+        }
+        for place in new {
+            let container = &containers[place];
+            let table = match known.remove(&address(container)) {
+                Some(table) => table,
+                None => self.makes.table(lua, container)?,
+            };
+            self.list.raw_set(place + 1, table)?;
+        }
+        self.containers = containers.to_vec();
+        Ok(())
+    }
+
+    /// The table of the container at that place, from 0.
+    pub fn at(&self, place: usize) -> Result<Table> {
+        self.list.raw_get(place + 1)
+    }
+
+    /// The places of the containers in a script's list, which may leave some of the snapshot out. Each is there once.
+    pub fn places(&self, list: &Table) -> Result<Vec<usize>> {
+        if self.same.call((&self.list, list))? {
+            return Ok((0..self.containers.len()).collect());
+        }
+        if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
+            return Err(Failure::raise(
+                "etcd.sync: the list of containers has holes, and what comes after one would be lost; \
+                 build a new list instead",
+            ));
+        }
+        let mut by_table = HashMap::with_capacity(self.containers.len());
+        for (place, table) in self.list.sequence_values::<Table>().enumerate() {
+            by_table.insert(table?.to_pointer(), (place, false));
+        }
+        let mut places = Vec::with_capacity(by_table.len());
+        for (index, item) in list.sequence_values::<Value>().enumerate() {
+            let Some((place, seen)) = by_table.get_mut(&item?.to_pointer()) else {
+                return Err(Failure::raise(format!(
+                    "etcd.sync: item {} of the list is no container of the newest snapshot",
+                    index + 1
+                )));
+            };
+            if !std::mem::replace(seen, true) {
+                places.push(*place);
+            }
+        }
+        Ok(places)
     }
 }
 

@@ -126,20 +126,21 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
              join the two lists of entries in one function",
         ));
     };
-    let containers = known(&host, containers)?;
+    let places = host.tables()?.places(containers)?;
+    let list: Vec<Arc<Container>> = places
+        .iter()
+        .map(|place| Arc::clone(&snapshot.containers[*place]))
+        .collect();
     let mapper = host.mapper(map);
-    host.world.memory.borrow_mut().begin();
+    let round = host.world.memory.borrow_mut().begin(&list, mapper);
     let mut turn = Instant::now();
-    for (container, table) in containers {
-        if host
-            .world
-            .memory
-            .borrow_mut()
-            .is_settled(&container, mapper)
-        {
+    for index in round.news.clone() {
+        let container = &list[index];
+        if host.world.memory.borrow().is_settled(container, mapper) {
             continue;
         }
-        call(&host, &frozen, map, mapper, &container, table);
+        let table = host.tables()?.at(places[index])?;
+        call(&host, &frozen, map, mapper, container, table);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();
@@ -149,36 +150,14 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .unreadable
         .iter()
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
-    let wanted = host.world.memory.borrow_mut().end(unreadable.collect());
+    let unknown = unreadable.collect();
+    let wanted = host.world.memory.borrow_mut().end(&list, round, unknown);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),
         None => drop(host.world.status.policy.good()),
     }
     Ok(())
-}
-
-/// The containers of a script's list, which may leave some of the snapshot out.
-fn known(host: &Host, list: &Table) -> Result<Vec<(Arc<Container>, Table)>> {
-    let tables = host.tables.borrow();
-    let mut known = Vec::with_capacity(list.raw_len());
-    if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
-        return Err(Failure::raise(
-            "etcd.sync: the list of containers has holes, and what comes after one would be lost; \
-             build a new list instead",
-        ));
-    }
-    for (index, item) in list.sequence_values::<Value>().enumerate() {
-        let item = item?;
-        let container = tables.of(&item).zip(item.as_table().cloned());
-        known.push(container.ok_or_else(|| {
-            Failure::raise(format!(
-                "etcd.sync: item {} of the list is no container of the newest snapshot",
-                index + 1
-            ))
-        })?);
-    }
-    Ok(known)
 }
 
 fn call(

@@ -1,7 +1,8 @@
 //! What each container's policy call last came to. It outlives a script, so that neither an error nor a reload takes
 //! keys away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::container::Container;
+use crate::difference::Difference;
 use crate::entry::Entry;
 use crate::plan::{Claim, Wanted, Who};
 use crate::status::Account;
@@ -32,8 +34,28 @@ impl Mapper {
 /// The last good entries of each container, and the last failure.
 #[derive(Debug, Default)]
 pub struct Memory {
-    containers: HashMap<String, Remembered>,
-    round: u64,
+    containers: HashMap<Arc<str>, Remembered>,
+    /// The last round, if it left nothing to be tried again.
+    settled: Option<Settled>,
+}
+
+/// A round of calls, one for each container of a list, that all went well.
+#[derive(Debug)]
+struct Settled {
+    mapper: Mapper,
+    list: Vec<Arc<Container>>,
+    /// What each container of the list asks for.
+    claims: Vec<Arc<Claim>>,
+}
+
+/// What of a list needs a look.
+#[derive(Debug)]
+pub struct Round {
+    mapper: Mapper,
+    /// The places of these containers in the list.
+    pub news: Range<usize>,
+    /// The settled round that this one goes on from, and what of its list is not in this one.
+    before: Option<(Settled, Range<usize>)>,
 }
 
 /// What is known of one container.
@@ -44,41 +66,44 @@ pub struct Remembered {
     /// Until when that holds, if not for ever.
     settled_until: Option<Instant>,
     /// What it asks for, from the last good call.
-    claim: Option<Claim>,
+    claim: Option<Arc<Claim>>,
     /// Why the last call failed, if it did.
     pub failure: Option<Failure>,
     /// What the policy left out, and why.
     pub left_out: Vec<String>,
     /// The container's name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What tells its keys, for as long as it has no claim.
     marks: Vec<String>,
     /// Since when it is so.
     since: Timestamp,
-    round: u64,
 }
 
 impl Memory {
-    /// Begins a round of calls, one for each container of a snapshot.
-    pub fn begin(&mut self) {
-        self.round += 1;
+    /// Begins a round of calls for a list, in which no container is twice.
+    pub fn begin(&mut self, list: &[Arc<Container>], mapper: Mapper) -> Round {
+        match self.settled.take().filter(|last| last.mapper == mapper) {
+            Some(last) => {
+                let difference = Difference::new(&last.list, list);
+                Round {
+                    mapper,
+                    news: difference.new,
+                    before: Some((last, difference.old)),
+                }
+            }
+            None => Round {
+                mapper,
+                news: 0..list.len(),
+                before: None,
+            },
+        }
     }
 
-    /// Whether this function need not be called for this container again. In any case the container counts as seen
-    /// in this round.
-    pub fn is_settled(&mut self, container: &Arc<Container>, mapper: Mapper) -> bool {
-        let round = self.round;
-        let Some(remembered) = self.containers.get_mut(&container.id) else {
-            return false;
-        };
-        remembered.round = round;
-        if remembered
-            .settled_until
-            .is_some_and(|until| Instant::now() >= until)
-        {
-            remembered.settled = None;
-        }
-        matches!(&remembered.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
+    /// Whether this function need not be called for this container again.
+    pub fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
+        self.containers
+            .get(&container.id)
+            .is_some_and(|remembered| remembered.is_settled(container, mapper))
     }
 
     /// Takes over a good call. Returns what is left out if that is news.
@@ -93,22 +118,25 @@ impl Memory {
         remembered.settled = Some((Arc::clone(container), mapper));
         remembered.settled_until = None;
         let mut is_news = remembered.failure.take().is_some();
-        // Entries that are the same stay the same allocation, so that the plan sees that nothing has changed.
-        let entries = match &remembered.claim {
-            Some(claim) if *claim.entries == *entries => Arc::clone(&claim.entries),
+        // A claim that is the same stays the same allocation, so that the plan sees that nothing has changed.
+        let who = Who {
+            id: Arc::clone(&container.id),
+            name: Arc::clone(&container.name),
+        };
+        match &remembered.claim {
+            Some(claim)
+                if *claim.entries == *entries
+                    && claim.who == who
+                    && claim.age == container.age => {}
             _ => {
                 is_news = true;
-                entries.into()
+                remembered.claim = Some(Arc::new(Claim {
+                    who,
+                    age: Arc::clone(&container.age),
+                    entries: entries.into(),
+                }));
             }
-        };
-        remembered.claim = Some(Claim {
-            who: Who {
-                id: container.id.as_str().into(),
-                name: container.name.as_str().into(),
-            },
-            age: Arc::clone(&container.age),
-            entries,
-        });
+        }
         let news = remembered.left_out != left_out;
         remembered.left_out = left_out;
         if news || is_news {
@@ -144,18 +172,53 @@ impl Memory {
         )
     }
 
-    /// Ends a round: what was not seen in it is forgotten, and the rest is the wanted state. `unknown` tells the keys of
+    /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `unknown` tells the keys of
     /// containers that were not even in the snapshot.
-    pub fn end(&mut self, mut unknown: Vec<String>) -> Wanted {
-        let round = self.round;
-        self.containers
-            .retain(|_, remembered| remembered.round == round);
-        let mut claims = Vec::with_capacity(self.containers.len());
-        for remembered in self.containers.values() {
+    pub fn end(
+        &mut self,
+        list: &[Arc<Container>],
+        round: Round,
+        mut unknown: Vec<String>,
+    ) -> Wanted {
+        let is_in = |containers: &[Arc<Container>]| -> HashSet<Arc<str>> {
+            let ids = containers.iter().map(|container| Arc::clone(&container.id));
+            ids.collect()
+        };
+        let news = &list[round.news.clone()];
+        let (mut claims, mut tail) = (Vec::with_capacity(list.len()), Vec::new());
+        if let Some((last, gone)) = round.before {
+            let stays = is_in(news);
+            for container in &last.list[gone.clone()] {
+                if !stays.contains(&container.id) {
+                    self.containers.remove(&container.id);
+                }
+            }
+            claims = last.claims;
+            tail = claims.split_off(gone.end);
+            claims.truncate(gone.start);
+        } else {
+            let stays = is_in(list);
+            self.containers.retain(|id, _| stays.contains(id));
+        }
+        let mut all_settled = true;
+        for container in news {
+            let Some(remembered) = self.containers.get(&container.id) else {
+                continue;
+            };
+            all_settled &= remembered.failure.is_none()
+                && remembered.is_settled(container, round.mapper);
             match &remembered.claim {
-                Some(claim) => claims.push(claim.clone()),
+                Some(claim) => claims.push(Arc::clone(claim)),
                 None => unknown.extend_from_slice(&remembered.marks),
             }
+        }
+        claims.append(&mut tail);
+        if all_settled && claims.len() == list.len() {
+            self.settled = Some(Settled {
+                mapper: round.mapper,
+                list: list.to_vec(),
+                claims: claims.clone(),
+            });
         }
         unknown.sort();
         Wanted { claims, unknown }
@@ -164,7 +227,7 @@ impl Memory {
     /// What it came to, for others to see, by name.
     pub fn accounts(&self) -> Vec<Account> {
         let account = |remembered: &Remembered| Account {
-            name: remembered.name.clone(),
+            name: remembered.name.to_string(),
             entries: remembered
                 .claim
                 .as_ref()
@@ -194,23 +257,28 @@ impl Memory {
     }
 
     fn remembered(&mut self, container: &Arc<Container>) -> &mut Remembered {
-        let round = self.round;
         let remembered = self
             .containers
-            .entry(container.id.clone())
+            .entry(Arc::clone(&container.id))
             .or_insert_with(|| Remembered {
                 settled: None,
                 settled_until: None,
                 claim: None,
                 failure: None,
                 left_out: Vec::new(),
-                name: String::new(),
+                name: Arc::clone(&container.name),
                 marks: Vec::new(),
                 since: Timestamp::now(),
-                round,
             });
-        remembered.round = round;
-        remembered.name.clone_from(&container.name);
+        remembered.name = Arc::clone(&container.name);
         remembered
+    }
+}
+
+impl Remembered {
+    fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
+        let is_over = |until: Instant| Instant::now() >= until;
+        !self.settled_until.is_some_and(is_over)
+            && matches!(&self.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
     }
 }

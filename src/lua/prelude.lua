@@ -4,7 +4,7 @@
 local host = ...
 
 local raw_get, raw_len, raw_next, raw_set = rawget, rawlen, next, rawset
-local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
+local raw_pcall, raw_xpcall, raw_load, move = pcall, xpcall, load, table.move
 local error, type, select, setmetatable, getmetatable = error, type, select, setmetatable, getmetatable
 
 -- A frozen table holds its contents under a key that no policy has, and a container's contents the container itself.
@@ -106,7 +106,31 @@ function load(chunk, name, _, ...)
   return raw_load(chunk, name, "t", (...))
 end
 
+-- A copy of a list, which has so many items.
+local function copy(list, length)
+  return move(list, 1, length, 1, {})
+end
+
+-- Moves what comes after the first `from` of a list's items, so that it comes after the first `to`.
+local function splice(list, from, to, length)
+  move(list, from + 1, length, to + 1)
+  for place = length - from + to + 1, length do list[place] = nil end
+end
+
+-- Whether another table holds what a list does, and nothing else.
+local function same(list, other)
+  local length = 0
+  for place, item in raw_next, other do
+    if list[place] ~= item then return false end
+    length = length + 1
+  end
+  return length == #list
+end
+
 return {
+  copy = copy,
+  splice = splice,
+  same = same,
   contents = function(t)
     local held = contents(t)
     if not held or raw_get(held, HANDLE) == nil then return held or t end

@@ -91,12 +91,11 @@ pub(super) fn state(host: &Rc<Host>) -> Result<Lua> {
     restrict(&lua)?;
     host.protected.replace(Some(prelude.get("protected")?));
     let frozen = Frozen::new(&prelude)?;
-    let containers = Rc::new(Containers::new(&lua, &prelude, frozen.clone())?);
+    let containers = Containers::new(&lua, &prelude, frozen.clone())?;
+    let tables = docker::Tables::new(&lua, &prelude, containers.clone())?;
+    host.tables.replace(Some(tables));
     let mut modules = HashMap::from([
-        (
-            "docker".to_owned(),
-            docker::module(&lua, host, &containers)?,
-        ),
+        ("docker".to_owned(), docker::module(&lua, host)?),
         ("etcd".to_owned(), etcd::module(&lua, host, &frozen)?),
         ("json".to_owned(), json::module(&lua, &frozen)?),
         ("log".to_owned(), log::module(&lua)?),

@@ -81,7 +81,7 @@ pub(super) fn module(
     lua: &Lua,
     host: &Rc<Host>,
     frozen: &Frozen,
-    containers: &Rc<Containers>,
+    containers: &Containers,
 ) -> Result<Table> {
     let module = lua.create_table()?;
     let of_case = Rc::clone(host);
@@ -103,7 +103,7 @@ pub(super) fn module(
         "equal",
         lua.create_function(move |_, (got, want): (Value, Value)| equal(&of_equal, &got, &want))?,
     )?;
-    let (of_container, makes) = (frozen.clone(), Rc::clone(containers));
+    let (of_container, makes) = (frozen.clone(), containers.clone());
     module.set(
         "container",
         lua.create_function(move |lua, fields: Option<Table>| {
@@ -118,7 +118,7 @@ pub(super) fn module(
             makes.table(lua, &Arc::new(container))
         })?,
     )?;
-    let (of_containers, makes) = (Rc::clone(host), Rc::clone(containers));
+    let (of_containers, makes) = (Rc::clone(host), containers.clone());
     module.set(
         "containers",
         lua.create_function(move |lua, file: String| {

@@ -124,7 +124,8 @@ impl Plan {
 
     /// Whether a key that nobody has claimed may be that of a container whose entries are not known.
     fn may_be_unknown(&self, key: &str, value: &str) -> bool {
-        self.unknown
+        self.wanted
+            .unknown
             .iter()
             .any(|mark| has_word(key, mark) || has_word(value, mark))
     }

@@ -43,11 +43,15 @@ fn claim(name: &str, entries: &[Entry]) -> Claim {
     }
 }
 
-fn wanted(claims: &[Claim]) -> Wanted {
-    Wanted {
-        claims: claims.to_vec(),
-        unknown: Vec::new(),
-    }
+fn wanted(claims: &[Claim]) -> Arc<Wanted> {
+    wanted_beside(claims, Vec::new())
+}
+
+fn wanted_beside(claims: &[Claim], unknown: Vec<String>) -> Arc<Wanted> {
+    Arc::new(Wanted {
+        claims: claims.iter().cloned().map(Arc::new).collect(),
+        unknown,
+    })
 }
 
 fn found(key: &str, value: &str, lease: Option<LeaseId>) -> Found {
@@ -436,10 +440,7 @@ fn what_may_be_an_unknown_containers_is_not_deleted() {
     let mut plan = Plan::new(identity());
     let unknown = vec!["failing".to_owned(), ":32768".to_owned()];
     let claims = vec![claim("a", &[owned("/x/failing-a", "1")])];
-    plan.want(&Wanted {
-        claims,
-        unknown: unknown.clone(),
-    });
+    plan.want(&wanted_beside(&claims, unknown.clone()));
     let held = |key: &str, value: &str| found(key, value, Some(own()));
     plan.learn(vec![
         held("/x/failing-a", "1"),
@@ -456,10 +457,7 @@ fn what_may_be_an_unknown_containers_is_not_deleted() {
     );
     settle(&mut plan);
     // What a container of this process has claimed is not the unknown one's, whatever it looks like.
-    plan.want(&Wanted {
-        unknown,
-        ..wanted(&[])
-    });
+    plan.want(&wanted_beside(&[], unknown));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/x/failing-a".into())]);
     settle(&mut plan);
     plan.want(&wanted(&[]));

@@ -77,34 +77,40 @@ impl FakeDocker {
     }
 }
 
-/// Answers one request. The connection closes after it, so that the next one begins a new thread.
-fn serve(stream: UnixStream, routes: &Routes, requests: &Mutex<Vec<String>>) -> io::Result<()> {
+/// Answers requests until the peer goes away.
+fn serve(mut stream: UnixStream, routes: &Routes, requests: &Mutex<Vec<String>>) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let mut words = line.split_whitespace();
-    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-    let path = without_version(path.split('?').next().unwrap_or(""));
-
-    let mut length = 0;
     loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
-            break;
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
         }
-        let (name, value) = header.split_once(':').unwrap_or((&header, ""));
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().unwrap_or(0);
+        let mut words = line.split_whitespace();
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let path = without_version(path.split('?').next().unwrap_or(""));
+
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
+                break;
+            }
+            let (name, value) = header.split_once(':').unwrap_or((&header, ""));
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().unwrap_or(0);
+            }
+        }
+        reader.read_exact(&mut vec![0; length])?;
+
+        requests
+            .lock()
+            .expect(UNPOISONED)
+            .push(format!("{method} {path}"));
+        let reply = routes(method, path).unwrap_or_else(|| idle(path));
+        if !answer(&mut stream, &mut reader, reply)? {
+            return Ok(());
         }
     }
-    reader.read_exact(&mut vec![0; length])?;
-
-    requests
-        .lock()
-        .expect(UNPOISONED)
-        .push(format!("{method} {path}"));
-    let reply = routes(method, path).unwrap_or_else(|| idle(path));
-    answer(stream, &mut reader, reply)
 }
 
 /// `/v1.41/info` → `/info`.
@@ -134,20 +140,25 @@ fn idle(path: &str) -> Reply {
     }
 }
 
+/// Returns whether the connection can take another request.
 fn answer(
-    mut stream: UnixStream,
+    stream: &mut UnixStream,
     reader: &mut BufReader<UnixStream>,
     reply: Reply,
-) -> io::Result<()> {
-    let head = "Api-Version: 1.41\r\nContent-Type: application/json\r\nConnection: close\r\n";
+) -> io::Result<bool> {
+    let head = "Api-Version: 1.41\r\nContent-Type: application/json\r\n";
     match reply {
         Reply::Json(status, body) => {
             let body = body.to_string();
             let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}"
-            )
+            // In one write, as a server that buffers its answers has it.
+            stream.write_all(
+                format!(
+                    "HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+                )
+                .as_bytes(),
+            )?;
+            return Ok(true);
         }
         Reply::Silence => {
             write!(
@@ -155,7 +166,7 @@ fn answer(
                 "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"
             )?;
             // The client says nothing more; this returns when it goes away.
-            reader.read(&mut [0]).map(drop)
+            reader.read(&mut [0])?;
         }
         Reply::Stream(values) => {
             write!(
@@ -164,10 +175,11 @@ fn answer(
             )?;
             for value in values {
                 let line = format!("{value}\n");
-                write!(stream, "{:x}\r\n{line}\r\n", line.len())?;
+                stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())?;
             }
-            write!(stream, "0\r\n\r\n")
+            write!(stream, "0\r\n\r\n")?;
         }
-        Reply::HangUp => Ok(()),
+        Reply::HangUp => {}
     }
+    Ok(false)
 }
