@@ -31,7 +31,7 @@ soak: ## have simulated containers come and go for SECONDS, and see that nothing
 	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture
 
 bench: ## measure it beside a client that does the same and nothing else
-	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench speed --bench scale'
+	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench bench -- $(PART)'
 
 lint: ## check format and lints
 	cargo fmt --check

@@ -24,12 +24,22 @@ pub const BOTH: [Program; 2] = [Program::Register, Program::Bare];
 /// A program that runs until it goes out of scope.
 pub struct Running(Child);
 
+/// What docker-register may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Budget {
+    /// So many times what the bare client takes: the medians, and the 95th percentiles.
+    Times(f64, f64),
+    /// So much more than the bare client.
+    More(f64),
+    /// So much in all.
+    Most(f64),
+}
+
 /// One line of the table.
 pub struct Row {
     what: String,
     unit: &'static str,
-    /// What the ratio of the medians, and of the 95th percentiles, may be.
-    budgets: Option<[f64; 2]>,
+    budget: Option<Budget>,
     register: Vec<f64>,
     bare: Vec<f64>,
 }
@@ -100,11 +110,11 @@ impl Drop for Running {
 
 impl Row {
     /// A line without samples.
-    pub fn new(what: &str, unit: &'static str, budgets: Option<[f64; 2]>) -> Self {
+    pub fn new(what: &str, unit: &'static str, budget: Option<Budget>) -> Self {
         Self {
             what: what.to_owned(),
             unit,
-            budgets,
+            budget,
             register: Vec::new(),
             bare: Vec::new(),
         }
@@ -118,19 +128,34 @@ impl Row {
         }
     }
 
+    /// Sets what docker-register may take.
+    pub fn limit(&mut self, budget: Budget) {
+        self.budget = Some(budget);
+    }
+
+    /// The median of docker-register's samples.
+    pub fn median(&self) -> f64 {
+        percentile(&self.register, 0.5)
+    }
+
     fn print(&self) {
         let of = |samples: &[f64]| [0.5, 0.95].map(|part| percentile(samples, part));
         let (register, bare) = (of(&self.register), of(&self.bare));
         let ratio = [register[0] / bare[0], register[1] / bare[1]];
         let pair = |[median, late]: [f64; 2], unit: &str| format!("{median:.2} / {late:.2} {unit}");
-        let budget = self.budgets.map_or(String::new(), |[median, late]| {
-            let holds = ratio[0] <= median && ratio[1] <= late;
-            let limits = if late.is_finite() {
-                format!("{median} / {late}")
-            } else {
-                median.to_string()
-            };
-            format!("{limits} {}", if holds { "met" } else { "NOT MET" })
+        let budget = self.budget.map(|budget| match budget {
+            Budget::Times(median, late) => (
+                ratio[0] <= median && ratio[1] <= late,
+                format!("{median} / {late} times"),
+            ),
+            Budget::More(more) => (
+                register[0] <= bare[0] + more,
+                format!("{more} {} more", self.unit),
+            ),
+            Budget::Most(most) => (register[0] <= most, format!("{most:.2} {}", self.unit)),
+        });
+        let budget = budget.map_or(String::new(), |(met, text)| {
+            format!("{text}: {}", if met { "met" } else { "NOT MET" })
         });
         println!(
             "{:44} {:>22} {:>22} {:>14}  {budget}",

@@ -3,12 +3,13 @@
 
 mod image;
 mod inspect;
+mod map;
 mod sample;
 mod signal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::entry::printable;
 
 pub use image::Image;
 pub use inspect::Inspect;
+pub use map::Map;
 pub use sample::Sample;
 use signal::{KILL, TERM};
 
@@ -48,9 +50,9 @@ pub struct Container {
     /// What it runs.
     pub image: Image,
     /// Its labels and those of its image.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Map<Box<str>>,
     /// Its environment and that of its image.
-    pub env: BTreeMap<String, String>,
+    pub env: Map<Box<str>>,
     /// `running`, `paused`, `restarting`, …: Docker's word.
     pub status: String,
     /// Whether Docker counts it as running, as it does with paused and restarting ones.
@@ -62,7 +64,7 @@ pub struct Container {
     /// All exposed ports, in order of port number, then protocol.
     pub ports: Vec<Port>,
     /// The networks that it is attached to, by name.
-    pub networks: BTreeMap<String, Network>,
+    pub networks: Map<Network>,
     /// `bridge`, `host`, `container:ID`, the name of a network, …
     pub network_mode: String,
     /// When it was made, as Docker writes it.
@@ -161,9 +163,13 @@ impl Container {
                     .unwrap_or_default(),
                 inspect.image.as_deref().unwrap_or_default(),
             ),
-            labels: labels.into_iter().flatten().collect(),
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name, value.into()))
+                .collect(),
             env: env
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .map(|(name, value)| (name.to_owned(), value.into()))
                 .collect(),
             status: state
                 .and_then(|state| state.status)
@@ -204,8 +210,8 @@ impl Container {
         let bindings = self.ports.iter().flat_map(|port| &port.bindings);
         let addresses = self
             .networks
-            .values()
-            .flat_map(|network| [&network.ip, &network.ip6]);
+            .iter()
+            .flat_map(|(_, network)| [&network.ip, &network.ip6]);
         [
             self.id.to_string(),
             self.short_id().to_owned(),

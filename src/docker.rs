@@ -44,7 +44,7 @@ const INSPECTS_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The containers, oldest first. One that has not changed is the same allocation as in the snapshot before.
-    pub containers: Vec<Arc<Container>>,
+    pub containers: Arc<[Arc<Container>]>,
     /// The ids of containers that Docker lists and has never been able to show.
     pub unreadable: Vec<String>,
 }
@@ -67,6 +67,8 @@ pub struct Feed {
     signals: HashMap<String, Vec<String>>,
     /// The containers that need a look.
     dirty: BTreeSet<String>,
+    /// Those that are being looked at.
+    looked_at: BTreeSet<String>,
     /// The containers that Docker lists but could not show, and whether the log has told of it.
     unreadable: BTreeMap<String, bool>,
     /// When those are asked for again.
@@ -96,6 +98,7 @@ impl Feed {
             stopping: HashMap::new(),
             signals: HashMap::new(),
             dirty: BTreeSet::new(),
+            looked_at: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             look_again_at: None,
             owners_asked: BTreeSet::new(),
@@ -157,7 +160,7 @@ impl Feed {
         let mut events = subscribe(&docker, self.daemon.take()).await?;
         self.heard = true;
         let mut inspections = FuturesUnordered::new();
-        let mut inspected_now = BTreeSet::new();
+        self.looked_at.clear();
         let mut resync_at = Instant::now();
         let mut ping_at = resync_at + self.patience;
         loop {
@@ -172,10 +175,10 @@ impl Feed {
                 resync_at = Instant::now() + self.resync;
             }
             while inspections.len() < INSPECTS_AT_ONCE
-                && let Some(id) = self.dirty.difference(&inspected_now).next().cloned()
+                && let Some(id) = self.dirty.difference(&self.looked_at).next().cloned()
             {
                 self.dirty.remove(&id);
-                inspected_now.insert(id.clone());
+                self.looked_at.insert(id.clone());
                 inspections.push(inspect(docker.clone(), self.filters.clone(), id));
             }
             self.whole |= self.unseen.as_ref().is_some_and(BTreeSet::is_empty);
@@ -185,7 +188,7 @@ impl Feed {
                 biased;
                 event = events.next() => self.note(event)?,
                 Some((id, inspected)) = inspections.next() => {
-                    inspected_now.remove(&id);
+                    self.looked_at.remove(&id);
                     let is_first = self.unseen.as_mut().is_some_and(|unseen| unseen.remove(&id));
                     // What has changed meanwhile is looked at again: this reply may be from before. But a container
                     // that changes all the time must not hold up the first snapshot.
@@ -302,6 +305,9 @@ impl Feed {
         self.status.metrics.count_event();
         self.heard = true;
         debug!("event {action} of {id}");
+        if !self.may_tell(&action, &id) {
+            return Ok(());
+        }
         match action.as_str() {
             "kill" => {
                 let signal = attributes.get("signal").map_or("", String::as_str);
@@ -326,6 +332,19 @@ impl Feed {
             _ => drop(self.dirty.insert(id)),
         }
         Ok(())
+    }
+
+    /// Whether an event may tell of a change. What is not known does not run or does not pass the filters, and there only
+    /// a start changes anything: neither the network that Docker connects a container to before it starts it, nor all
+    /// that follows its end. But other filters than by label look at what may change at any time.
+    fn may_tell(&self, action: &str, id: &str) -> bool {
+        action == "start"
+            || self.known.get(id).is_some()
+            || self.dirty.contains(id)
+            || self.looked_at.contains(id)
+            || self.unreadable.contains_key(id)
+            || !self.owners_asked.is_empty()
+            || self.filters.keys().any(|filter| filter != "label")
     }
 
     fn begin_to_stop(&mut self, container: &Container) {

@@ -60,7 +60,7 @@ pub struct Claim {
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// What each container asks for. A claim that is the same allocation as before has not changed.
-    pub claims: Vec<Arc<Claim>>,
+    pub claims: Arc<[Arc<Claim>]>,
     /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
     /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
     /// one of these in it or in its value, may be such a container's, and is left alone.
@@ -148,7 +148,10 @@ impl Plan {
         }
         for claim in new {
             let known = self.claims.get(&claim.who.id).cloned();
-            if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, claim)) {
+            if known
+                .as_ref()
+                .is_some_and(|known| Arc::ptr_eq(known, claim))
+            {
                 continue;
             }
             self.claims
@@ -373,15 +376,15 @@ impl Plan {
 
     fn enlist(&mut self, claim: &Claim) {
         for entry in claim.entries.iter() {
-            let wants = self.wants.entry(Arc::clone(&entry.key)).or_default();
+            // Most keys have a single one who wants them.
+            let wants = self.wants.entry(Arc::clone(&entry.key));
+            let wants = wants.or_insert_with(|| Vec::with_capacity(1));
             let want = Want {
                 age: Arc::clone(&claim.age),
                 who: claim.who.clone(),
                 entry: entry.clone(),
             };
-            let place =
-                wants.partition_point(|other| (&other.age, &other.who) < (&want.age, &want.who));
-            wants.insert(place, want);
+            wants.insert(place(wants, &want.age, &want.who), want);
             self.idle.remove(&entry.key);
             self.dirty.insert(Arc::clone(&entry.key));
         }
@@ -390,7 +393,10 @@ impl Plan {
     fn release(&mut self, claim: &Claim) {
         for entry in claim.entries.iter() {
             if let Some(wants) = self.wants.get_mut(&entry.key) {
-                wants.retain(|want| want.who.id != claim.who.id);
+                let place = place(wants, &claim.age, &claim.who);
+                if wants.get(place).is_some_and(|want| want.who == claim.who) {
+                    wants.remove(place);
+                }
                 if wants.is_empty() {
                     self.wants.remove(&entry.key);
                 }
@@ -448,6 +454,11 @@ impl Plan {
     fn known_mut(&mut self, key: &Key) -> &mut Known {
         self.known.entry(Arc::clone(key)).or_default()
     }
+}
+
+/// Where a container is or would be among those who want a key, the oldest first.
+fn place(wants: &[Want], age: &Arc<str>, who: &Who) -> usize {
+    wants.partition_point(|want| (&want.age, &want.who) < (age, who))
 }
 
 impl fmt::Display for Who {

@@ -131,10 +131,10 @@ fn a_container_has_the_ports_of_the_one_whose_network_it_uses() {
     assert_eq!(&*containers[0].name, "user");
     assert_eq!(containers[0].ports, containers[1].ports);
     assert_eq!(
-        containers[0].networks["bridge"].ip,
+        containers[0].networks.get("bridge").expect("it").ip,
         Some("172.17.0.2".to_owned())
     );
-    assert_eq!(containers[0].networks["bridge"].ip6, None);
+    assert_eq!(containers[0].networks.get("bridge").expect("it").ip6, None);
 }
 
 #[test]

@@ -223,7 +223,10 @@ fn passes(filters: &Filters, container: &Container) -> Option<bool> {
     }
     let mut wanted = filters.values().flatten();
     // Podman knows wildcards, and takes an empty value for any.
-    if wanted.clone().any(|label| label.contains('*') || label.ends_with('=')) {
+    if wanted
+        .clone()
+        .any(|label| label.contains('*') || label.ends_with('='))
+    {
         return None;
     }
     let has = |label: &String| {
@@ -232,7 +235,7 @@ fn passes(filters: &Filters, container: &Container) -> Option<bool> {
             None => (label.as_str(), None),
         };
         let found = container.labels.get(name);
-        found.is_some_and(|found| value.is_none_or(|value| found == value))
+        found.is_some_and(|found| value.is_none_or(|value| **found == *value))
     };
     Some(wanted.all(has))
 }

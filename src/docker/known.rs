@@ -24,6 +24,8 @@ struct Shown {
     container: Arc<Container>,
     /// False for one that is only inspected because another uses its network.
     listed: bool,
+    /// Whether it uses another one's network. It stands here too, so that a snapshot need not look into each container.
+    joins: bool,
 }
 
 impl Known {
@@ -66,8 +68,12 @@ impl Known {
         // Its age does not change; but if Docker said otherwise, it would be there twice.
         self.forget(&container.id);
         self.ages.insert(Arc::clone(&rank.1), Arc::clone(&rank.0));
-        let container = Arc::new(container);
-        self.containers.insert(rank, Shown { container, listed });
+        let shown = Shown {
+            joins: container.network_owner().is_some(),
+            container: Arc::new(container),
+            listed,
+        };
+        self.containers.insert(rank, shown);
         true
     }
 
@@ -117,7 +123,7 @@ impl Known {
             .collect();
         for shown in self.containers.values().filter(|shown| shown.listed) {
             let container = &shown.container;
-            let Some(owner_name) = container.network_owner() else {
+            let Some(owner_name) = shown.joins.then(|| container.network_owner()).flatten() else {
                 containers.push(Arc::clone(container));
                 continue;
             };
@@ -153,7 +159,7 @@ impl Known {
         }
         self.joined = joined;
         Snapshot {
-            containers,
+            containers: containers.into(),
             unreadable: hidden,
         }
     }

@@ -70,7 +70,9 @@ impl World {
             Identity::new("daemon", &registrar.to_string()),
             TTLS[registrar],
         );
-        keeper.plan.want(&wanted(registrar, &self.hosts[registrar]).into());
+        keeper
+            .plan
+            .want(&wanted(registrar, &self.hosts[registrar]).into());
         keeper
     }
 
@@ -141,7 +143,7 @@ impl World {
     /// What etcd has to have in the end.
     fn wanted(&self) -> BTreeMap<String, String> {
         (0..REGISTRARS)
-            .flat_map(|registrar| wanted(registrar, &self.hosts[registrar]).claims)
+            .flat_map(|registrar| wanted(registrar, &self.hosts[registrar]).claims.to_vec())
             .flat_map(|claim| claim.entries.to_vec())
             .map(|entry| (entry.key.to_string(), entry.value.to_string()))
             .collect()

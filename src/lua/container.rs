@@ -115,14 +115,14 @@ impl Parts {
             "created" => text(&container.created),
             "started" => text(&container.started),
             "stopping" => Ok(Value::Boolean(container.stopping)),
-            "labels" => Ok(Value::Table(self.frozen.map(lua, &container.labels)?)),
-            "env" => Ok(Value::Table(self.frozen.map(lua, &container.env)?)),
+            "labels" => Ok(Value::Table(self.frozen.map(lua, container.labels.iter())?)),
+            "env" => Ok(Value::Table(self.frozen.map(lua, container.env.iter())?)),
             "image" => self.image(lua, &container.image),
             "ports" => self.list(lua, &container.ports, |port| self.port(lua, port)),
             "networks" => {
                 let networks = lua.create_table()?;
-                for (name, network) in &container.networks {
-                    networks.raw_set(name.as_str(), self.network(lua, network)?)?;
+                for (name, network) in container.networks.iter() {
+                    networks.raw_set(name, self.network(lua, network)?)?;
                 }
                 Ok(Value::Table(self.frozen.freeze(networks)?))
             }

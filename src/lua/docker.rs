@@ -88,13 +88,21 @@ async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
     Ok(Value::Table(list))
 }
 
+/// The containers in a script's list.
+pub(super) struct Listed {
+    pub containers: Arc<[Arc<Container>]>,
+    /// Where they are in the snapshot, if that has others too.
+    places: Option<Vec<usize>>,
+}
+
 /// The tables of the containers of the newest snapshot.
 pub(super) struct Tables {
     makes: Containers,
     copy: Function,
     splice: Function,
     same: Function,
-    containers: Vec<Arc<Container>>,
+    slim: Function,
+    containers: Arc<[Arc<Container>]>,
     /// The tables of these, in the same order, in a list that no script gets to see.
     list: Table,
 }
@@ -107,25 +115,27 @@ impl Tables {
             copy: prelude.get("copy")?,
             splice: prelude.get("splice")?,
             same: prelude.get("same")?,
-            containers: Vec::new(),
+            slim: prelude.get("slim")?,
+            containers: Arc::default(),
             list: lua.create_table()?,
         })
     }
 
     /// Takes over a snapshot's containers. Returns a list of their tables, for the script to do with as it likes; that of
     /// a container which has not changed is the same as before.
-    fn update(&mut self, lua: &Lua, containers: &[Arc<Container>]) -> Result<Table> {
+    fn update(&mut self, lua: &Lua, containers: &Arc<[Arc<Container>]>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
             // Half of it may have been replaced.
             self.list = lua.create_table()?;
-            self.containers.clear();
+            self.containers = Arc::default();
         }
         updated?;
-        self.copy.call((&self.list, containers.len()))
+        let copy = lua.create_table_with_capacity(containers.len(), 0)?;
+        self.copy.call((&self.list, containers.len(), copy))
     }
 
-    fn replace(&mut self, lua: &Lua, containers: &[Arc<Container>]) -> Result<()> {
+    fn replace(&mut self, lua: &Lua, containers: &Arc<[Arc<Container>]>) -> Result<()> {
         let Difference { old, new } = Difference::new(&self.containers, containers);
         let mut known = HashMap::new();
         for place in old.clone() {
@@ -144,19 +154,22 @@ impl Tables {
             };
             self.list.raw_set(place + 1, table)?;
         }
-        self.containers = containers.to_vec();
+        self.containers = Arc::clone(containers);
         Ok(())
     }
 
     /// The table of the container at that place, from 0.
-    pub fn at(&self, place: usize) -> Result<Table> {
+    fn at(&self, place: usize) -> Result<Table> {
         self.list.raw_get(place + 1)
     }
 
-    /// The places of the containers in a script's list, which may leave some of the snapshot out. Each is there once.
-    pub fn places(&self, list: &Table) -> Result<Vec<usize>> {
-        if self.same.call((&self.list, list))? {
-            return Ok((0..self.containers.len()).collect());
+    /// The containers in a script's list, which may leave some of the snapshot out, and their places. Each is there once.
+    pub fn read(&self, list: &Table) -> Result<Listed> {
+        if self.same.call((&self.list, list, self.containers.len()))? {
+            return Ok(Listed {
+                containers: Arc::clone(&self.containers),
+                places: None,
+            });
         }
         if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
             return Err(Failure::raise(
@@ -180,7 +193,24 @@ impl Tables {
                 places.push(*place);
             }
         }
-        Ok(places)
+        let containers = places
+            .iter()
+            .map(|place| Arc::clone(&self.containers[*place]));
+        Ok(Listed {
+            containers: containers.collect(),
+            places: Some(places),
+        })
+    }
+
+    /// The table of a container of such a list.
+    pub fn table(&self, listed: &Listed, index: usize) -> Result<Table> {
+        let places = listed.places.as_ref();
+        self.at(places.map_or(index, |places| places[index]))
+    }
+
+    /// Lets go of what was made of a container's table on demand; it is made again for whoever asks.
+    pub fn slim(&self, table: &Table) -> Result<()> {
+        self.slim.call(table)
     }
 }
 

@@ -126,21 +126,20 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
              join the two lists of entries in one function",
         ));
     };
-    let places = host.tables()?.places(containers)?;
-    let list: Vec<Arc<Container>> = places
-        .iter()
-        .map(|place| Arc::clone(&snapshot.containers[*place]))
-        .collect();
+    let listed = host.tables()?.read(containers)?;
+    let list = &listed.containers;
     let mapper = host.mapper(map);
-    let round = host.world.memory.borrow_mut().begin(&list, mapper);
+    let round = host.world.memory.borrow_mut().begin(list, mapper);
     let mut turn = Instant::now();
     for index in round.news.clone() {
         let container = &list[index];
         if host.world.memory.borrow().is_settled(container, mapper) {
             continue;
         }
-        let table = host.tables()?.at(places[index])?;
-        call(&host, &frozen, map, mapper, container, table);
+        let table = host.tables()?.table(&listed, index)?;
+        call(&host, &frozen, map, mapper, container, &table);
+        // Its labels, ports and so on take more memory than all else that is kept of it.
+        host.tables()?.slim(&table)?;
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();
@@ -151,7 +150,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .iter()
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let unknown = unreadable.collect();
-    let wanted = host.world.memory.borrow_mut().end(&list, round, unknown);
+    let wanted = host.world.memory.borrow_mut().end(list, round, unknown);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),
@@ -166,13 +165,13 @@ fn call(
     map: &Function,
     mapper: Mapper,
     container: &Arc<Container>,
-    table: Table,
+    table: &Table,
 ) {
     let of_map = |why: String| {
         let name = name_of(map, host.decisions.borrow().as_ref());
         Failure::of(map, name, why)
     };
-    let result = host.call(map, Some(table), Phase::Policy);
+    let result = host.call(map, Some(table.clone()), Phase::Policy);
     let result = result.map_err(|failure| failure.or_at(|| of_map(String::new()).place));
     let result = result.and_then(|values| {
         let entries = values.front().unwrap_or(&Value::Nil);

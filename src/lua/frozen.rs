@@ -55,11 +55,9 @@ impl Frozen {
     pub fn map<'a>(
         &self,
         lua: &Lua,
-        pairs: impl IntoIterator<Item = (&'a String, &'a String)>,
+        pairs: impl Iterator<Item = (&'a str, &'a Box<str>)>,
     ) -> Result<Table> {
-        let pairs = pairs
-            .into_iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let pairs = pairs.map(|(name, value)| (name, &**value));
         self.freeze(lua.create_table_from(pairs)?)
     }
 }

@@ -43,9 +43,9 @@ pub struct Memory {
 #[derive(Debug)]
 struct Settled {
     mapper: Mapper,
-    list: Vec<Arc<Container>>,
+    list: Arc<[Arc<Container>]>,
     /// What each container of the list asks for.
-    claims: Vec<Arc<Claim>>,
+    claims: Arc<[Arc<Claim>]>,
 }
 
 /// What of a list needs a look.
@@ -125,9 +125,8 @@ impl Memory {
         };
         match &remembered.claim {
             Some(claim)
-                if *claim.entries == *entries
-                    && claim.who == who
-                    && claim.age == container.age => {}
+                if *claim.entries == *entries && claim.who == who && claim.age == container.age => {
+            }
             _ => {
                 is_news = true;
                 remembered.claim = Some(Arc::new(Claim {
@@ -176,7 +175,7 @@ impl Memory {
     /// containers that were not even in the snapshot.
     pub fn end(
         &mut self,
-        list: &[Arc<Container>],
+        list: &Arc<[Arc<Container>]>,
         round: Round,
         mut unknown: Vec<String>,
     ) -> Wanted {
@@ -185,39 +184,41 @@ impl Memory {
             ids.collect()
         };
         let news = &list[round.news.clone()];
-        let (mut claims, mut tail) = (Vec::with_capacity(list.len()), Vec::new());
-        if let Some((last, gone)) = round.before {
+        let (mut head, mut tail) = (&[][..], &[][..]);
+        if let Some((last, gone)) = &round.before {
             let stays = is_in(news);
             for container in &last.list[gone.clone()] {
                 if !stays.contains(&container.id) {
                     self.containers.remove(&container.id);
                 }
             }
-            claims = last.claims;
-            tail = claims.split_off(gone.end);
-            claims.truncate(gone.start);
+            head = &last.claims[..gone.start];
+            tail = &last.claims[gone.end..];
         } else {
             let stays = is_in(list);
             self.containers.retain(|id, _| stays.contains(id));
         }
+        let mut claims = Vec::with_capacity(list.len());
+        claims.extend_from_slice(head);
         let mut all_settled = true;
         for container in news {
             let Some(remembered) = self.containers.get(&container.id) else {
                 continue;
             };
-            all_settled &= remembered.failure.is_none()
-                && remembered.is_settled(container, round.mapper);
+            all_settled &=
+                remembered.failure.is_none() && remembered.is_settled(container, round.mapper);
             match &remembered.claim {
                 Some(claim) => claims.push(Arc::clone(claim)),
                 None => unknown.extend_from_slice(&remembered.marks),
             }
         }
-        claims.append(&mut tail);
+        claims.extend_from_slice(tail);
+        let claims: Arc<[Arc<Claim>]> = claims.into();
         if all_settled && claims.len() == list.len() {
             self.settled = Some(Settled {
                 mapper: round.mapper,
-                list: list.to_vec(),
-                claims: claims.clone(),
+                list: Arc::clone(list),
+                claims: Arc::clone(&claims),
             });
         }
         unknown.sort();

@@ -87,6 +87,12 @@ local function lazy(kind, fields, make)
   end
 end
 
+-- Lets go of all that was made of a record's handle on demand.
+local function slim(t)
+  local held = raw_get(t, CONTENTS)
+  raw_set(t, CONTENTS, setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, getmetatable(held)))
+end
+
 local function in_time(...)
   host.check_time()
   return ...
@@ -106,9 +112,9 @@ function load(chunk, name, _, ...)
   return raw_load(chunk, name, "t", (...))
 end
 
--- A copy of a list, which has so many items.
-local function copy(list, length)
-  return move(list, 1, length, 1, {})
+-- A copy of a list, which has so many items, in an empty table.
+local function copy(list, length, empty)
+  return move(list, 1, length, 1, empty)
 end
 
 -- Moves what comes after the first `from` of a list's items, so that it comes after the first `to`.
@@ -117,20 +123,19 @@ local function splice(list, from, to, length)
   for place = length - from + to + 1, length do list[place] = nil end
 end
 
--- Whether another table holds what a list does, and nothing else.
-local function same(list, other)
-  local length = 0
-  for place, item in raw_next, other do
-    if list[place] ~= item then return false end
-    length = length + 1
+-- Whether another table is the same list of so many items.
+local function same(list, other, length)
+  for place = 1, length do
+    if list[place] ~= raw_get(other, place) then return false end
   end
-  return length == #list
+  return raw_get(other, length + 1) == nil
 end
 
 return {
   copy = copy,
   splice = splice,
   same = same,
+  slim = slim,
   contents = function(t)
     local held = contents(t)
     if not held or raw_get(held, HANDLE) == nil then return held or t end

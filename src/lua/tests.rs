@@ -30,7 +30,7 @@ fn web(name: &str) -> Json {
 fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     let containers = read_saved(&json!(containers).to_string()).expect("containers");
     Arc::new(Snapshot {
-        containers,
+        containers: containers.into(),
         unreadable: Vec::new(),
     })
 }
@@ -535,7 +535,8 @@ async fn a_container_that_has_not_changed_is_not_mapped_again() {
         containers: vec![
             Arc::clone(&first.containers[0]),
             Arc::clone(&second.containers[0]),
-        ],
+        ]
+        .into(),
         unreadable: Vec::new(),
     };
     site.snapshots.send_replace(Some(first));

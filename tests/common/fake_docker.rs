@@ -153,10 +153,8 @@ fn answer(
             let length = body.len();
             // In one write, as a server that buffers its answers has it.
             stream.write_all(
-                format!(
-                    "HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}"
-                )
-                .as_bytes(),
+                format!("HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}")
+                    .as_bytes(),
             )?;
             return Ok(true);
         }

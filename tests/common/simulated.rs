@@ -6,7 +6,7 @@ use super::{UNPOISONED, inspection};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 /// The daemon. It has nothing but what the registrar asks for: a list, inspections, and events.
 pub struct Simulated {
@@ -59,7 +59,7 @@ impl Simulated {
 
     /// Starts a container with two published ports, known by a number; nothing if it runs.
     pub fn run(&self, number: u16, service: &str) {
-        let container = inspection(number, service, 10_000 + number % 25_000 * 2);
+        let container = whole(inspection(number, service, 10_000 + number % 25_000 * 2));
         let id = container["Id"].as_str().expect("an id").to_owned();
         let mut state = self.state();
         if state.running.insert(id.clone(), container).is_none() {
@@ -94,4 +94,21 @@ impl State {
         self.followers
             .retain(|follower| follower.send(event.clone()).is_ok());
     }
+}
+
+/// An inspect object of the size that a real one has: what is not given is as in one that was saved.
+fn whole(given: Value) -> Value {
+    static SAVED: LazyLock<Value> = LazyLock::new(|| {
+        let saved = include_str!("../../examples/fleet.json");
+        let mut saved: Vec<Value> = serde_json::from_str(saved).expect("saved containers");
+        saved.swap_remove(0)
+    });
+    let mut whole = SAVED.clone();
+    for (part, given) in given.as_object().expect("an object") {
+        match (&mut whole[part], given) {
+            (Value::Object(whole), Value::Object(given)) => whole.extend(given.clone()),
+            (whole, given) => *whole = given.clone(),
+        }
+    }
+    whole
 }

@@ -143,7 +143,7 @@ impl Run {
     fn count(&mut self, site: &Site, cases: u64) -> Arc<Wanted> {
         self.done += cases;
         let wanted = site.wanted.borrow().clone().expect("a call of etcd.sync");
-        for claim in &wanted.claims {
+        for claim in wanted.claims.iter() {
             for entry in claim.entries.iter() {
                 entry.check().unwrap_or_else(|why| panic!("{why}"));
                 self.keys += 1;
@@ -467,7 +467,7 @@ fn live_site() -> Site {
 fn give(site: &Site, containers: Vec<Arc<Container>>) {
     let unreadable = Vec::new();
     site.snapshots.send_replace(Some(Arc::new(Snapshot {
-        containers,
+        containers: containers.into(),
         unreadable,
     })));
 }
@@ -540,7 +540,7 @@ async fn whatever_docker_says_comes_to_keys_in_their_place_or_to_a_message() {
         site.world.memory.replace(Memory::default());
         give(&site, containers.clone());
         script.run().await.expect("the run");
-        for claim in &run.count(&site, BATCH).claims {
+        for claim in run.count(&site, BATCH).claims.iter() {
             check_layout(claim, &containers);
         }
         for remembered in site.world.memory.borrow().all() {
@@ -561,11 +561,11 @@ async fn whatever_a_policy_returns_comes_to_legal_keys_or_to_a_message() {
     let names = (0..BATCH).map(|number| web(&format!("c{number}")));
     give(
         &site,
-        snapshot(&names.collect::<Vec<_>>()).containers.clone(),
+        snapshot(&names.collect::<Vec<_>>()).containers.to_vec(),
     );
     while run.done < run.cases {
         script.run().await.expect("the run");
-        for claim in &run.count(&site, BATCH).claims {
+        for claim in run.count(&site, BATCH).claims.iter() {
             let mut keys: Vec<_> = claim.entries.iter().map(|entry| &entry.key).collect();
             keys.sort();
             assert!(keys.is_sorted_by(|a, b| a < b), "no key stands twice");

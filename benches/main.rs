@@ -1,0 +1,23 @@
+//! `make bench`: what docker-register costs beside the bare client in `bare.rs`, with a real etcd, in alternating runs.
+//! Its first part, `speed`, has a real Docker; its second, `scale`, a simulated one. Each prints a table, and writes all
+//! samples to `target/bench-speed.json` and `target/bench-scale.json`. `make bench PART=speed` runs one of them.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+mod scale;
+mod speed;
+mod table;
+
+fn main() {
+    let parts: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let asked_for = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if asked_for("speed") {
+        table::print("target/bench-speed.json", &speed::rows());
+    }
+    if asked_for("scale") {
+        table::print("target/bench-scale.json", &scale::rows());
+    }
+}
