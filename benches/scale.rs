@@ -57,12 +57,16 @@ fn host_of(size: u16) -> [Row; 4] {
     let turns = if size > LARGE { 1 } else { TURNS };
     for program in BOTH.repeat(turns) {
         forget(&bed);
-        let begun = Instant::now();
+        let (begun, subscriptions) = (Instant::now(), docker.subscriptions());
         let running = program.start(&bed, Some(&docker));
         eventually(LONG, "all keys", || {
             bed.keys().len() == keys_of(size.into())
         });
         first.of(program).push(milliseconds(begun.elapsed()));
+        // The bare client follows the events only after its first list.
+        eventually(LONG, "a subscription", || {
+            docker.subscriptions() > subscriptions
+        });
         let watch = bed.etcd.watch(&bed.prefix);
         let before = running.processor_time();
         let events = u16::try_from(scaled(EVENTS.into())).unwrap_or(EVENTS);

@@ -116,7 +116,7 @@ pub struct Network {
 
 impl Container {
     /// Reads an inspect reply. Only an object without an id or a name is refused.
-    pub fn new(inspect: ContainerInspectResponse) -> anyhow::Result<Self> {
+    pub fn new(inspect: &ContainerInspectResponse) -> anyhow::Result<Self> {
         let id = inspect
             .id
             .clone()
@@ -194,7 +194,7 @@ impl Container {
             started: text(state.and_then(|state| state.started_at.as_ref())),
             stop_signal: config.and_then(|config| config.stop_signal.clone()),
             stop_timeout: config.and_then(|config| config.stop_timeout),
-            inspect: Inspect::new(&inspect)?,
+            inspect: Inspect::new(inspect)?,
             id: id.into(),
         })
     }
@@ -295,7 +295,7 @@ pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
                     printable(what)
                 )
             })
-            .and_then(Container::new)
+            .and_then(|inspect| Container::new(&inspect))
             .with_context(|| format!("container {}", index + 1))?;
         containers.push(Arc::new(container));
     }

@@ -375,18 +375,26 @@ impl Plan {
     }
 
     fn enlist(&mut self, claim: &Claim) {
-        for entry in claim.entries.iter() {
+        for wanted in claim.entries.iter() {
             // Most keys have a single one who wants them.
-            let wants = self.wants.entry(Arc::clone(&entry.key));
+            let wants = self.wants.entry(Arc::clone(&wanted.key));
             let wants = wants.or_insert_with(|| Vec::with_capacity(1));
+            let mut entry = wanted.clone();
+            // The same text is the same allocation, so that one look tells.
+            if let Some(first) = wants.first() {
+                entry.key = Arc::clone(&first.entry.key);
+                if first.entry.value == entry.value {
+                    entry.value = Arc::clone(&first.entry.value);
+                }
+            }
             let want = Want {
                 age: Arc::clone(&claim.age),
                 who: claim.who.clone(),
-                entry: entry.clone(),
+                entry,
             };
             wants.insert(place(wants, &want.age, &want.who), want);
-            self.idle.remove(&entry.key);
-            self.dirty.insert(Arc::clone(&entry.key));
+            self.idle.remove(&wanted.key);
+            self.dirty.insert(Arc::clone(&wanted.key));
         }
     }
 

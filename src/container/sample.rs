@@ -108,7 +108,7 @@ impl Sample {
             .context("not what `docker inspect` prints of a container")?;
         Ok(Container {
             stopping,
-            ..Container::new(inspect)?
+            ..Container::new(&inspect)?
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Function, Lua, Result, Table, Value};
+use mlua::{Function, Lua, Result, Table, Thread, Value};
 use tokio::sync::Mutex;
 
 use super::container::Containers;
@@ -100,7 +100,7 @@ pub(super) struct Tables {
     makes: Containers,
     copy: Function,
     splice: Function,
-    same: Function,
+    same: Thread,
     slim: Function,
     containers: Arc<[Arc<Container>]>,
     /// The tables of these, in the same order, in a list that no script gets to see.
@@ -110,11 +110,13 @@ pub(super) struct Tables {
 impl Tables {
     /// None yet. `prelude` has what works on lists.
     pub fn new(lua: &Lua, prelude: &Table, makes: Containers) -> Result<Self> {
+        let same = lua.create_thread(prelude.get("same")?)?;
+        same.remove_hook();
         Ok(Self {
             makes,
             copy: prelude.get("copy")?,
             splice: prelude.get("splice")?,
-            same: prelude.get("same")?,
+            same,
             slim: prelude.get("slim")?,
             containers: Arc::default(),
             list: lua.create_table()?,
@@ -165,7 +167,8 @@ impl Tables {
 
     /// The containers in a script's list, which may leave some of the snapshot out, and their places. Each is there once.
     pub fn read(&self, list: &Table) -> Result<Listed> {
-        if self.same.call((&self.list, list, self.containers.len()))? {
+        let whole = (&self.list, list, self.containers.len());
+        if self.same.resume(whole)? {
             return Ok(Listed {
                 containers: Arc::clone(&self.containers),
                 places: None,

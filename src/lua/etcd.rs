@@ -150,7 +150,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .iter()
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let unknown = unreadable.collect();
-    let wanted = host.world.memory.borrow_mut().end(list, round, unknown);
+    let wanted = host.world.memory.borrow_mut().end(list, &round, unknown);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),

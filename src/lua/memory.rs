@@ -82,13 +82,17 @@ pub struct Remembered {
 impl Memory {
     /// Begins a round of calls for a list, in which no container is twice.
     pub fn begin(&mut self, list: &[Arc<Container>], mapper: Mapper) -> Round {
-        match self.settled.take().filter(|last| last.mapper == mapper) {
-            Some(last) => {
-                let difference = Difference::new(&last.list, list);
+        match self
+            .settled
+            .take()
+            .filter(|settled| settled.mapper == mapper)
+        {
+            Some(settled) => {
+                let difference = Difference::new(&settled.list, list);
                 Round {
                     mapper,
                     news: difference.new,
-                    before: Some((last, difference.old)),
+                    before: Some((settled, difference.old)),
                 }
             }
             None => Round {
@@ -176,7 +180,7 @@ impl Memory {
     pub fn end(
         &mut self,
         list: &Arc<[Arc<Container>]>,
-        round: Round,
+        round: &Round,
         mut unknown: Vec<String>,
     ) -> Wanted {
         let is_in = |containers: &[Arc<Container>]| -> HashSet<Arc<str>> {
@@ -185,15 +189,15 @@ impl Memory {
         };
         let news = &list[round.news.clone()];
         let (mut head, mut tail) = (&[][..], &[][..]);
-        if let Some((last, gone)) = &round.before {
+        if let Some((settled, gone)) = &round.before {
             let stays = is_in(news);
-            for container in &last.list[gone.clone()] {
+            for container in &settled.list[gone.clone()] {
                 if !stays.contains(&container.id) {
                     self.containers.remove(&container.id);
                 }
             }
-            head = &last.claims[..gone.start];
-            tail = &last.claims[gone.end..];
+            head = &settled.claims[..gone.start];
+            tail = &settled.claims[gone.end..];
         } else {
             let stays = is_in(list);
             self.containers.retain(|id, _| stays.contains(id));

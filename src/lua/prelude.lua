@@ -4,7 +4,8 @@
 local host = ...
 
 local raw_get, raw_len, raw_next, raw_set = rawget, rawlen, next, rawset
-local raw_pcall, raw_xpcall, raw_load, move = pcall, xpcall, load, table.move
+local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
+local move, yield = table.move, coroutine.yield
 local error, type, select, setmetatable, getmetatable = error, type, select, setmetatable, getmetatable
 
 -- A frozen table holds its contents under a key that no policy has, and a container's contents the container itself.
@@ -123,12 +124,14 @@ local function splice(list, from, to, length)
   for place = length - from + to + 1, length do list[place] = nil end
 end
 
--- Whether another table is the same list of so many items.
+-- Tells again and again whether another table is the same list of so many items. It is a coroutine of its own, because
+-- one without a time limit is several times as fast.
 local function same(list, other, length)
-  for place = 1, length do
-    if list[place] ~= raw_get(other, place) then return false end
+  while true do
+    local place = 1
+    while place <= length and list[place] == raw_get(other, place) do place = place + 1 end
+    list, other, length = yield(place > length and raw_get(other, place) == nil)
   end
-  return raw_get(other, length + 1) == nil
 end
 
 return {

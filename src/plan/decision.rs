@@ -30,7 +30,10 @@ impl Plan {
             Some((want, rivals)) => {
                 let (decision, note) = self.decide_wanted(known, want);
                 let collision = rivals.iter().find(|rival| {
-                    rival.entry.value != want.entry.value || rival.entry.shared != want.entry.shared
+                    let (entry, other) = (&want.entry, &rival.entry);
+                    let same =
+                        Arc::ptr_eq(&other.value, &entry.value) || other.value == entry.value;
+                    !same || other.shared != entry.shared
                 });
                 let collision = collision.map(|rival| Note::Collision {
                     key: Arc::clone(key),

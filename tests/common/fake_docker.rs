@@ -164,7 +164,7 @@ fn answer(
                 "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"
             )?;
             // The client says nothing more; this returns when it goes away.
-            reader.read(&mut [0])?;
+            let _ = reader.read(&mut [0])?;
         }
         Reply::Stream(values) => {
             write!(

@@ -20,6 +20,8 @@ struct State {
     running: BTreeMap<String, Value>,
     /// Those who follow the events.
     followers: Vec<Sender<Value>>,
+    /// How many have ever begun to.
+    subscriptions: usize,
 }
 
 impl Simulated {
@@ -32,6 +34,7 @@ impl Simulated {
             if path == "/events" {
                 let (sender, events) = channel();
                 state.followers.push(sender);
+                state.subscriptions += 1;
                 return Some(Reply::Stream(events));
             }
             if path == "/containers/json" {
@@ -52,6 +55,11 @@ impl Simulated {
         self.docker.host()
     }
 
+    /// How many have ever begun to follow its events.
+    pub fn subscriptions(&self) -> usize {
+        self.state().subscriptions
+    }
+
     /// How many containers run.
     pub fn running(&self) -> usize {
         self.state().running.len()
@@ -59,7 +67,7 @@ impl Simulated {
 
     /// Starts a container with two published ports, known by a number; nothing if it runs.
     pub fn run(&self, number: u16, service: &str) {
-        let container = whole(inspection(number, service, 10_000 + number % 25_000 * 2));
+        let container = whole(&inspection(number, service, 10_000 + number % 25_000 * 2));
         let id = container["Id"].as_str().expect("an id").to_owned();
         let mut state = self.state();
         if state.running.insert(id.clone(), container).is_none() {
@@ -97,7 +105,7 @@ impl State {
 }
 
 /// An inspect object of the size that a real one has: what is not given is as in one that was saved.
-fn whole(given: Value) -> Value {
+fn whole(given: &Value) -> Value {
     static SAVED: LazyLock<Value> = LazyLock::new(|| {
         let saved = include_str!("../../examples/fleet.json");
         let mut saved: Vec<Value> = serde_json::from_str(saved).expect("saved containers");
