@@ -24,6 +24,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::entry::printable;
+use crate::roll::{Rank, Ranked};
 
 pub use image::Image;
 pub use inspect::Inspect;
@@ -319,6 +320,15 @@ pub fn find<'a>(
     containers
         .into_iter()
         .find(|container| container.is_called(reference))
+}
+
+impl Ranked for Container {
+    fn rank(&self) -> Rank {
+        Rank {
+            age: Arc::clone(&self.age),
+            id: Arc::clone(&self.id),
+        }
+    }
 }
 
 impl Network {

@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use crate::container::Container;
 use crate::entry::quote;
 use crate::metrics::Partner;
+use crate::roll::Roll;
 use crate::status::Status;
 use crate::trouble::Trouble;
 use client::{Inspected, connect, inspect, list_ids, subscribe, within};
@@ -43,8 +44,8 @@ const INSPECTS_AT_ONCE: usize = 16;
 /// All containers at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The containers, oldest first. One that has not changed is the same allocation as in the snapshot before.
-    pub containers: Arc<[Arc<Container>]>,
+    /// The containers. One that has not changed is the same allocation as in the snapshot before.
+    pub containers: Roll<Container>,
     /// The ids of containers that Docker lists and has never been able to show.
     pub unreadable: Vec<String>,
 }
@@ -350,7 +351,7 @@ impl Feed {
     fn begin_to_stop(&mut self, container: &Container) {
         let over = Instant::now() + container.stop_grace();
         self.stopping.insert(container.id.to_string(), over);
-        self.changed |= self.known.begin_to_stop(container);
+        self.changed |= self.known.begin_to_stop(&container.id);
     }
 
     /// Looks again at the containers that should have ended by now.

@@ -9,13 +9,13 @@
 //! | `cli` | what a user can type |
 //! | `daemon` | `run`: joins the feed, the script and the store |
 //! | `docker`, `container` | the feed: Docker's containers as whole snapshots |
+//! | `roll` | one of each container, copied and compared at the cost of what changes |
 //! | `lua` | the policy: sandbox, bindings, and the memory of what each container last asked for |
 //! | `entry` | what a policy asks for, and what a legal key is |
 //! | `plan` | pure: held and wanted → changes |
 //! | `keeper` | the one task that owns the store |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
 //! | `address`, `trouble` | this host's address; what is wrong, said once |
-//! | `difference` | where two lists differ that are mostly the same |
 //! | `status`, `metrics` | what a running registrar shows of itself |
 //! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
@@ -28,7 +28,6 @@ mod cli;
 mod commands;
 mod container;
 mod daemon;
-mod difference;
 mod docker;
 mod entry;
 mod keeper;
@@ -37,6 +36,7 @@ mod log;
 mod lua;
 mod metrics;
 mod plan;
+mod roll;
 mod status;
 mod store;
 mod systemd;

@@ -22,12 +22,12 @@ mod note;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::difference::Difference;
 use crate::entry::{Entry, Key, quote};
+use crate::roll::{Rank, Ranked, Roll};
 use crate::status::Standing;
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
@@ -60,7 +60,7 @@ pub struct Claim {
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// What each container asks for. A claim that is the same allocation as before has not changed.
-    pub claims: Arc<[Arc<Claim>]>,
+    pub claims: Roll<Claim>,
     /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
     /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
     /// one of these in it or in its value, may be such a container's, and is left alone.
@@ -131,34 +131,19 @@ impl Plan {
         }
     }
 
-    /// Takes over a new wanted state. Where its claims are in the order of those before, this costs what has changed.
+    /// Takes over a new wanted state. This costs what has changed.
     pub fn want(&mut self, wanted: &Arc<Wanted>) {
         let before = std::mem::replace(&mut self.wanted, Arc::clone(wanted));
-        let difference = Difference::new(&before.claims, &wanted.claims);
-        let (old, new) = (
-            &before.claims[difference.old],
-            &wanted.claims[difference.new],
-        );
-        let stays: HashSet<&str> = new.iter().map(|claim| &*claim.who.id).collect();
-        for claim in old {
-            if !stays.contains(&*claim.who.id) {
-                self.claims.remove(&claim.who.id);
-                self.release(claim);
+        let changes = before.claims.changes(&wanted.claims);
+        for change in &changes {
+            if let Some(old) = before.claims.get(&change.rank) {
+                self.claims.remove(&old.who.id);
+                self.release(old);
             }
         }
-        for claim in new {
-            let known = self.claims.get(&claim.who.id).cloned();
-            if known
-                .as_ref()
-                .is_some_and(|known| Arc::ptr_eq(known, claim))
-            {
-                continue;
-            }
+        for claim in changes.iter().filter_map(|change| change.new.as_ref()) {
             self.claims
                 .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
-            if let Some(old) = known {
-                self.release(&old);
-            }
             self.enlist(claim);
         }
         if before.unknown != wanted.unknown {
@@ -467,6 +452,15 @@ impl Plan {
 /// Where a container is or would be among those who want a key, the oldest first.
 fn place(wants: &[Want], age: &Arc<str>, who: &Who) -> usize {
     wants.partition_point(|want| (&want.age, &want.who) < (age, who))
+}
+
+impl Ranked for Claim {
+    fn rank(&self) -> Rank {
+        Rank {
+            age: Arc::clone(&self.age),
+            id: Arc::clone(&self.who.id),
+        }
+    }
 }
 
 impl fmt::Display for Who {

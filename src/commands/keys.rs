@@ -29,7 +29,7 @@ pub async fn run(
     host_ip_or_loopback(&mut asked).await;
     let snapshot = match &containers {
         Some(file) => Snapshot {
-            containers: container::read_saved(&read(file)?)?.into(),
+            containers: container::read_saved(&read(file)?)?.into_iter().collect(),
             unreadable: Vec::new(),
         },
         None => daemon::snapshot(asked.filters.clone()).await?,

@@ -143,7 +143,8 @@ impl World {
     /// What etcd has to have in the end.
     fn wanted(&self) -> BTreeMap<String, String> {
         (0..REGISTRARS)
-            .flat_map(|registrar| wanted(registrar, &self.hosts[registrar]).claims.to_vec())
+            .map(|registrar| wanted(registrar, &self.hosts[registrar]))
+            .flat_map(|wanted| wanted.claims.iter().cloned().collect::<Vec<_>>())
             .flat_map(|claim| claim.entries.to_vec())
             .map(|entry| (entry.key.to_string(), entry.value.to_string()))
             .collect()

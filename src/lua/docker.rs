@@ -11,7 +11,7 @@ use super::container::Containers;
 use super::failure::Failure;
 use super::{Host, Source};
 use crate::container::Container;
-use crate::difference::Difference;
+use crate::roll::{Rank, Ranked as _, Roll};
 
 /// The module's table.
 pub(super) fn module(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
@@ -88,13 +88,6 @@ async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
     Ok(Value::Table(list))
 }
 
-/// The containers in a script's list.
-pub(super) struct Listed {
-    pub containers: Arc<[Arc<Container>]>,
-    /// Where they are in the snapshot, if that has others too.
-    places: Option<Vec<usize>>,
-}
-
 /// The tables of the containers of the newest snapshot.
 pub(super) struct Tables {
     makes: Containers,
@@ -102,8 +95,10 @@ pub(super) struct Tables {
     splice: Function,
     same: Thread,
     slim: Function,
-    containers: Arc<[Arc<Container>]>,
-    /// The tables of these, in the same order, in a list that no script gets to see.
+    containers: Roll<Container>,
+    /// The places of these in the order.
+    ranks: Vec<Rank>,
+    /// Their tables, in this order, in a list that no script gets to see.
     list: Table,
 }
 
@@ -118,61 +113,65 @@ impl Tables {
             splice: prelude.get("splice")?,
             same,
             slim: prelude.get("slim")?,
-            containers: Arc::default(),
+            containers: Roll::default(),
+            ranks: Vec::new(),
             list: lua.create_table()?,
         })
     }
 
     /// Takes over a snapshot's containers. Returns a list of their tables, for the script to do with as it likes; that of
     /// a container which has not changed is the same as before.
-    fn update(&mut self, lua: &Lua, containers: &Arc<[Arc<Container>]>) -> Result<Table> {
+    fn update(&mut self, lua: &Lua, containers: &Roll<Container>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
             // Half of it may have been replaced.
             self.list = lua.create_table()?;
-            self.containers = Arc::default();
+            self.ranks.clear();
+            self.containers = Roll::default();
         }
         updated?;
-        let copy = lua.create_table_with_capacity(containers.len(), 0)?;
-        self.copy.call((&self.list, containers.len(), copy))
+        let length = self.ranks.len();
+        let copy = lua.create_table_with_capacity(length, 0)?;
+        self.copy.call((&self.list, length, copy))
     }
 
-    fn replace(&mut self, lua: &Lua, containers: &Arc<[Arc<Container>]>) -> Result<()> {
-        let Difference { old, new } = Difference::new(&self.containers, containers);
-        let mut known = HashMap::new();
-        for place in old.clone() {
-            known.insert(address(&self.containers[place]), self.at(place)?);
+    fn replace(&mut self, lua: &Lua, containers: &Roll<Container>) -> Result<()> {
+        let changes = self.containers.changes(containers);
+        // From behind, so that what goes together moves nothing that goes as well.
+        for change in changes.iter().rev().filter(|change| change.new.is_none()) {
+            if let Ok(place) = self.ranks.binary_search(&change.rank) {
+                self.splice
+                    .call::<()>((&self.list, place + 1, place, self.ranks.len()))?;
+                self.ranks.remove(place);
+            }
         }
-        if old.len() != new.len() {
-            let length = self.containers.len();
-            self.splice
-                .call::<()>((&self.list, old.end, new.end, length))?;
-        }
-        for place in new {
-            let container = &containers[place];
-            let table = match known.remove(&address(container)) {
-                Some(table) => table,
-                None => self.makes.table(lua, container)?,
+        for change in changes {
+            let Some(container) = change.new else {
+                continue;
+            };
+            let table = self.makes.table(lua, &container)?;
+            let place = match self.ranks.binary_search(&change.rank) {
+                Ok(place) => place,
+                Err(place) => {
+                    if place < self.ranks.len() {
+                        self.splice
+                            .call::<()>((&self.list, place, place + 1, self.ranks.len()))?;
+                    }
+                    self.ranks.insert(place, change.rank);
+                    place
+                }
             };
             self.list.raw_set(place + 1, table)?;
         }
-        self.containers = Arc::clone(containers);
+        self.containers = containers.clone();
         Ok(())
     }
 
-    /// The table of the container at that place, from 0.
-    fn at(&self, place: usize) -> Result<Table> {
-        self.list.raw_get(place + 1)
-    }
-
-    /// The containers in a script's list, which may leave some of the snapshot out, and their places. Each is there once.
-    pub fn read(&self, list: &Table) -> Result<Listed> {
-        let whole = (&self.list, list, self.containers.len());
-        if self.same.resume(whole)? {
-            return Ok(Listed {
-                containers: Arc::clone(&self.containers),
-                places: None,
-            });
+    /// The containers in a script's list, which may leave some of the snapshot out.
+    pub fn read(&self, list: &Table) -> Result<Roll<Container>> {
+        // What a metatable adds may raise an error where none is expected.
+        if list.metatable().is_none() && self.same.resume((&self.list, list, self.ranks.len()))? {
+            return Ok(self.containers.clone());
         }
         if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
             return Err(Failure::raise(
@@ -180,43 +179,36 @@ impl Tables {
                  build a new list instead",
             ));
         }
-        let mut by_table = HashMap::with_capacity(self.containers.len());
-        for (place, table) in self.list.sequence_values::<Table>().enumerate() {
-            by_table.insert(table?.to_pointer(), (place, false));
+        let mut by_table = HashMap::with_capacity(self.ranks.len());
+        let tables = self.list.sequence_values::<Table>();
+        for (table, rank) in tables.zip(&self.ranks) {
+            by_table.insert(table?.to_pointer(), rank);
         }
-        let mut places = Vec::with_capacity(by_table.len());
+        let mut listed = Roll::default();
         for (index, item) in list.sequence_values::<Value>().enumerate() {
-            let Some((place, seen)) = by_table.get_mut(&item?.to_pointer()) else {
-                return Err(Failure::raise(format!(
+            let rank = by_table.get(&item?.to_pointer());
+            let container = rank.and_then(|rank| self.containers.get(rank));
+            let container = container.ok_or_else(|| {
+                Failure::raise(format!(
                     "etcd.sync: item {} of the list is no container of the newest snapshot",
                     index + 1
-                )));
-            };
-            if !std::mem::replace(seen, true) {
-                places.push(*place);
-            }
+                ))
+            })?;
+            listed.insert(Arc::clone(container));
         }
-        let containers = places
-            .iter()
-            .map(|place| Arc::clone(&self.containers[*place]));
-        Ok(Listed {
-            containers: containers.collect(),
-            places: Some(places),
-        })
+        Ok(listed)
     }
 
-    /// The table of a container of such a list.
-    pub fn table(&self, listed: &Listed, index: usize) -> Result<Table> {
-        let places = listed.places.as_ref();
-        self.at(places.map_or(index, |places| places[index]))
+    /// The table of one of the containers.
+    pub fn of(&self, container: &Container) -> Result<Table> {
+        match self.ranks.binary_search(&container.rank()) {
+            Ok(place) => self.list.raw_get(place + 1),
+            Err(_) => Err(Failure::raise("a container has no table")),
+        }
     }
 
     /// Lets go of what was made of a container's table on demand; it is made again for whoever asks.
     pub fn slim(&self, table: &Table) -> Result<()> {
         self.slim.call(table)
     }
-}
-
-fn address(container: &Arc<Container>) -> usize {
-    Arc::as_ptr(container) as usize
 }

@@ -126,17 +126,15 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
              join the two lists of entries in one function",
         ));
     };
-    let listed = host.tables()?.read(containers)?;
-    let list = &listed.containers;
+    let list = host.tables()?.read(containers)?;
     let mapper = host.mapper(map);
     let round = host.world.memory.borrow_mut().begin(list, mapper);
     let mut turn = Instant::now();
-    for index in round.news.clone() {
-        let container = &list[index];
+    for container in &round.news {
         if host.world.memory.borrow().is_settled(container, mapper) {
             continue;
         }
-        let table = host.tables()?.table(&listed, index)?;
+        let table = host.tables()?.of(container)?;
         call(&host, &frozen, map, mapper, container, &table);
         // Its labels, ports and so on take more memory than all else that is kept of it.
         host.tables()?.slim(&table)?;
@@ -150,7 +148,7 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .iter()
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let unknown = unreadable.collect();
-    let wanted = host.world.memory.borrow_mut().end(list, &round, unknown);
+    let wanted = host.world.memory.borrow_mut().end(round, unknown);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),

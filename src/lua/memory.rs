@@ -1,8 +1,7 @@
 //! What each container's policy call last came to. It outlives a script, so that neither an error nor a reload takes
 //! keys away.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,9 +10,9 @@ use jiff::Timestamp;
 
 use super::Failure;
 use crate::container::Container;
-use crate::difference::Difference;
 use crate::entry::Entry;
 use crate::plan::{Claim, Wanted, Who};
+use crate::roll::{Rank, Ranked as _, Roll};
 use crate::status::Account;
 
 /// After how long a call that took too long is tried again, though nothing has changed.
@@ -35,27 +34,21 @@ impl Mapper {
 #[derive(Debug, Default)]
 pub struct Memory {
     containers: HashMap<Arc<str>, Remembered>,
-    /// The last round, if it left nothing to be tried again.
-    settled: Option<Settled>,
+    /// What each container asks for that asks for anything.
+    claims: Roll<Claim>,
+    /// The list of the last round and its function, if there is nothing to be tried again.
+    settled: Option<(Roll<Container>, Mapper)>,
 }
 
-/// A round of calls, one for each container of a list, that all went well.
-#[derive(Debug)]
-struct Settled {
-    mapper: Mapper,
-    list: Arc<[Arc<Container>]>,
-    /// What each container of the list asks for.
-    claims: Arc<[Arc<Claim>]>,
-}
-
-/// What of a list needs a look.
+/// A round of calls, one for each container of a list.
 #[derive(Debug)]
 pub struct Round {
+    list: Roll<Container>,
     mapper: Mapper,
-    /// The places of these containers in the list.
-    pub news: Range<usize>,
-    /// The settled round that this one goes on from, and what of its list is not in this one.
-    before: Option<(Settled, Range<usize>)>,
+    /// Those that need a look.
+    pub news: Vec<Arc<Container>>,
+    /// Where there are none any more.
+    gone: Vec<Rank>,
 }
 
 /// What is known of one container.
@@ -73,6 +66,7 @@ pub struct Remembered {
     pub left_out: Vec<String>,
     /// The container's name.
     pub name: Arc<str>,
+    rank: Rank,
     /// What tells its keys, for as long as it has no claim.
     marks: Vec<String>,
     /// Since when it is so.
@@ -80,26 +74,29 @@ pub struct Remembered {
 }
 
 impl Memory {
-    /// Begins a round of calls for a list, in which no container is twice.
-    pub fn begin(&mut self, list: &[Arc<Container>], mapper: Mapper) -> Round {
-        match self
-            .settled
-            .take()
-            .filter(|settled| settled.mapper == mapper)
-        {
-            Some(settled) => {
-                let difference = Difference::new(&settled.list, list);
-                Round {
-                    mapper,
-                    news: difference.new,
-                    before: Some((settled, difference.old)),
+    /// Begins a round of calls.
+    pub fn begin(&mut self, list: Roll<Container>, mapper: Mapper) -> Round {
+        let (mut news, mut gone) = (Vec::new(), Vec::new());
+        match self.settled.take() {
+            Some((before, by)) if by == mapper => {
+                for change in before.changes(&list) {
+                    match change.new {
+                        Some(new) => news.push(new),
+                        None => gone.push(change.rank),
+                    }
                 }
             }
-            None => Round {
-                mapper,
-                news: 0..list.len(),
-                before: None,
-            },
+            _ => {
+                news.extend(list.iter().cloned());
+                let known = self.containers.values().map(|known| &known.rank);
+                gone.extend(known.filter(|rank| list.get(rank).is_none()).cloned());
+            }
+        }
+        Round {
+            list,
+            mapper,
+            news,
+            gone,
         }
     }
 
@@ -177,56 +174,35 @@ impl Memory {
 
     /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `unknown` tells the keys of
     /// containers that were not even in the snapshot.
-    pub fn end(
-        &mut self,
-        list: &Arc<[Arc<Container>]>,
-        round: &Round,
-        mut unknown: Vec<String>,
-    ) -> Wanted {
-        let is_in = |containers: &[Arc<Container>]| -> HashSet<Arc<str>> {
-            let ids = containers.iter().map(|container| Arc::clone(&container.id));
-            ids.collect()
-        };
-        let news = &list[round.news.clone()];
-        let (mut head, mut tail) = (&[][..], &[][..]);
-        if let Some((settled, gone)) = &round.before {
-            let stays = is_in(news);
-            for container in &settled.list[gone.clone()] {
-                if !stays.contains(&container.id) {
-                    self.containers.remove(&container.id);
-                }
+    pub fn end(&mut self, round: Round, mut unknown: Vec<String>) -> Wanted {
+        for rank in round.gone {
+            self.claims.remove(&rank);
+            // One whose age is another now is there all the same.
+            if self.containers.get(&rank.id).is_some_and(|known| known.rank == rank)
+                && let Some(known) = self.containers.remove(&rank.id)
+                && let Some(claim) = known.claim
+            {
+                self.claims.remove(&claim.rank());
             }
-            head = &settled.claims[..gone.start];
-            tail = &settled.claims[gone.end..];
-        } else {
-            let stays = is_in(list);
-            self.containers.retain(|id, _| stays.contains(id));
         }
-        let mut claims = Vec::with_capacity(list.len());
-        claims.extend_from_slice(head);
         let mut all_settled = true;
-        for container in news {
+        for container in &round.news {
             let Some(remembered) = self.containers.get(&container.id) else {
                 continue;
             };
             all_settled &=
                 remembered.failure.is_none() && remembered.is_settled(container, round.mapper);
             match &remembered.claim {
-                Some(claim) => claims.push(Arc::clone(claim)),
+                Some(claim) => self.claims.insert(Arc::clone(claim)),
                 None => unknown.extend_from_slice(&remembered.marks),
             }
         }
-        claims.extend_from_slice(tail);
-        let claims: Arc<[Arc<Claim>]> = claims.into();
-        if all_settled && claims.len() == list.len() {
-            self.settled = Some(Settled {
-                mapper: round.mapper,
-                list: Arc::clone(list),
-                claims: Arc::clone(&claims),
-            });
-        }
+        self.settled = all_settled.then_some((round.list, round.mapper));
         unknown.sort();
-        Wanted { claims, unknown }
+        Wanted {
+            claims: self.claims.clone(),
+            unknown,
+        }
     }
 
     /// What it came to, for others to see, by name.
@@ -272,10 +248,12 @@ impl Memory {
                 failure: None,
                 left_out: Vec::new(),
                 name: Arc::clone(&container.name),
+                rank: container.rank(),
                 marks: Vec::new(),
                 since: Timestamp::now(),
             });
         remembered.name = Arc::clone(&container.name);
+        remembered.rank = container.rank();
         remembered
     }
 }

@@ -129,8 +129,8 @@ end
 local function same(list, other, length)
   while true do
     local place = 1
-    while place <= length and list[place] == raw_get(other, place) do place = place + 1 end
-    list, other, length = yield(place > length and raw_get(other, place) == nil)
+    while place <= length and list[place] == other[place] do place = place + 1 end
+    list, other, length = yield(place > length and other[place] == nil)
   end
 end
 

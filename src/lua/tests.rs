@@ -30,7 +30,7 @@ fn web(name: &str) -> Json {
 fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     let containers = read_saved(&json!(containers).to_string()).expect("containers");
     Arc::new(Snapshot {
-        containers: containers.into(),
+        containers: containers.into_iter().collect(),
         unreadable: Vec::new(),
     })
 }
@@ -185,7 +185,8 @@ async fn a_site_overrides_one_decision_and_the_others_see_it() {
         ["/x/red/1/a00000000000 10.0.0.1:32768", "/x/red/1/port 80"]
     );
     let wanted = site.wanted.borrow().clone().expect("wanted");
-    assert!(wanted.claims[0].entries.iter().all(|entry| entry.ttl == 30));
+    let mut entries = wanted.claims.iter().flat_map(|claim| claim.entries.iter());
+    assert!(entries.all(|entry| entry.ttl == 30));
 }
 
 #[tokio::test]
@@ -532,11 +533,12 @@ async fn a_container_that_has_not_changed_is_not_mapped_again() {
     let first = snapshot(&[web("a")]);
     let second = snapshot(&[web("b")]);
     let both = Snapshot {
-        containers: vec![
-            Arc::clone(&first.containers[0]),
-            Arc::clone(&second.containers[0]),
-        ]
-        .into(),
+        containers: first
+            .containers
+            .iter()
+            .chain(second.containers.iter())
+            .cloned()
+            .collect(),
         unreadable: Vec::new(),
     };
     site.snapshots.send_replace(Some(first));

@@ -467,7 +467,7 @@ fn live_site() -> Site {
 fn give(site: &Site, containers: Vec<Arc<Container>>) {
     let unreadable = Vec::new();
     site.snapshots.send_replace(Some(Arc::new(Snapshot {
-        containers: containers.into(),
+        containers: containers.into_iter().collect(),
         unreadable,
     })));
 }
@@ -561,7 +561,11 @@ async fn whatever_a_policy_returns_comes_to_legal_keys_or_to_a_message() {
     let names = (0..BATCH).map(|number| web(&format!("c{number}")));
     give(
         &site,
-        snapshot(&names.collect::<Vec<_>>()).containers.to_vec(),
+        snapshot(&names.collect::<Vec<_>>())
+            .containers
+            .iter()
+            .cloned()
+            .collect(),
     );
     while run.done < run.cases {
         script.run().await.expect("the run");
