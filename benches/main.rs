@@ -1,9 +1,10 @@
 //! `make bench`: what docker-register costs beside the bare client in `bare.rs`, with a real etcd, in alternating runs.
-//! Its first part, `speed`, has a real Docker; its second, `scale`, a simulated one. Each prints a table, and writes all
-//! samples to `target/bench-speed.json` and `target/bench-scale.json`. `make bench PART=speed` runs one of them.
+//! Its first part, `speed`, has a real Docker; the others, `scale` and `fleet`, have simulated ones. Each prints a table,
+//! and writes all that it measured to `target/bench-speed.json` and so on. `make bench PART=speed` runs one of them.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod fleet;
 mod scale;
 mod speed;
 mod table;
@@ -19,5 +20,8 @@ fn main() {
     }
     if asked_for("scale") {
         table::print("target/bench-scale.json", &scale::rows());
+    }
+    if asked_for("fleet") {
+        fleet::print();
     }
 }

@@ -1,7 +1,7 @@
 //! What the benchmarks share: the two programs, and the table that compares them.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -45,44 +45,54 @@ pub struct Row {
 }
 
 impl Program {
+    /// Where `make bench` has built it.
+    pub fn path(self) -> PathBuf {
+        let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
+        match self {
+            Self::Register => register,
+            Self::Bare => register.with_file_name("examples").join("bare"),
+        }
+    }
+
     /// Starts it, with the Docker of the environment or a simulated one.
     pub fn start(self, bed: &TestBed, docker: Option<&Simulated>) -> Running {
-        let register = Path::new(env!("CARGO_BIN_EXE_docker-register"));
         let filter = bed.filter();
-        let mut command = match self {
+        let mut command = Command::new(self.path());
+        match self {
             Self::Register => {
-                let mut command = Command::new(register);
                 let endpoint = bed.etcd.endpoint();
                 command.args(["run", "--etcd", &endpoint, "--prefix", &bed.prefix]);
                 command.args(["--host-ip", HOST_IP]);
                 if docker.is_none() {
                     command.args(["--filter", &filter]);
                 }
-                command
             }
             Self::Bare => {
-                let mut command = Command::new(register.with_file_name("examples").join("bare"));
                 let label = filter.trim_start_matches("label=");
                 command.args([&bed.etcd.endpoint(), &bed.prefix, HOST_IP, label]);
-                command
             }
-        };
+        }
         if let Some(docker) = docker {
             command.env("DOCKER_HOST", docker.host());
         }
+        Running::new(&mut command)
+    }
+}
+
+impl Running {
+    /// Starts a program that says nothing.
+    pub fn new(command: &mut Command) -> Self {
         let command = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        Running(
+        Self(
             command
                 .spawn()
                 .expect("a program that `make bench` has built"),
         )
     }
-}
 
-impl Running {
     /// The processor's time that it has had.
     pub fn processor_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");

@@ -178,7 +178,10 @@ impl Memory {
         for rank in round.gone {
             self.claims.remove(&rank);
             // One whose age is another now is there all the same.
-            if self.containers.get(&rank.id).is_some_and(|known| known.rank == rank)
+            if self
+                .containers
+                .get(&rank.id)
+                .is_some_and(|known| known.rank == rank)
                 && let Some(known) = self.containers.remove(&rank.id)
                 && let Some(claim) = known.claim
             {

@@ -1,0 +1,151 @@
+//! What one etcd has to do for many hosts: some tens of registrars at once, each with a simulated Docker of its own, and
+//! what follows from that for a thousand.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::common::{HOST_IP, Simulated, TestBed, eventually, get};
+use super::table::{self, Program, Running, milliseconds, scaled};
+
+/// How many registrars there are, and how many containers each has, of how many services with two ports each.
+const HOSTS: usize = 50;
+const CONTAINERS: u16 = 50;
+const SERVICES: u16 = 10;
+/// The fleet that is reckoned with.
+const FLEET: f64 = 1000.0;
+/// How long the steady state is watched: three renewals.
+const STEADY: Duration = Duration::from_secs(60);
+/// How long all may take to get there.
+const LONG: Duration = Duration::from_secs(120);
+
+/// What etcd counts of itself: the name, and the beginning of the line that has it.
+const COUNTED: [(&str, &str); 7] = [
+    ("renewals", "etcd_debugging_lease_renewed_total"),
+    (
+        "transactions, each reading back a host's keys",
+        "grpc_server_msg_received_total{grpc_method=\"Txn\"",
+    ),
+    (
+        "questions for a lease",
+        "grpc_server_msg_received_total{grpc_method=\"LeaseTimeToLive\"",
+    ),
+    ("writes", "etcd_mvcc_put_total"),
+    (
+        "bytes to etcd",
+        "etcd_network_client_grpc_received_bytes_total",
+    ),
+    (
+        "bytes from etcd",
+        "etcd_network_client_grpc_sent_bytes_total",
+    ),
+    ("seconds of etcd's processor", "process_cpu_seconds_total"),
+];
+
+/// Measures, prints, and writes all to `target/bench-fleet.json`.
+///
+/// # Panics
+///
+/// If the file cannot be written.
+pub fn print() {
+    let hosts = scaled(HOSTS);
+    let bed = TestBed::new();
+    let dockers: Vec<Simulated> = (0..hosts).map(docker).collect();
+    let begun = Instant::now();
+    let registrars: Vec<Running> = dockers
+        .iter()
+        .enumerate()
+        .map(|(host, docker)| start(&bed, host, docker))
+        .collect();
+    let shared = 2 * usize::from(SERVICES);
+    let keys = 2 * usize::from(CONTAINERS) * hosts + shared;
+    eventually(LONG, "all keys", || bed.keys().len() == keys);
+    let took = milliseconds(begun.elapsed());
+    // An owned lease and a seat for each host.
+    let leases = 2 * hosts + shared;
+    eventually(LONG, "all leases", || bed.etcd.leases().len() == leases);
+
+    let (before, begun) = (counted(&bed), Instant::now());
+    // This is a measurement of time that passes, and not a wait for something.
+    thread::sleep(STEADY.mul_f64(table::scale()));
+    let seconds = begun.elapsed().as_secs_f64();
+    let spent = counted(&bed).map(|(name, after)| {
+        let before = before.iter().find(|(known, _)| *known == name);
+        (
+            name,
+            (after - before.map_or(0.0, |(_, before)| *before)) / seconds,
+        )
+    });
+    let memory: f64 = registrars.iter().map(Running::resident).sum();
+
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let (hosts, leases, shared) = (hosts as f64, leases as f64, shared as f64);
+    let mut text = format!(
+        "{hosts} registrars with {CONTAINERS} containers each, of the same {SERVICES} services, and one etcd\n\
+         all started at once → all {keys} keys: {took:.0} ms; memory of each: {:.1} MiB; leases: {leases}\n\
+         {:46} {:>12} {:>12} {:>20}\n",
+        memory / hosts,
+        "in the steady state, a second",
+        "measured",
+        "one host's",
+        "reckoned for 1,000",
+    );
+    for (name, rate) in spent {
+        let of_one = rate / hosts;
+        let _ = writeln!(
+            text,
+            "{name:46} {rate:>12.3} {of_one:>12.5} {:>20.1}",
+            of_one * FLEET
+        );
+    }
+    let _ = write!(
+        text,
+        "{:46} {leases:>12} {:>12} {:>20}",
+        "leases",
+        2,
+        2.0 * FLEET + shared
+    );
+    println!("{text}");
+    let json = json!({
+        "hosts": hosts, "keys": keys, "milliseconds to all keys": took, "leases": leases,
+        "MiB of each": memory / hosts, "a second": spent.to_vec(),
+    });
+    let text = serde_json::to_string_pretty(&json).expect("plain data");
+    fs::write("target/bench-fleet.json", text).expect("its directory is there");
+}
+
+fn docker(host: usize) -> Simulated {
+    let docker = Simulated::start();
+    let first = u16::try_from(host).expect("a small number") * CONTAINERS;
+    for number in 0..CONTAINERS {
+        docker.run(first + number, &format!("service-{}", number % SERVICES));
+    }
+    docker
+}
+
+fn start(bed: &TestBed, host: usize, docker: &Simulated) -> Running {
+    let mut command = Command::new(Program::Register.path());
+    command.args([
+        "run",
+        "--etcd",
+        &bed.etcd.endpoint(),
+        "--prefix",
+        &bed.prefix,
+    ]);
+    command.args(["--host-ip", HOST_IP, "--instance", &host.to_string()]);
+    Running::new(command.env("DOCKER_HOST", docker.host()))
+}
+
+/// What etcd has counted so far.
+fn counted(bed: &TestBed) -> [(&'static str, f64); COUNTED.len()] {
+    let page = get(&bed.etcd.endpoint(), "/metrics").body;
+    COUNTED.map(|(name, line)| {
+        let line = page.lines().find(|text| text.starts_with(line));
+        let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        (name, number.expect("a number that etcd has counted"))
+    })
+}
