@@ -14,6 +14,12 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
+    let unknown = parts
+        .iter()
+        .find(|part| !["speed", "scale", "fleet"].contains(&part.as_str()));
+    if let Some(unknown) = unknown {
+        panic!("there is no part {unknown}; there are speed, scale and fleet");
+    }
     let asked_for = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     if asked_for("speed") {
         table::print("target/bench-speed.json", &speed::rows());

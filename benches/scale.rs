@@ -67,6 +67,7 @@ fn host_of(size: u16) -> [Row; 4] {
         eventually(LONG, "a subscription", || {
             docker.subscriptions() > subscriptions
         });
+        memory.of(program).push(running.resident());
         let watch = bed.etcd.watch(&bed.prefix);
         let before = running.processor_time();
         let events = u16::try_from(scaled(EVENTS.into())).unwrap_or(EVENTS);
@@ -81,7 +82,6 @@ fn host_of(size: u16) -> [Row; 4] {
         let spent = running.processor_time().saturating_sub(before);
         cost.of(program)
             .push(milliseconds(spent) / f64::from(events));
-        memory.of(program).push(running.resident());
         for number in size..size + events {
             docker.stop(number);
         }

@@ -335,11 +335,12 @@ impl Feed {
         Ok(())
     }
 
-    /// Whether an event may tell of a change. What is not known does not run or does not pass the filters, and there only
-    /// a start changes anything: neither the network that Docker connects a container to before it starts it, nor all
-    /// that follows its end. But other filters than by label look at what may change at any time.
+    /// Whether an event may tell of a change. What is not known does not run or does not pass the filters, and few events
+    /// change anything there: neither the network that Docker connects a container to before it starts it, nor all that
+    /// follows its end. Podman lists no paused container, so that one may be unknown; and a new name may be that of the
+    /// owner of a network. Other filters than by label look at what may change at any time.
     fn may_tell(&self, action: &str, id: &str) -> bool {
-        action == "start"
+        ["start", "unpause", "rename"].contains(&action)
             || self.known.get(id).is_some()
             || self.dirty.contains(id)
             || self.looked_at.contains(id)

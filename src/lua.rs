@@ -43,8 +43,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// What a call is told that took longer.
 const TOO_LONG: &str = "it took longer than a second, and was stopped";
 
-/// What is never seen, for all is made before a script can call anything.
-const NOT_LOADED: &str = "the script is not loaded yet";
+/// What a script is told that calls something at a moment when nobody should, such as in a finalizer.
+const NOT_NOW: &str = "this cannot be called here";
 
 /// Where containers come from.
 #[derive(Clone)]
@@ -261,12 +261,14 @@ impl Host {
         self.protected
             .borrow()
             .clone()
-            .ok_or_else(|| Failure::raise(NOT_LOADED))
+            .ok_or_else(|| Failure::raise(NOT_NOW))
     }
 
     fn tables(&self) -> mlua::Result<RefMut<'_, docker::Tables>> {
-        RefMut::filter_map(self.tables.borrow_mut(), Option::as_mut)
-            .map_err(|_| Failure::raise(NOT_LOADED))
+        let tables = self.tables.try_borrow_mut().ok();
+        tables
+            .and_then(|tables| RefMut::filter_map(tables, Option::as_mut).ok())
+            .ok_or_else(|| Failure::raise(NOT_NOW))
     }
 
     /// Raises an error once the time of a call is up.

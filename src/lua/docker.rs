@@ -125,9 +125,9 @@ impl Tables {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
             // Half of it may have been replaced.
-            self.list = lua.create_table()?;
             self.ranks.clear();
             self.containers = Roll::default();
+            self.list.clear()?;
         }
         updated?;
         let length = self.ranks.len();

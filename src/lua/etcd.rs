@@ -136,8 +136,9 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         }
         let table = host.tables()?.of(container)?;
         call(&host, &frozen, map, mapper, container, &table);
-        // Its labels, ports and so on take more memory than all else that is kept of it.
-        host.tables()?.slim(&table)?;
+        // Its labels, ports and so on take more memory than all else that is kept of it. This is an economy, and where there
+        // is no memory for it either, the others still have their turn.
+        let _ = host.tables()?.slim(&table);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();

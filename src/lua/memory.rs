@@ -38,11 +38,14 @@ pub struct Memory {
     claims: Roll<Claim>,
     /// The list of the last round and its function, if there is nothing to be tried again.
     settled: Option<(Roll<Container>, Mapper)>,
+    /// How many rounds have begun.
+    rounds: u64,
 }
 
 /// A round of calls, one for each container of a list.
 #[derive(Debug)]
 pub struct Round {
+    number: u64,
     list: Roll<Container>,
     mapper: Mapper,
     /// Those that need a look.
@@ -92,7 +95,9 @@ impl Memory {
                 gone.extend(known.filter(|rank| list.get(rank).is_none()).cloned());
             }
         }
+        self.rounds += 1;
         Round {
+            number: self.rounds,
             list,
             mapper,
             news,
@@ -115,6 +120,13 @@ impl Memory {
         entries: Vec<Entry>,
         left_out: Vec<String>,
     ) -> Option<&[String]> {
+        // Its place in the order does not change; but if Docker said otherwise, it would be there twice.
+        let known = self.containers.get(&container.id);
+        if let Some(claim) = known.and_then(|known| known.claim.as_ref())
+            && claim.age != container.age
+        {
+            self.claims.remove(&claim.rank());
+        }
         let remembered = self.remembered(container);
         remembered.settled = Some((Arc::clone(container), mapper));
         remembered.settled_until = None;
@@ -200,7 +212,9 @@ impl Memory {
                 None => unknown.extend_from_slice(&remembered.marks),
             }
         }
-        self.settled = all_settled.then_some((round.list, round.mapper));
+        // While another round is under way, this one cannot tell what there is.
+        let is_last = round.number == self.rounds;
+        self.settled = (all_settled && is_last).then_some((round.list, round.mapper));
         unknown.sort();
         Wanted {
             claims: self.claims.clone(),

@@ -3,7 +3,7 @@
 
 local host = ...
 
-local raw_get, raw_len, raw_next, raw_set = rawget, rawlen, next, rawset
+local raw_get, raw_len, raw_next, raw_set, raw_equal = rawget, rawlen, next, rawset, rawequal
 local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
 local move, yield = table.move, coroutine.yield
 local error, type, select, setmetatable, getmetatable = error, type, select, setmetatable, getmetatable
@@ -129,8 +129,11 @@ end
 local function same(list, other, length)
   while true do
     local place = 1
-    while place <= length and list[place] == other[place] do place = place + 1 end
-    list, other, length = yield(place > length and other[place] == nil)
+    while place <= length and raw_equal(list[place], other[place]) do place = place + 1 end
+    local is_same = place > length and other[place] == nil
+    -- What is waited with is not kept alive.
+    list, other = nil, nil
+    list, other, length = yield(is_same)
   end
 end
 

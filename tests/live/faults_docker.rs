@@ -266,6 +266,38 @@ fn a_container_that_cannot_be_shown_is_asked_for_again() {
     assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
 }
 
+/// Podman lists no paused container, so that a registrar which starts meanwhile does not know it.
+#[test]
+fn a_container_that_is_not_listed_while_it_is_paused_has_keys_when_it_runs() {
+    let bed = TestBed::new();
+    let here = inspection(1, "web", 8000);
+    let id = here["Id"].as_str().unwrap().to_owned();
+    let (events, to_follow) = mpsc::channel();
+    let to_follow = Mutex::new(Some(to_follow));
+    let paused = Arc::new(AtomicBool::new(true));
+    let (is_paused, its_path) = (Arc::clone(&paused), format!("/containers/{id}/json"));
+    let its_id = id.clone();
+    let fake = common::FakeDocker::start(move |_, asked| {
+        let paused = is_paused.load(Ordering::SeqCst);
+        let mut shown = here.clone();
+        if paused {
+            shown["State"]["Status"] = "paused".into();
+        }
+        match asked {
+            "/events" => to_follow.lock().unwrap().take().map(Reply::Stream),
+            "/containers/json" if paused => Some(Reply::Json(200, json!([]))),
+            "/containers/json" => Some(Reply::Json(200, json!([{ "Id": its_id }]))),
+            path => (path == its_path).then(|| Reply::Json(200, shown)),
+        }
+    });
+    let _registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "3600"));
+    assert_eq!(bed.keys(), nothing());
+    paused.store(false, Ordering::SeqCst);
+    let event = json!({ "Type": "container", "Action": "unpause", "Actor": { "ID": id } });
+    events.send(event).expect("a follower");
+    bed.wait_for_keys(&simulated_keys("web", 1, 8000), SOON);
+}
+
 // --- The daemon ------------------------------------------------------------------------------------------------------
 
 /// A registrar of a daemon of the test's own.
