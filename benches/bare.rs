@@ -1,5 +1,6 @@
 //! The floor that `docker-register` is measured against: the same crates and the same calls (subscribe, list, inspect, put
-//! on one lease, delete), and nothing else. No policy, no plan, no repair; whatever goes wrong ends it.
+//! on one lease, delete), and nothing else. No policy, no plan, no repair: what goes wrong with a container that has
+//! started is passed over, and whatever else does ends it.
 //!
 //! `bare ENDPOINT PREFIX HOST_IP LABEL` registers the containers that have the label, in the default layout.
 
@@ -85,8 +86,9 @@ impl Bare {
             let event = event?;
             let id = event.actor.and_then(|actor| actor.id).context("no id")?;
             if event.action.as_deref() == Some("start") {
-                let (id, its_keys) = self.clone().register(id).await?;
-                keys.insert(id, its_keys);
+                if let Ok((id, its_keys)) = self.clone().register(id).await {
+                    keys.insert(id, its_keys);
+                }
             } else if let Some(its_keys) = keys.remove(&id) {
                 let deletes = its_keys.into_iter().map(|key| TxnOp::delete(key, None));
                 let txn = Txn::new().and_then(deletes.collect::<Vec<_>>());
