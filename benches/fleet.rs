@@ -3,13 +3,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::common::{HOST_IP, Simulated, TestBed, eventually, get};
+use super::common::{Simulated, TestBed, eventually, get};
 use super::table::{Program, Running, milliseconds, scaled};
 
 /// How many registrars there are, and how many containers each has, of how many services with two ports each.
@@ -123,16 +122,8 @@ fn docker(host: usize) -> Simulated {
 }
 
 fn start(bed: &TestBed, host: usize, docker: &Simulated) -> Running {
-    let mut command = Command::new(Program::Register.path());
-    command.args([
-        "run",
-        "--etcd",
-        &bed.etcd.endpoint(),
-        "--prefix",
-        &bed.prefix,
-    ]);
-    command.args(["--host-ip", HOST_IP, "--instance", &host.to_string()]);
-    Running::new(command.env("DOCKER_HOST", docker.host()))
+    let mut command = Program::Register.command(bed, Some(docker));
+    Running::new(command.args(["--instance", &host.to_string()]))
 }
 
 /// What etcd counts in a second, for as long as the steady state is watched.

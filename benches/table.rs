@@ -45,19 +45,19 @@ pub struct Row {
 }
 
 impl Program {
-    /// Where `make bench` has built it.
-    pub fn path(self) -> PathBuf {
-        let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
-        match self {
-            Self::Register => register,
-            Self::Bare => register.with_file_name("examples").join("bare"),
-        }
-    }
-
     /// Starts it, with the Docker of the environment or a simulated one.
     pub fn start(self, bed: &TestBed, docker: Option<&Simulated>) -> Running {
+        Running::new(&mut self.command(bed, docker))
+    }
+
+    /// What starts it.
+    pub fn command(self, bed: &TestBed, docker: Option<&Simulated>) -> Command {
+        let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
         let filter = bed.filter();
-        let mut command = Command::new(self.path());
+        let mut command = Command::new(match self {
+            Self::Register => register,
+            Self::Bare => register.with_file_name("examples").join("bare"),
+        });
         match self {
             Self::Register => {
                 let endpoint = bed.etcd.endpoint();
@@ -75,7 +75,7 @@ impl Program {
         if let Some(docker) = docker {
             command.env("DOCKER_HOST", docker.host());
         }
-        Running::new(&mut command)
+        command
     }
 }
 
