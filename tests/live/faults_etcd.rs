@@ -404,11 +404,16 @@ fn a_member_that_freezes_is_replaced_by_another() {
     bed.wait_for_keys(&wanted, SOON);
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), wanted);
+    assert_never_deleted(&bed, wanted.keys());
+
+    // If the frozen member led the cluster, it may for a moment think that it still does, and its end of all leases that
+    // it saw nobody renew is believed by etcd before 3.4.31 and 3.5.13 (etcd-io/etcd#15247). What that takes is put back.
     one.resume();
     bed.etcd.wait_for_leader();
+    let_time_pass(Duration::from_secs(u64::from(TTL) / 3) + SLACK);
+    bed.wait_for_keys(&wanted, SOON);
     bed.etcd.let_pass(TTL);
     assert_eq!(bed.keys(), wanted);
-    assert_never_deleted(&bed, wanted.keys());
 }
 
 #[test]
