@@ -22,7 +22,7 @@ chaos: ## run the chaos test for SECONDS, with the schedule of SEED
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) bash tests/setup.sh cargo test --test chaos -- --nocapture
 
 fuzz: ## try CASES of whatever Docker and a policy may say, as SEED has them
-	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) cargo test --bin docker-register fuzz -- --nocapture
+	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) cargo test --lib fuzz -- --nocapture
 
 demo: ## show two hosts' containers come and go in etcd
 	bash tests/setup.sh bash examples/demo.sh

@@ -1,24 +1,29 @@
 //! `make bench`: what docker-register costs beside the bare client in `bare.rs`, with a real etcd, in alternating runs.
-//! Its first part, `speed`, has a real Docker; the others, `scale` and `fleet`, have simulated ones. Each prints a table,
-//! and writes all that it measured to `target/bench-speed.json` and so on. `make bench PART=speed` runs one of them.
+//! Its first part, `speed`, has a real Docker; `scale` and `fleet` have simulated ones. Each prints a table, and writes all
+//! that it measured to `target/bench-speed.json` and so on. The last, `micro`, measures single steps, without either.
+//! `make bench PART=speed` runs one of them.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod fleet;
+mod micro;
 mod scale;
 mod speed;
 mod table;
 
+const PARTS: [&str; 4] = ["speed", "scale", "fleet", "micro"];
+
 fn main() {
+    if micro::was_asked_to_repeat() {
+        return;
+    }
     let parts: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let unknown = parts
-        .iter()
-        .find(|part| !["speed", "scale", "fleet"].contains(&part.as_str()));
+    let unknown = parts.iter().find(|part| !PARTS.contains(&part.as_str()));
     if let Some(unknown) = unknown {
-        panic!("there is no part {unknown}; there are speed, scale and fleet");
+        panic!("there is no part {unknown}; there are {}", PARTS.join(", "));
     }
     let asked_for = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     if asked_for("speed") {
@@ -29,5 +34,8 @@ fn main() {
     }
     if asked_for("fleet") {
         fleet::print();
+    }
+    if asked_for("micro") {
+        micro::print();
     }
 }
