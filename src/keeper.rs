@@ -12,6 +12,7 @@ mod load;
 mod seat;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tracing::{debug, error, info, warn};
 use crate::metrics::Partner;
 use crate::plan::{Batch, Plan, Wanted};
 use crate::status::Status;
-use crate::store::{Found, Guard, Identity, LeaseId, Outcome, Step, Store, StoreError};
+use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::trouble::Trouble;
 use seat::Seat;
 
@@ -368,74 +369,6 @@ impl<S: Store> Keeper<S> {
             });
             if now + third(ttl) < self.renew_at {
                 self.schedule(now, ttl);
-            }
-        }
-    }
-
-    /// Grants the leases that a batch needs and that we do not keep yet.
-    async fn grant(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let new: Vec<LeaseId> = batch
-            .leases
-            .iter()
-            .copied()
-            .filter(|lease| !self.leases.contains(lease))
-            .collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        let granted = self.store.grant(&new).await?;
-        self.keep(granted);
-        Ok(())
-    }
-
-    /// Returns whether the transaction was carried out; if not, the plan has learnt why.
-    async fn carry_out(&mut self, batch: &Batch) -> Result<bool, StoreError> {
-        self.grant(batch).await?;
-        let outcome = self.store.transact(&batch.transaction).await?;
-        match outcome {
-            Outcome::Refused(mut found) => {
-                // Another registrar wants the same shared keys, and may just have died.
-                let met = |found: &Found| {
-                    found.lease.filter(|lease| {
-                        lease.is_shared_for(&found.key)
-                            && self.plan.wants(&found.key)
-                            && !self.leases.contains(lease)
-                    })
-                };
-                let leases: Vec<LeaseId> = found.iter().filter_map(met).collect();
-                let alive = self.store.renew(&leases).await?;
-                found.retain(|found| {
-                    found
-                        .lease
-                        .is_none_or(|lease| alive.contains_key(&lease) || !leases.contains(&lease))
-                });
-                self.keep(alive);
-                let keys = batch.transaction.guards.iter().map(Guard::key);
-                self.plan.observe(keys, found);
-                Ok(false)
-            }
-            Outcome::Done { ref swept } => {
-                let metrics = &self.status.metrics;
-                for (step, who) in batch.transaction.steps.iter().zip(&batch.owners) {
-                    let container = who.as_ref().map_or("-", |who| &who.name);
-                    match step {
-                        Step::Put(key, value, _) => {
-                            info!(container, key = %key, value = %value, "put");
-                            metrics.count_put();
-                        }
-                        Step::Delete(key) => {
-                            info!(container, key = %key, "delete");
-                            metrics.count_delete();
-                        }
-                        Step::Sweep { .. } => {}
-                    }
-                }
-                for key in swept {
-                    info!(key = %key, "delete");
-                    metrics.count_delete();
-                }
-                self.plan.done(batch, &outcome);
-                Ok(true)
             }
         }
     }

@@ -21,6 +21,7 @@ mod decision;
 mod note;
 #[cfg(test)]
 mod tests;
+mod want;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -35,6 +36,7 @@ pub use batch::Batch;
 use batch::{Change, Group};
 use decision::Decision;
 pub use note::Note;
+use want::Wants;
 
 /// Names a container in messages, and tells two of one name apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +76,7 @@ pub struct Plan {
     wanted: Arc<Wanted>,
     /// The claims of `wanted`, by container.
     claims: HashMap<Arc<str>, Arc<Claim>>,
-    wants: HashMap<Key, Vec<Want>>,
+    wants: Wants,
     known: HashMap<Key, Known>,
     /// Keys whose wants or state changed since they were last settled.
     dirty: BTreeSet<Key>,
@@ -83,14 +85,6 @@ pub struct Plan {
     idle: BTreeMap<Key, LeaseId>,
     notes: HashMap<Key, Note>,
     fresh_notes: Vec<Note>,
-}
-
-/// One container's wish for a key.
-#[derive(Debug, Clone)]
-struct Want {
-    age: Arc<str>,
-    who: Who,
-    entry: Entry,
 }
 
 /// What is known of one key in the store, and what we had to do with it.
@@ -122,7 +116,7 @@ impl Plan {
             identity,
             wanted: Arc::default(),
             claims: HashMap::new(),
-            wants: HashMap::new(),
+            wants: Wants::default(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
             idle: BTreeMap::new(),
@@ -138,20 +132,22 @@ impl Plan {
         for change in &changes {
             if let Some(old) = before.claims.get(&change.rank) {
                 self.claims.remove(&old.who.id);
-                self.release(old);
+                self.wants.remove(old);
+                self.touch(old);
             }
         }
         for claim in changes.iter().filter_map(|change| change.new.as_ref()) {
             self.claims
                 .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
-            self.enlist(claim);
+            self.wants.add(claim);
+            self.touch(claim);
+            for entry in claim.entries.iter() {
+                self.idle.remove(&entry.key);
+            }
         }
         if before.unknown != wanted.unknown {
             // Keys that were kept because they might have been an unknown container's are looked at again.
-            let unclaimed = self
-                .known
-                .keys()
-                .filter(|key| !self.wants.contains_key(*key));
+            let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
             self.dirty.extend(unclaimed.cloned());
         }
     }
@@ -163,10 +159,7 @@ impl Plan {
 
     /// The entries that stand: for each wanted key that of its winner, with the container that it is for.
     pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Who)> {
-        self.wants
-            .values()
-            .filter_map(|wants| wants.first())
-            .map(|want| (&want.entry, &want.who))
+        self.wants.winners().map(|want| (&want.entry, &want.who))
     }
 
     /// How the wanted keys stand, sorted.
@@ -336,7 +329,7 @@ impl Plan {
                     let (value, lease) = (Arc::clone(value), *lease);
                     self.set_state(key, State::Held { value, lease });
                     // Ours has had its say, even where theirs was only moved to a longer lease.
-                    let ours = self.wants.get(key).and_then(|wants| wants.first());
+                    let ours = self.wants.winner(key);
                     let ours = ours.map(|want| Arc::clone(&want.entry.value));
                     self.known_mut(key).settled = ours;
                 }
@@ -356,46 +349,13 @@ impl Plan {
 
     /// Whether a key is wanted.
     pub fn wants(&self, key: &str) -> bool {
-        self.wants.contains_key(key)
+        self.wants.contains(key)
     }
 
-    fn enlist(&mut self, claim: &Claim) {
-        for wanted in claim.entries.iter() {
-            // Most keys have a single one who wants them.
-            let wants = self.wants.entry(Arc::clone(&wanted.key));
-            let wants = wants.or_insert_with(|| Vec::with_capacity(1));
-            let mut entry = wanted.clone();
-            // The same text is the same allocation, so that one look tells.
-            if let Some(first) = wants.first() {
-                entry.key = Arc::clone(&first.entry.key);
-                if first.entry.value == entry.value {
-                    entry.value = Arc::clone(&first.entry.value);
-                }
-            }
-            let want = Want {
-                age: Arc::clone(&claim.age),
-                who: claim.who.clone(),
-                entry,
-            };
-            wants.insert(place(wants, &want.age, &want.who), want);
-            self.idle.remove(&wanted.key);
-            self.dirty.insert(Arc::clone(&wanted.key));
-        }
-    }
-
-    fn release(&mut self, claim: &Claim) {
-        for entry in claim.entries.iter() {
-            if let Some(wants) = self.wants.get_mut(&entry.key) {
-                let place = place(wants, &claim.age, &claim.who);
-                if wants.get(place).is_some_and(|want| want.who == claim.who) {
-                    wants.remove(place);
-                }
-                if wants.is_empty() {
-                    self.wants.remove(&entry.key);
-                }
-            }
-            self.dirty.insert(Arc::clone(&entry.key));
-        }
+    /// Has the keys of a claim looked at.
+    fn touch(&mut self, claim: &Claim) {
+        let keys = claim.entries.iter().map(|entry| Arc::clone(&entry.key));
+        self.dirty.extend(keys);
     }
 
     fn state_of(&self, found: Found) -> State {
@@ -427,7 +387,7 @@ impl Plan {
         let Some(known) = self.known.get_mut(key) else {
             return;
         };
-        if let Some(want) = self.wants.get(key).and_then(|wants| wants.first()) {
+        if let Some(want) = self.wants.winner(key) {
             known.owner = Some(want.who.clone());
             if let State::Held { value, .. } = &known.state
                 && *value == want.entry.value
@@ -447,11 +407,6 @@ impl Plan {
     fn known_mut(&mut self, key: &Key) -> &mut Known {
         self.known.entry(Arc::clone(key)).or_default()
     }
-}
-
-/// Where a container is or would be among those who want a key, the oldest first.
-fn place(wants: &[Want], age: &Arc<str>, who: &Who) -> usize {
-    wants.partition_point(|want| (&want.age, &want.who) < (age, who))
 }
 
 impl Ranked for Claim {

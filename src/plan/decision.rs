@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::batch::Change;
-use super::{Known, Note, Plan, State, Want};
+use super::want::Want;
+use super::{Known, Note, Plan, State};
 use crate::entry::{Entry, Key};
 use crate::store::LeaseId;
 
@@ -25,7 +26,7 @@ impl Plan {
     pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
         let unknown = Known::default();
         let known = self.known.get(key).unwrap_or(&unknown);
-        match self.wants.get(key).and_then(|wants| wants.split_first()) {
+        match self.wants.winner_and_rivals(key) {
             None => (self.decide_unwanted(key, known), None),
             Some((want, rivals)) => {
                 let (decision, note) = self.decide_wanted(known, want);
