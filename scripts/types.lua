@@ -21,7 +21,7 @@
 ---@field network_mode string "bridge", "host", "container:ID", the name of a network, …
 ---@field created string when it was made, as Docker writes it
 ---@field started string when it was last started, as Docker writes it
----@field inspect table the whole inspect object
+---@field inspect table the whole inspect object; what no event tells of, as a health log, may be ten `--resync` old
 
 --- The parts of an image reference such as `registry.example.org:5000/team/app:1.2@sha256:…`.
 ---@class Image

@@ -96,7 +96,8 @@ pub struct RunArgs {
 
     /// How often all containers are listed again
     ///
-    /// It finds what Docker never told of, for Docker may drop an event.
+    /// It finds what Docker never told of, for Docker may drop an event. Those that are listed otherwise than they are
+    /// known are inspected, and each tenth time all of them.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 

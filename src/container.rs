@@ -3,22 +3,19 @@
 
 mod image;
 mod inspect;
+mod listed;
 mod map;
+mod port;
 mod sample;
 mod signal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use bollard::models::{
-    ContainerConfig, ContainerInspectResponse, EndpointSettings, HealthStatusEnum, PortBinding,
-    PortMap,
-};
+use bollard::models::{ContainerInspectResponse, EndpointSettings, HealthStatusEnum};
 use jiff::Timestamp;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -29,6 +26,7 @@ use crate::roll::{Rank, Ranked};
 pub use image::Image;
 pub use inspect::Inspect;
 pub use map::Map;
+pub use port::{Binding, Port};
 pub use sample::Sample;
 use signal::{KILL, TERM};
 
@@ -80,28 +78,6 @@ pub struct Container {
     pub stop_timeout: Option<i64>,
     /// The whole inspect object.
     pub inspect: Inspect,
-}
-
-/// An exposed port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// The number inside the container.
-    pub port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
-    /// Its place among all exposed ports, from 1.
-    pub index: usize,
-    /// Where it is published, the best first: what others can reach before loopback, IPv4 before IPv6.
-    pub bindings: Vec<Binding>,
-}
-
-/// Where a port is published on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The host's address; `0.0.0.0` or `::` for all of them.
-    pub ip: String,
-    /// The port on the host.
-    pub port: u16,
 }
 
 /// A network that a container is attached to.
@@ -179,7 +155,7 @@ impl Container {
             running: state.and_then(|state| state.running).unwrap_or(false),
             health: health.to_string(),
             stopping: false,
-            ports: ports(
+            ports: port::all(
                 config,
                 published.unwrap_or_default(),
                 network_mode == "host",
@@ -198,6 +174,21 @@ impl Container {
             inspect: Inspect::new(inspect)?,
             id: id.into(),
         })
+    }
+
+    /// Reads an inspect object. Docker's client reads its replies from bytes too, so that what decodes the object's many
+    /// types is in the program once: for each other kind of source it would be there again.
+    fn read(object: &[u8]) -> anyhow::Result<Self> {
+        let inspect = serde_json::from_slice(object).map_err(|error| {
+            // The line is that within the object, which tells nobody anything.
+            let error = error.to_string();
+            let what = error.split(" at line ").next().unwrap_or_default();
+            anyhow!(
+                "not what `docker inspect` prints of a container: {}",
+                printable(what)
+            )
+        })?;
+        Self::new(&inspect)
     }
 
     /// The first 12 digits of the id.
@@ -286,17 +277,7 @@ pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
     })?;
     let mut containers = Vec::with_capacity(objects.len());
     for (index, object) in objects.into_iter().enumerate() {
-        let container = serde_json::from_str(object.get())
-            .map_err(|error| {
-                // The line is that within the object, which tells nobody anything.
-                let error = error.to_string();
-                let what = error.split(" at line ").next().unwrap_or_default();
-                anyhow!(
-                    "not what `docker inspect` prints of a container: {}",
-                    printable(what)
-                )
-            })
-            .and_then(|inspect| Container::new(&inspect))
+        let container = Container::read(object.get().as_bytes())
             .with_context(|| format!("container {}", index + 1))?;
         containers.push(Arc::new(container));
     }
@@ -339,79 +320,5 @@ impl Network {
             ip6: present(&endpoint.global_ipv6_address),
             aliases: endpoint.aliases.clone().unwrap_or_default(),
         }
-    }
-}
-
-impl Binding {
-    fn new(binding: PortBinding) -> Option<Self> {
-        let port = binding.host_port?.parse().ok().filter(|port| *port != 0)?;
-        let ip = binding.host_ip.filter(|ip| !ip.is_empty());
-        // Whatever else stands there, such as a zone of this host's, is of no use to others.
-        let ip: IpAddr = ip.as_deref().unwrap_or("0.0.0.0").parse().ok()?;
-        Some(Self {
-            ip: ip.to_string(),
-            port,
-        })
-    }
-
-    fn is_loopback(&self) -> bool {
-        self.ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-/// All exposed ports: those of the image and of `--expose` and `--publish`, which Docker merges in the configuration,
-/// and whatever is published besides.
-fn ports(
-    config: Option<&ContainerConfig>,
-    mut published: PortMap,
-    host_network: bool,
-) -> Vec<Port> {
-    let exposed = config.and_then(|config| config.exposed_ports.as_ref());
-    let names: Vec<String> = exposed
-        .into_iter()
-        .flatten()
-        .chain(published.keys())
-        .cloned()
-        .collect();
-    let exposed: BTreeSet<(u16, String)> = names.iter().flat_map(|name| expand(name)).collect();
-    let bindings: HashMap<(u16, String), Vec<PortBinding>> = published
-        .drain()
-        .filter_map(|(name, bindings)| Some((expand(&name).into_iter().next()?, bindings?)))
-        .collect();
-    let port = |(index, (port, protocol)): (usize, (u16, String))| {
-        let mut bindings: Vec<Binding> = if host_network {
-            ["0.0.0.0", "::"]
-                .map(|ip| Binding {
-                    ip: ip.to_owned(),
-                    port,
-                })
-                .to_vec()
-        } else {
-            let bound = bindings
-                .get(&(port, protocol.clone()))
-                .cloned()
-                .unwrap_or_default();
-            bound.into_iter().filter_map(Binding::new).collect()
-        };
-        bindings.sort_by_key(|binding| (binding.is_loopback(), binding.ip.contains(':')));
-        Port {
-            port,
-            protocol,
-            index: index + 1,
-            bindings,
-        }
-    };
-    exposed.into_iter().enumerate().map(port).collect()
-}
-
-/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in what is no port, as 0 is not.
-fn expand(name: &str) -> Vec<(u16, String)> {
-    let (numbers, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
-    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) => (first.max(1)..=last)
-            .map(|port| (port, protocol.to_ascii_lowercase()))
-            .collect(),
-        _ => Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
 use futures_util::future;
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ use crate::metrics::Partner;
 use crate::roll::Roll;
 use crate::status::Status;
 use crate::trouble::Trouble;
-use client::{Inspected, connect, inspect, list_ids, subscribe, within};
+use client::{Inspected, connect, inspect, list, subscribe, within};
 use known::Known;
 
 pub use access::Access;
@@ -40,6 +40,9 @@ pub use client::{Daemon, Filters};
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How many containers are inspected at a time.
 const INSPECTS_AT_ONCE: usize = 16;
+/// Each how many lists all containers are inspected. After the others it is those that are listed otherwise than they are
+/// known: an inspection costs far more, and hardly anything changes of which neither an event nor a list tells.
+const LISTS_TO_A_WHOLE_LOOK: u32 = 10;
 
 /// All containers at one moment.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +82,8 @@ pub struct Feed {
     changed: bool,
     /// Whether an event has come since the last list.
     heard: bool,
+    /// How many lists there are to be before all containers are inspected again.
+    lists_left: u32,
     /// The containers of the first list that have not been looked at yet; none before there is a list.
     unseen: Option<BTreeSet<String>>,
     /// Whether all of them have been. Until then there is no snapshot, for it would be taken for a host with fewer.
@@ -105,6 +110,7 @@ impl Feed {
             owners_asked: BTreeSet::new(),
             changed: false,
             heard: false,
+            lists_left: 0,
             unseen: None,
             whole: false,
         }
@@ -160,6 +166,8 @@ impl Feed {
         let docker = connect().await?;
         let mut events = subscribe(&docker, self.daemon.take()).await?;
         self.heard = true;
+        // Nobody knows what happened before.
+        self.lists_left = 0;
         let mut inspections = FuturesUnordered::new();
         self.looked_at.clear();
         let mut resync_at = Instant::now();
@@ -212,21 +220,34 @@ impl Feed {
         }
     }
 
-    /// Lists all containers, each of which is to be inspected then.
+    /// Lists all containers, and has those inspected that need it.
     async fn list(&mut self, docker: &Docker) -> anyhow::Result<()> {
-        let listed = list_ids(docker, &self.filters)
+        let listed = list(docker, &self.filters)
             .await
             .context("cannot list containers")?;
         self.changed = true;
+        self.known.keep_listed(|id| listed.contains_key(id));
         // One that only lends its network is in no list; its own inspection tells when it is gone.
-        self.known.keep_listed(|id| listed.contains(id));
-        self.unreadable.retain(|id, _| listed.contains(id));
+        self.unreadable
+            .retain(|id, _| listed.contains_key(id) || self.owners_asked.contains(id));
         self.owners_asked.clear();
-        self.dirty.extend(self.known.ids().map(str::to_owned));
         if !self.whole {
-            self.unseen = Some(listed.clone());
+            self.unseen = Some(listed.keys().cloned().collect());
         }
-        self.dirty.extend(listed);
+        let lists_left = self.lists_left.checked_sub(1);
+        self.lists_left = lists_left.unwrap_or(LISTS_TO_A_WHOLE_LOOK - 1);
+        let unlisted = self.known.ids().filter(|id| !listed.contains_key(*id));
+        self.dirty.extend(unlisted.map(str::to_owned));
+        let needs_a_look = |(id, summary): &(String, ContainerSummary)| {
+            // What is not seen yet is waited for; and an answer that is on its way may be older than the list.
+            lists_left.is_none()
+                || !self.whole
+                || self.looked_at.contains(id)
+                || self.unreadable.contains_key(id)
+                || !self.known.is_listed_as(id, summary)
+        };
+        let listed = listed.into_iter().filter(needs_a_look);
+        self.dirty.extend(listed.map(|(id, _)| id));
         Ok(())
     }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, anyhow};
-use bollard::models::ContainerInspectResponse;
+use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -103,12 +102,10 @@ impl Sample {
     /// The container that these fields describe.
     pub fn container(self) -> anyhow::Result<Container> {
         let stopping = self.stopping;
-        let inspect: ContainerInspectResponse = serde_json::from_value(self.inspect())
-            .map_err(|error| anyhow!("{error}"))
-            .context("not what `docker inspect` prints of a container")?;
+        let container = Container::read(self.inspect().to_string().as_bytes())?;
         Ok(Container {
             stopping,
-            ..Container::new(&inspect)?
+            ..container
         })
     }
 

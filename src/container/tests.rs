@@ -16,7 +16,7 @@ fn image(reference: &str) -> [String; 5] {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is always a literal")]
-fn container(value: serde_json::Value) -> Container {
+pub fn container(value: serde_json::Value) -> Container {
     let containers = read_saved(&json!([value]).to_string()).expect("a container");
     (*containers[0]).clone()
 }

@@ -1,12 +1,12 @@
 //! The calls to Docker, each bounded in time, with errors in an operator's words.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::EventMessage;
+use bollard::models::{ContainerSummary, EventMessage};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use futures_util::future::try_join;
 use futures_util::stream::Stream;
@@ -143,12 +143,18 @@ pub async fn subscribe(
     Ok(docker.events(Some(options)))
 }
 
-/// The ids of the containers that `docker ps` with these filters would show.
-pub async fn list_ids(docker: &Docker, filters: &Filters) -> anyhow::Result<BTreeSet<String>> {
+/// The containers that `docker ps` with these filters would show, by id.
+pub async fn list(
+    docker: &Docker,
+    filters: &Filters,
+) -> anyhow::Result<BTreeMap<String, ContainerSummary>> {
     within(TIMEOUT, listed(docker, filters)).await
 }
 
-async fn listed(docker: &Docker, filters: &Filters) -> Result<BTreeSet<String>, Error> {
+async fn listed(
+    docker: &Docker,
+    filters: &Filters,
+) -> Result<BTreeMap<String, ContainerSummary>, Error> {
     let options = ListContainersOptions {
         filters: Some(filters.clone()),
         ..Default::default()
@@ -156,7 +162,7 @@ async fn listed(docker: &Docker, filters: &Filters) -> Result<BTreeSet<String>, 
     let summaries = docker.list_containers(Some(options)).await?;
     Ok(summaries
         .into_iter()
-        .filter_map(|summary| summary.id)
+        .filter_map(|summary| Some((summary.id.clone()?, summary)))
         .collect())
 }
 
@@ -208,7 +214,7 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         .or_insert_with(|| vec![container.id.to_string()]);
     match listed(docker, &filters).await {
         Ok(listed) => Inspected::There {
-            listed: listed.contains(&*container.id),
+            listed: listed.contains_key(&*container.id),
             container,
         },
         Err(error) => failed(error),

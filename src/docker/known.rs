@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use bollard::models::ContainerSummary;
+
 use super::Snapshot;
 use crate::container::{Container, find};
 use crate::roll::{Ranked as _, Roll};
@@ -36,6 +38,16 @@ impl Known {
     pub fn find(&self, reference: &str) -> Option<&Arc<Container>> {
         let all = self.containers.values().map(|shown| &shown.container);
         self.get(reference).or_else(|| find(all, reference))
+    }
+
+    /// Whether a list shows a container as it is known, and as one that is listed, and nothing is missing that it needs.
+    pub fn is_listed_as(&self, id: &str, summary: &ContainerSummary) -> bool {
+        self.containers.get(id).is_some_and(|shown| {
+            let owner = shown.container.network_owner();
+            shown.listed
+                && shown.container.is_listed_as(summary)
+                && owner.is_none_or(|owner| self.find(owner).is_some())
+        })
     }
 
     /// Whether a container is the one whose network another one uses.

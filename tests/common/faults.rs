@@ -102,12 +102,35 @@ pub fn inspection(number: u16, service: &str, port: u16) -> Value {
     })
 }
 
+/// What Docker lists of a running container, of which this is the inspect object.
+pub fn summary(inspected: &Value) -> Value {
+    let ports = inspected["NetworkSettings"]["Ports"].as_object();
+    let binding = |(port, bindings): (&String, &Value)| {
+        let (number, protocol) = port.split_once('/').expect("a port with a protocol");
+        let number: u16 = number.parse().expect("the number of a port");
+        let binding = bindings[0].as_object().map(|binding| {
+            let public: u16 = binding["HostPort"].as_str().unwrap().parse().unwrap();
+            json!({ "IP": binding["HostIp"], "PrivatePort": number, "PublicPort": public, "Type": protocol })
+        });
+        binding.unwrap_or_else(|| json!({ "PrivatePort": number, "Type": protocol }))
+    };
+    json!({
+        "Id": inspected["Id"], "Names": [inspected["Name"]],
+        "Image": inspected["Config"]["Image"], "ImageID": inspected["Image"],
+        "Command": "/bin/httpd -f", "Created": 1_704_067_200, "Labels": inspected["Config"]["Labels"],
+        "State": inspected["State"]["Status"], "Status": "Up 2 hours",
+        "Ports": ports.into_iter().flatten().map(binding).collect::<Vec<_>>(),
+        "HostConfig": { "NetworkMode": inspected["HostConfig"]["NetworkMode"] },
+        "NetworkSettings": { "Networks": inspected["NetworkSettings"]["Networks"] },
+        "Mounts": [],
+    })
+}
+
 /// A Docker that runs these containers for ever.
 pub fn docker_of(containers: Vec<Value>) -> FakeDocker {
     FakeDocker::start(move |_, path| {
         if path == "/containers/json" {
-            let list = containers.iter().map(|c| json!({ "Id": c["Id"] }));
-            return Some(Reply::Json(200, list.collect()));
+            return Some(Reply::Json(200, containers.iter().map(summary).collect()));
         }
         let id = path
             .strip_prefix("/containers/")

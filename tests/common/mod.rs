@@ -39,7 +39,8 @@ pub use dockerd::{Dockerd, as_root};
 pub use etcd::{Etcd, KeyValue};
 pub use fake_docker::{FakeDocker, Reply};
 pub use faults::{
-    FEW, Rng, assert_told_of, count, docker_of, in_step, inspection, let_time_pass, warnings,
+    FEW, Rng, assert_told_of, count, docker_of, in_step, inspection, let_time_pass, summary,
+    warnings,
 };
 pub use history::{Event, Kind, Watch};
 pub use http::{Page, get};

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// reaches Docker.
 pub struct Recorder {
     directory: TempDir,
-    requests: Arc<Mutex<BTreeSet<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
@@ -50,7 +50,14 @@ impl Recorder {
 
     /// What was asked for: `GET /containers/{id}/json`, without the version of the API and the query.
     pub fn requests(&self) -> BTreeSet<String> {
-        self.requests.lock().expect(UNPOISONED).clone()
+        let requests = self.requests.lock().expect(UNPOISONED);
+        requests.iter().map(|request| shape(request)).collect()
+    }
+
+    /// How often something was asked for: `GET /containers/0123/json`.
+    pub fn count(&self, request: &str) -> usize {
+        let requests = self.requests.lock().expect(UNPOISONED);
+        requests.iter().filter(|asked| *asked == request).count()
     }
 }
 
@@ -58,7 +65,7 @@ fn serve(
     mut client: UnixStream,
     docker: &Path,
     allowed: &[&str],
-    requests: &Mutex<BTreeSet<String>>,
+    requests: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     let mut head = Vec::new();
     let mut reader = BufReader::new(client.try_clone()?);
@@ -69,9 +76,9 @@ fn serve(
     }
     let head = String::from_utf8_lossy(&head);
     let (line, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
-    let request = shape(line);
-    let is_allowed = allowed.contains(&request.as_str());
-    requests.lock().expect(UNPOISONED).insert(request);
+    let request = without_version(line);
+    let is_allowed = allowed.contains(&shape(&request).as_str());
+    requests.lock().expect(UNPOISONED).push(request);
     if !is_allowed {
         let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return client.write_all(refusal.as_bytes());
@@ -93,8 +100,8 @@ fn serve(
     Ok(())
 }
 
-/// `GET /v1.41/containers/0123/json?size=1 HTTP/1.1` → `GET /containers/{id}/json`.
-fn shape(line: &str) -> String {
+/// `GET /v1.41/containers/0123/json?size=1 HTTP/1.1` → `GET /containers/0123/json`.
+fn without_version(line: &str) -> String {
     let mut words = line.split(' ');
     let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let path = path.split('?').next().unwrap_or("");
@@ -102,8 +109,14 @@ fn shape(line: &str) -> String {
     if parts.first().is_some_and(|part| part.starts_with("v1.")) {
         parts.remove(0);
     }
-    if let ["containers", id, _, ..] = parts.as_mut_slice() {
+    format!("{method} /{}", parts.join("/"))
+}
+
+/// `GET /containers/0123/json` → `GET /containers/{id}/json`.
+fn shape(request: &str) -> String {
+    let mut parts: Vec<&str> = request.split('/').collect();
+    if let [_, "containers", id, _, ..] = parts.as_mut_slice() {
         *id = "{id}";
     }
-    format!("{method} /{}", parts.join("/"))
+    parts.join("/")
 }

@@ -2,7 +2,7 @@
 //! has no room for.
 
 use super::fake_docker::{FakeDocker, Reply};
-use super::{UNPOISONED, inspection};
+use super::{UNPOISONED, inspection, summary};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
@@ -38,8 +38,8 @@ impl Simulated {
                 return Some(Reply::Stream(events));
             }
             if path == "/containers/json" {
-                let ids = state.running.keys().map(|id| json!({ "Id": id }));
-                return Some(Reply::Json(200, ids.collect()));
+                let listed = state.running.values().map(summary);
+                return Some(Reply::Json(200, listed.collect()));
             }
             let id = path.strip_prefix("/containers/")?.strip_suffix("/json")?;
             Some(match state.running.get(id) {

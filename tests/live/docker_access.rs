@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{
-    Dockerd, HOST_IP, Podman, Proxy, Recorder, RegistrarBuilder, SOON, Script, TestBed, WEB,
-    as_root, count, docker, eventually, in_step, map, the_docker, warnings, web_keys,
+    BARE, Container, Dockerd, HOST_IP, Podman, Proxy, Recorder, RegistrarBuilder, SOON, Script,
+    TestBed, WEB, as_root, count, docker, eventually, in_step, map, the_docker, warnings, web_keys,
 };
 use tempfile::TempDir;
 
@@ -400,6 +400,41 @@ fn a_socket_proxy_has_to_let_through_what_the_readme_names_and_no_more() {
         recorder.requests(),
         BTreeSet::from(ENDPOINTS.map(str::to_owned))
     );
+}
+
+/// What a list shows is what an inspection shows, so that nothing is inspected again which has not changed.
+#[test]
+fn containers_that_have_not_changed_are_listed_and_not_inspected_again() {
+    let bed = TestBed::new();
+    let network = bed.network();
+    let well = bed.container().publish_all();
+    let well = well.arg("--health-cmd=true").arg("--health-interval=100ms");
+    let well = well.start();
+    well.wait_for_health("healthy");
+    let owner = bed.container().network(&network).publish("8005/udp");
+    let owner = owner.publish("127.0.0.1::8006").start();
+    let mut all = vec![well];
+    for network in [&format!("container:{}", owner.id()), "host", "none"] {
+        all.push(bed.container_of(BARE).network(network).start());
+    }
+    all.push(owner);
+
+    let recorder = Recorder::start(&the_socket(), &ENDPOINTS);
+    let command = bed.registrar().env("DOCKER_HOST", recorder.host());
+    let _registrar = in_step(&command.flag("--resync", "1"));
+    let lists = || recorder.count("GET /containers/json");
+    eventually(SOON, "a second list", || lists() >= 2);
+    // What other tests start is looked at as well.
+    let inspections = || {
+        let of = |container: &Container| {
+            recorder.count(&format!("GET /containers/{}/json", container.id()))
+        };
+        all.iter().map(of).collect::<Vec<usize>>()
+    };
+    let first = inspections();
+    assert!(first.iter().all(|count| *count >= 1), "{first:?}");
+    eventually(SOON, "an eighth list", || lists() >= 8);
+    assert_eq!(inspections(), first);
 }
 
 #[test]

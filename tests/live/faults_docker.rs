@@ -6,7 +6,7 @@ use crate::common;
 use common::{
     ContainerBuilder, Dockerd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder, Reply,
     SOON, Script, TestBed, WEB, assert_told_of, docker, eventually, in_step, inspection, joined,
-    let_time_pass, map, warnings, web_keys,
+    let_time_pass, map, summary, warnings, web_keys,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -182,8 +182,7 @@ fn lost_events_are_made_up_for_by_listing_again() {
     let fake = common::FakeDocker::start(move |_, path| {
         let containers = shown.lock().unwrap();
         if path == "/containers/json" {
-            let list = containers.iter().map(|c| json!({ "Id": c["Id"] }));
-            return Some(Reply::Json(200, list.collect()));
+            return Some(Reply::Json(200, containers.iter().map(summary).collect()));
         }
         let is_asked =
             |c: &&Value| path == format!("/containers/{}/json", c["Id"].as_str().unwrap());
@@ -197,6 +196,9 @@ fn lost_events_are_made_up_for_by_listing_again() {
     bed.wait_for_keys(&joined([&keys(1, 8002), &keys(2, 8004)]), SOON);
     *running.lock().unwrap() = vec![inspection(2, "web", 8004)];
     bed.wait_for_keys(&keys(2, 8004), SOON);
+    // The list does not show what has changed here, but all are inspected now and then.
+    *running.lock().unwrap() = vec![inspection(2, "new", 8004)];
+    bed.wait_for_keys(&simulated_keys("new", 2, 8004), SOON);
     running.lock().unwrap().clear();
     bed.wait_for_keys(&nothing(), SOON);
     // A stream that says nothing may have been forgotten on the way, so it is asked for again.
@@ -209,6 +211,33 @@ fn lost_events_are_made_up_for_by_listing_again() {
             > 1
     });
     assert_eq!(warnings(&registrar), 0);
+}
+
+/// A Docker that takes several lists' time to show one of two containers, as one does that starts many after a boot.
+#[test]
+fn one_that_is_shown_late_holds_up_the_first_keys_for_no_longer_than_that() {
+    const LATE: Duration = Duration::from_millis(2_500);
+    let bed = TestBed::new();
+    let containers = [inspection(1, "web", 8000), inspection(2, "web", 8002)];
+    let first = AtomicBool::new(true);
+    let fake = common::FakeDocker::start(move |_, path| {
+        if path == "/containers/json" {
+            return Some(Reply::Json(200, containers.iter().map(summary).collect()));
+        }
+        let is_asked =
+            |c: &&Value| path == format!("/containers/{}/json", c["Id"].as_str().unwrap());
+        let one = containers.iter().find(is_asked)?;
+        if one == &containers[1] && first.swap(false, Ordering::SeqCst) {
+            let_time_pass(LATE);
+        }
+        Some(Reply::Json(200, one.clone()))
+    });
+    let begun = Instant::now();
+    let _registrar = in_step(&bed.registrar_of(&fake).flag("--resync", "1"));
+    let took = begun.elapsed();
+    assert!(took >= LATE && took < 3 * LATE, "{took:?}");
+    let keys = |number: u16, port: u16| simulated_keys("web", number, port);
+    assert_eq!(bed.keys(), joined([&keys(1, 8000), &keys(2, 8002)]));
 }
 
 /// A proxy before Docker that knows nothing of inspections says so with the status that Docker has for what is gone.
@@ -239,6 +268,60 @@ fn a_proxy_that_finds_no_page_takes_no_key() {
     registrar.wait_for_log(
         "whose keys stay as they are: Docker answered with 404: page not found",
         SOON,
+    );
+    assert_eq!(bed.keys(), keys);
+}
+
+/// The filters let one of two containers in one network through, and Docker cannot show the other, whose ports they have.
+#[test]
+fn an_owner_of_a_network_that_cannot_be_shown_takes_no_key() {
+    let bed = TestBed::new();
+    let owner = inspection(2, "owner", 8000);
+    let its_id = owner["Id"].as_str().unwrap().to_owned();
+    let mut guest = inspection(1, "web", 8000);
+    guest["HostConfig"]["NetworkMode"] = format!("container:{its_id}").into();
+    guest["NetworkSettings"]["Ports"] = json!({});
+    guest["Config"]["Labels"] = json!({ "seen": "1" });
+    let path_of = |id: &str| format!("/containers/{id}/json");
+    let (of_owner, of_guest) = (path_of(&its_id), path_of(guest["Id"].as_str().unwrap()));
+    let request = format!("GET {of_owner}");
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = Arc::clone(&broken);
+    let fake = common::FakeDocker::start(move |_, path| match path {
+        "/containers/json" => Some(Reply::Json(200, json!([summary(&guest)]))),
+        path if path == of_guest => Some(Reply::Json(200, guest.clone())),
+        path if path == of_owner && is_broken.load(Ordering::SeqCst) => {
+            Some(Reply::error(500, "no such layer"))
+        }
+        path if path == of_owner => Some(Reply::Json(200, owner.clone())),
+        _ => None,
+    });
+    let command = bed.registrar_of(&fake).flag("--filter", "label=seen");
+    let command = command.flag("--resync", "1");
+    let registrar = in_step(&command);
+    let keys = simulated_keys("web", 1, 8000);
+    assert_eq!(bed.keys(), keys);
+
+    // Nor does a registrar take it for a container without ports that has never seen the other.
+    registrar.kill9();
+    broken.store(true, Ordering::SeqCst);
+    let _registrar = in_step(&command);
+    let asked = || {
+        fake.requests()
+            .iter()
+            .filter(|asked| **asked == request)
+            .count()
+    };
+    let before = asked();
+    eventually(SOON, "several lists", || asked() >= before + 5);
+    assert_eq!(bed.keys(), keys);
+    broken.store(false, Ordering::SeqCst);
+    let before = asked();
+    eventually(SOON, "it to be shown", || asked() > before);
+    let history = bed.etcd.history(&bed.prefix);
+    assert!(
+        history.iter().all(|event| event.kind == Kind::Put),
+        "{history:#?}"
     );
     assert_eq!(bed.keys(), keys);
 }
