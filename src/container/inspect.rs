@@ -1,4 +1,4 @@
-//! The inspect object, which few policies read: kept as packed text, in a tenth of the memory that it takes decoded.
+//! The inspect object, which few policies read: kept as packed text, in about an eighth of the memory that it takes decoded.
 
 use std::sync::Arc;
 
