@@ -1,7 +1,7 @@
 //! `make bench`: what docker-register costs beside the bare client in `bare.rs`, with a real etcd, in alternating runs.
-//! Its first part, `speed`, has a real Docker; `scale` and `fleet` have simulated ones. Each prints a table, and writes all
-//! that it measured to `target/bench-speed.json` and so on. The last, `micro`, measures single steps, without either.
-//! `make bench PART=speed` runs one of them.
+//! Its first parts, `latency` and `speed`, have a real Docker; `scale` and `fleet` have simulated ones. Each prints a table,
+//! and writes all that it measured to `target/bench-speed.json` and so on. The last, `micro`, measures single steps, without
+//! either. `make bench PART=speed` runs one of them.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -11,7 +11,7 @@ mod scale;
 mod speed;
 mod table;
 
-const PARTS: [&str; 4] = ["speed", "scale", "fleet", "micro"];
+const PARTS: [&str; 5] = ["latency", "speed", "scale", "fleet", "micro"];
 
 fn main() {
     if micro::was_asked_to_repeat() {
@@ -26,6 +26,9 @@ fn main() {
         panic!("there is no part {unknown}; there are {}", PARTS.join(", "));
     }
     let asked_for = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if asked_for("latency") {
+        table::print("target/bench-latency.json", &speed::latency());
+    }
     if asked_for("speed") {
         table::print("target/bench-speed.json", &speed::rows());
     }

@@ -1,5 +1,7 @@
 //! `run`: joins the feed, the script and the store, and answers signals.
 
+mod aside;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::stdout;
@@ -10,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +21,6 @@ use tracing::{error, info, warn};
 use crate::address;
 use crate::docker::{self, Daemon, Feed, Filters, Snapshot, Snapshots};
 use crate::keeper::{OnExit, keep};
-use crate::listen;
 use crate::log::Recent;
 use crate::lua::{Failure, Memory, Options, Report, Script, Source, World};
 use crate::metrics::Partner;
@@ -31,15 +31,12 @@ use crate::store::print::PrintStore;
 use crate::store::{Identity, patience};
 use crate::systemd;
 use crate::trouble::Trouble;
+use aside::Aside;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
-
 /// How often the log is reminded of a `run` that fails in the same way again and again.
 const REMINDER: Duration = Duration::from_secs(60);
-/// How long after a signal the program ends even if the script does not let go, which happens within a single call of
-/// Lua's own library. All else takes less.
-const LAST_RESORT: Duration = Duration::from_secs(5);
 
 /// What every command is told that looks at containers.
 #[derive(Debug, Clone)]
@@ -80,12 +77,8 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     docker::Access::from_env()?;
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    tokio::spawn(end_by_force(Signals::new()?));
     let status = Arc::new(Status::default());
-    if let Some(address) = config.listen {
-        listen::start(address, Arc::clone(&status), recent, about(&config.asked)).await?;
-    }
-    tokio::spawn(systemd::follow(Arc::clone(&status)));
+    let _aside = Aside::start(&config, &status, recent).await?;
     let memory = Rc::new(RefCell::new(Memory::default()));
     let snapshots = watch::Sender::new(None);
     let answers = answer(&status, &memory, snapshots.subscribe());
@@ -138,16 +131,6 @@ async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots)
             }
         }
     }
-}
-
-/// What the page says of this registrar.
-fn about(asked: &Asked) -> Vec<(&'static str, String)> {
-    vec![
-        ("version", env!("VERSION_AND_COMMIT").to_owned()),
-        ("started", format!("{:.0}", Timestamp::now())),
-        ("etcd endpoints", asked.etcd.endpoints.join(", ")),
-        ("prefix", asked.options.prefix.clone()),
-    ]
 }
 
 async fn work(
@@ -258,14 +241,6 @@ async fn drive(world: &World, script: &Script) -> Failure {
         }
         tokio::time::sleep(SCRIPT_PAUSE).await;
     }
-}
-
-/// Ends the program some time after a signal. It runs on the worker, so that no script can hold it up.
-async fn end_by_force(mut signals: Signals) {
-    signals.next().await;
-    tokio::time::sleep(LAST_RESORT).await;
-    error!("the script does not let go, so this ends without it; the keys stay until their TTL");
-    std::process::exit(1);
 }
 
 fn start_keeper(

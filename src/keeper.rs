@@ -9,6 +9,7 @@
 
 mod farewell;
 mod load;
+mod relief;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -25,10 +26,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::metrics::Partner;
 use crate::plan::{Batch, Plan, Wanted};
-use crate::status::Status;
+use crate::status::{Held, Status};
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::trouble::Trouble;
 use seat::Seat;
+
+pub use relief::relieve;
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
@@ -339,7 +342,7 @@ impl<S: Store> Keeper<S> {
         self.loaded = false;
         self.adopted = false;
         self.leases.clear();
-        self.status.lease.send_replace(None);
+        self.status.held.send_replace(Held::default());
     }
 
     fn schedule(&mut self, from: Instant, ttl: u32) {
@@ -361,15 +364,17 @@ impl<S: Store> Keeper<S> {
     /// Takes note that these leases are kept alive from now on; the number of seconds is how long each lives.
     fn keep(&mut self, alive: BTreeMap<LeaseId, u32>) {
         let now = Instant::now();
-        for (lease, ttl) in alive {
-            self.leases.insert(lease);
-            let until = now + lifetime(ttl);
-            self.status.lease.send_modify(|shown| {
-                *shown = Some(shown.map_or(until, |shown| shown.min(until)));
-            });
-            if now + third(ttl) < self.renew_at {
-                self.schedule(now, ttl);
-            }
+        let Some(shortest) = alive.values().min().copied() else {
+            return;
+        };
+        self.leases.extend(alive.into_keys());
+        let until = now + lifetime(shortest);
+        self.status.held.send_modify(|held| {
+            held.leases.clone_from(&self.leases);
+            held.until = Some(held.until.map_or(until, |known| known.min(until)));
+        });
+        if now + third(shortest) < self.renew_at {
+            self.schedule(now, shortest);
         }
     }
 }

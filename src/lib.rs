@@ -48,6 +48,7 @@ mod trouble;
 use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
+use tokio::runtime::Builder;
 use tracing::warn;
 
 use cli::{Cli, Command, CommonArgs, DiffFormat, OptionArgs};
@@ -57,13 +58,8 @@ use lua::Options;
 /// The program, from its arguments to its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    // The script runs on this thread and all else on one worker, so that a script which hangs never holds up the
-    // leases.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
-    match runtime {
+    // From an event to its keys all is done on this thread, for waking another one takes longer than most of the steps.
+    match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(run());
             // A look-up of a host's name, which nothing can stop, must not hold up the end.

@@ -4,6 +4,7 @@
 //! Nothing is copied on the way from an event to a key. The lists of containers and of keys belong to the loops that
 //! work with them, and are put together only when somebody asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::entry::{Entry, Key};
 use crate::metrics::{Metrics, Partner};
+use crate::store::LeaseId;
 
 /// How long a question may wait for its answer. A loop that is waiting for etcd answers later.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,8 +32,8 @@ pub struct Status {
     pub policy: Condition,
     /// Which policy is in force: the file or the bundled name, and its digest.
     pub script: watch::Sender<String>,
-    /// Until when the lease lives that ends first; none before there is one.
-    pub lease: watch::Sender<Option<Instant>>,
+    /// The leases that are kept alive.
+    pub held: watch::Sender<Held>,
     /// What has been counted.
     pub metrics: Metrics,
     /// Whether the script's thread lets go.
@@ -40,6 +42,15 @@ pub struct Status {
     pub containers: Question<Vec<Account>>,
     /// The keys that are wanted, sorted. The keeper answers.
     pub keys: Question<Vec<Standing>>,
+}
+
+/// The leases that are kept alive.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// All of them.
+    pub leases: BTreeSet<LeaseId>,
+    /// Until when the one lives that ends first; none before there is one.
+    pub until: Option<Instant>,
 }
 
 /// How it stands with a partner, which others can wait for.
@@ -144,9 +155,8 @@ impl Status {
 
     /// How long the lease lives that ends first, if nothing renews it; none before there is one.
     pub fn lease_left(&self) -> Option<Duration> {
-        self.lease
-            .borrow()
-            .map(|until| until.saturating_duration_since(Instant::now()))
+        let until = self.held.borrow().until;
+        until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 }
 

@@ -53,7 +53,7 @@ pub fn say_goodbye() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the watchdog, if there is one, that both threads are alive: this runs on the worker, and asks the script's.
+/// Tells the watchdog, if there is one, that both threads are alive: this runs on one, and asks the script's.
 async fn feed_watchdog(status: &Status) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return pending().await;

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use super::{Keeper, lifetime};
 use crate::entry::{Key, directory};
+use crate::status::Held;
 use crate::store::{Found, LeaseId, Store, StoreError};
 
 /// How often in a row a lease may end while its keys are read.
@@ -79,9 +80,10 @@ impl<S: Store> Keeper<S> {
         let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
         let ttls = alive.values().copied().chain(wanted);
         let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
-        let first_to_end = alive.values().min().map(|ttl| start + lifetime(*ttl));
-        self.status.lease.send_replace(first_to_end);
+        let until = alive.values().min().map(|ttl| start + lifetime(*ttl));
         self.leases = alive.into_keys().collect();
+        let leases = self.leases.clone();
+        self.status.held.send_replace(Held { leases, until });
         self.plan.learn(found);
         self.schedule(start, shortest);
         Ok(true)

@@ -669,6 +669,32 @@ fn a_second_sigterm_ends_it_at_once() {
 }
 
 #[test]
+fn keys_live_on_while_a_script_hangs() {
+    const TTL: u32 = 2;
+    let bed = TestBed::new();
+    let web = service(&bed, "web").start();
+    let script = Script::new(
+        "local register = require 'register'\n\
+         function register.service(container)\n\
+           if container.env.HANG then\n\
+             require('log').info('it hangs from here on')\n\
+             return ('a'):rep(40):match(('a*'):rep(40) .. 'b')\n\
+           end\n\
+           return 'web'\n\
+         end\n\
+         return register\n",
+    );
+    let registrar = ttl(bed.registrar(), TTL).flag("--script", script.path());
+    let registrar = in_step(&registrar);
+    bed.wait_for_keys(&web_keys("web", &web, HOST_IP), SOON);
+    let before = revisions(&bed);
+    let _hangs = bed.container().env("HANG", "1").publish_all().start();
+    registrar.wait_for_log("it hangs from here on", SOON);
+    let_time_pass(4 * Duration::from_secs(TTL.into()));
+    assert_eq!(revisions(&bed), before);
+}
+
+#[test]
 fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
     let (bed, docker) = (TestBed::new(), hundred());
     // A single call of Lua's own library, which takes longer than anybody lives.

@@ -1,0 +1,83 @@
+//! What goes on beside the thread of the script, the feed and the keeper, because it must not wait until a script lets go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::runtime::{Builder, Runtime};
+use tracing::error;
+
+use super::{Asked, Config, Signals};
+use crate::keeper::relieve;
+use crate::listen;
+use crate::log::Recent;
+use crate::status::Status;
+use crate::store::etcd::EtcdStore;
+use crate::systemd;
+
+/// How long after a signal the program ends even if the script does not let go, which happens within a single call of
+/// Lua's own library. All else takes less.
+const LAST_RESORT: Duration = Duration::from_secs(5);
+
+/// Another thread, with all that goes on there; it ends when this is dropped.
+pub(super) struct Aside(Option<Runtime>);
+
+impl Aside {
+    /// Answers HTTP if it is to, tells systemd how it goes, renews the leases if the keeper cannot, and ends the program by
+    /// force after a signal.
+    pub async fn start(
+        config: &Config,
+        status: &Arc<Status>,
+        recent: Recent,
+    ) -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("aside")
+            .enable_all()
+            .build()
+            .context("cannot start a thread")?;
+        let handle = runtime.handle().clone();
+        let aside = Self(Some(runtime));
+        handle.spawn(end_by_force(Signals::new()?));
+        handle.spawn(systemd::follow(Arc::clone(status)));
+        if !config.dry_run {
+            let store = EtcdStore::new(config.asked.etcd.clone(), config.asked.options.ttl);
+            handle.spawn(relieve(store, Arc::clone(status)));
+        }
+        if let Some(address) = config.listen {
+            let listening =
+                listen::start(address, Arc::clone(status), recent, about(&config.asked));
+            let listens = handle.spawn(listening).await;
+            listens.context("cannot start to listen")??;
+        }
+        Ok(aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Nothing that goes on there is waited for.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What the page says of this registrar.
+fn about(asked: &Asked) -> Vec<(&'static str, String)> {
+    vec![
+        ("version", env!("VERSION_AND_COMMIT").to_owned()),
+        ("started", format!("{:.0}", Timestamp::now())),
+        ("etcd endpoints", asked.etcd.endpoints.join(", ")),
+        ("prefix", asked.options.prefix.clone()),
+    ]
+}
+
+/// Ends the program some time after a signal. No script can hold it up here.
+async fn end_by_force(mut signals: Signals) {
+    signals.next().await;
+    tokio::time::sleep(LAST_RESORT).await;
+    error!("the script does not let go, so this ends without it; the keys stay until their TTL");
+    std::process::exit(1);
+}
