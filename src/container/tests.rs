@@ -50,6 +50,17 @@ fn image_references_come_apart() {
 }
 
 #[test]
+fn an_object_is_the_same_in_whatever_order_its_maps_are() {
+    let labels: serde_json::Map<_, _> = (0..20).map(|n| (n.to_string(), json!("x"))).collect();
+    let object = json!({"Id": "0123456789abcdef", "Name": "/a", "Config": {"Labels": labels}});
+    let [one, same] = [(); 2].map(|()| container(object.clone()));
+    assert_eq!(one, same);
+    let mut object = object;
+    object["Config"]["Labels"]["19"] = json!("y");
+    assert_ne!(one.inspect, container(object).inspect);
+}
+
+#[test]
 fn ports_are_in_order_of_number_then_protocol() {
     let container = container(json!({
         "Id": "a", "Name": "/a",
