@@ -18,6 +18,7 @@ use crate::daemon;
 use crate::docker::Snapshot;
 use crate::lua::{Memory, Options, Report, Script, Source, World};
 use crate::plan::{Plan, Wanted};
+use crate::roll::Roll;
 use crate::store::etcd::Access;
 use crate::store::{Identity, Outcome};
 
@@ -58,7 +59,7 @@ impl Deciding {
     pub fn new(inspected: &Value, containers: usize) -> anyhow::Result<Self> {
         let states = host(inspected, containers)?.map(|containers| {
             Arc::new(Snapshot {
-                containers: containers.into_iter().collect(),
+                containers,
                 unreadable: Vec::new(),
             })
         });
@@ -151,11 +152,11 @@ impl Planning {
     }
 }
 
-/// The two states of a host.
-fn host(inspected: &Value, size: usize) -> anyhow::Result<[Vec<Arc<Container>>; 2]> {
+/// The two states of a host, of which the second comes of the first.
+fn host(inspected: &Value, size: usize) -> anyhow::Result<[Roll<Container>; 2]> {
     let object = |number: usize, port: usize| {
         let mut object = inspected.clone();
-        object["Id"] = format!("{number:0>64}").into();
+        object["Id"] = format!("{number:0>12}{:0>52}", 0).into();
         object["Name"] = format!("/c{number}").into();
         object["Created"] = format!("2024-01-01T00:00:00.{number:0>9}Z").into();
         let bindings = json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
@@ -169,13 +170,32 @@ fn host(inspected: &Value, size: usize) -> anyhow::Result<[Vec<Arc<Container>>; 
         object
     };
     let read = |objects: Vec<Value>| container::read_saved(&Value::from(objects).to_string());
-    let before = read(
-        (0..size)
-            .map(|number| object(number, 10_000 + number))
-            .collect(),
-    )?;
+    let all = (0..size).map(|number| object(number, 10_000 + number));
+    let before: Roll<Container> = read(all.collect())?.into_iter().collect();
     let mut after = before.clone();
-    after.pop();
-    after.extend(read(vec![object(size - 1, 9_999)])?);
+    for changed in read(vec![object(size - 1, 9_999)])? {
+        after.insert(changed);
+    }
     Ok([before, after])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_can_be_taken_again_and_again() {
+        let saved = include_str!("../examples/fleet.json");
+        let saved: Vec<Value> = serde_json::from_str(saved).expect("saved containers");
+        let container = saved.iter().find(|saved| saved["Name"] == "/api-1");
+        let container = container.expect("one with two ports");
+        let mut reading = Reading::new(container);
+        let mut deciding = Deciding::new(container, 3).expect("a policy");
+        let mut planning = Planning::new(container, 3).expect("a policy");
+        for _ in 0..3 {
+            assert_eq!(reading.once().expect("a container"), 2);
+            assert_eq!(deciding.once().expect("a policy that goes on"), 3);
+            assert_eq!(planning.once(), 1);
+        }
+    }
 }

@@ -91,7 +91,7 @@ async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
 /// The tables of the containers of the newest snapshot.
 pub(super) struct Tables {
     makes: Containers,
-    copy: Function,
+    copy: Thread,
     splice: Function,
     same: Thread,
     slim: Function,
@@ -105,13 +105,16 @@ pub(super) struct Tables {
 impl Tables {
     /// None yet. `prelude` has what works on lists.
     pub fn new(lua: &Lua, prelude: &Table, makes: Containers) -> Result<Self> {
-        let same = lua.create_thread(prelude.get("same")?)?;
-        same.remove_hook();
+        let without_limit = |name| -> Result<Thread> {
+            let thread = lua.create_thread(prelude.get(name)?)?;
+            thread.remove_hook();
+            Ok(thread)
+        };
         Ok(Self {
             makes,
-            copy: prelude.get("copy")?,
+            copy: without_limit("copy")?,
             splice: prelude.get("splice")?,
-            same,
+            same: without_limit("same")?,
             slim: prelude.get("slim")?,
             containers: Roll::default(),
             ranks: Vec::new(),
@@ -132,7 +135,8 @@ impl Tables {
         updated?;
         let length = self.ranks.len();
         let copy = lua.create_table_with_capacity(length, 0)?;
-        self.copy.call((&self.list, length, copy))
+        self.copy.resume::<()>((&self.list, &copy, length))?;
+        Ok(copy)
     }
 
     fn replace(&mut self, lua: &Lua, containers: &Roll<Container>) -> Result<()> {

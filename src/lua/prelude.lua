@@ -44,6 +44,8 @@ local frozen = {
   __metatable = "read-only",
   __index = function(t, key) return raw_get(t, CONTENTS)[key] end,
   __newindex = function(_, key) error("this table is read-only: `" .. tostring(key) .. "` cannot be set", 2) end,
+  -- No other table's own comparison is asked.
+  __eq = raw_equal,
   __len = function(t) return #raw_get(t, CONTENTS) end,
   __pairs = function(t) return next, t, nil end,
 }
@@ -113,29 +115,37 @@ function load(chunk, name, _, ...)
   return raw_load(chunk, name, "t", (...))
 end
 
--- A copy of a list, which has so many items, in an empty table.
-local function copy(list, length, empty)
-  return move(list, 1, length, 1, empty)
-end
-
 -- Moves what comes after the first `from` of a list's items, so that it comes after the first `to`.
 local function splice(list, from, to, length)
   move(list, from + 1, length, to + 1)
   for place = length - from + to + 1, length do list[place] = nil end
 end
 
--- Tells again and again whether another table is the same list of so many items. It is a coroutine of its own, because
--- one without a time limit is several times as fast.
-local function same(list, other, length)
-  while true do
-    local place = 1
-    while place <= length and raw_equal(list[place], other[place]) do place = place + 1 end
-    local is_same = place > length and other[place] == nil
-    -- What is waited with is not kept alive.
-    list, other = nil, nil
-    list, other, length = yield(is_same)
+-- What looks at each container at each event is a coroutine that works again and again, because one without a time limit
+-- is several times as fast.
+local function repeated(work)
+  return function(list, other, length)
+    while true do
+      local result = work(list, other, length)
+      -- What is waited with is not kept alive.
+      list, other = nil, nil
+      list, other, length = yield(result)
+    end
   end
 end
+
+-- Copies a list of so many items to an empty table.
+local copy = repeated(function(list, empty, length)
+  for place = 1, length do empty[place] = list[place] end
+end)
+
+-- Tells whether a table without a metatable is the same list of so many items.
+local same = repeated(function(list, other, length)
+  for place = 1, length do
+    if list[place] ~= other[place] then return false end
+  end
+  return other[length + 1] == nil
+end)
 
 return {
   copy = copy,
