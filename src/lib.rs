@@ -13,7 +13,7 @@
 //! | `lua` | the policy: sandbox, bindings, and the memory of what each container last asked for |
 //! | `entry` | what a policy asks for, and what a legal key is |
 //! | `plan` | pure: held and wanted → changes |
-//! | `keeper` | the one task that owns the store |
+//! | `keeper` | the one task that owns the store, and what renews leases while a script does not let go |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
 //! | `address`, `trouble` | this host's address; what is wrong, said once |
 //! | `status`, `metrics` | what a running registrar shows of itself |
