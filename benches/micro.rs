@@ -91,8 +91,7 @@ fn step(name: &str, size: usize) -> Step {
     } else if name.starts_with("container") {
         let mut deciding = Deciding::new(container, size).expect("a policy");
         Box::new(move || {
-            let count = deciding.once().expect("a policy that goes on");
-            assert_eq!(count, size);
+            deciding.once().expect("a policy that goes on");
         })
     } else {
         let mut planning = Planning::new(container, size).expect("a policy");
