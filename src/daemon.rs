@@ -78,12 +78,13 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let status = Arc::new(Status::default());
-    let _aside = Aside::start(&config, &status, recent).await?;
+    let aside = Aside::start(&config, &status, recent).await?;
     let memory = Rc::new(RefCell::new(Memory::default()));
     let snapshots = watch::Sender::new(None);
     let answers = answer(&status, &memory, snapshots.subscribe());
     let work = work(
         config,
+        &aside,
         &status,
         Rc::clone(&memory),
         snapshots,
@@ -135,6 +136,7 @@ async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots)
 
 async fn work(
     mut config: Config,
+    aside: &Aside,
     status: &Arc<Status>,
     memory: Rc<RefCell<Memory>>,
     snapshot_sender: watch::Sender<Option<Arc<Snapshot>>>,
@@ -178,7 +180,7 @@ async fn work(
     let feed = feed.of(daemon).shown(Arc::clone(status));
     let feed = tokio::spawn(feed.run(snapshot_sender));
     let (shutdown, ended) = oneshot::channel();
-    let mut keeper = start_keeper(&config, identity, wanted, Arc::clone(status), ended);
+    let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
     systemd::say_goodbye();
     // The keeper says goodbye to the store, unless somebody is in a hurry.
@@ -245,6 +247,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
 
 fn start_keeper(
     config: &Config,
+    aside: &Aside,
     identity: Identity,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     status: Arc<Status>,
@@ -256,7 +259,8 @@ fn start_keeper(
     };
     let ttl = config.asked.options.ttl;
     if config.dry_run {
-        tokio::spawn(keep(
+        // Whoever reads what it prints may let it wait.
+        aside.spawn(keep(
             PrintStore::new(stdout()),
             identity,
             ttl,

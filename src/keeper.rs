@@ -1,4 +1,5 @@
-//! The one task that owns the store: it brings it to the newest wanted state, and keeps the leases alive.
+//! The one task that owns the store: it brings it to the newest wanted state, and keeps the leases alive. Where a script
+//! holds it up, `relief` renews them.
 //!
 //! Three rules keep this simple and safe:
 //!
@@ -305,6 +306,21 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn take_seat(&mut self) -> Result<(), StoreError> {
+        // It may have been renewed for us.
+        let renewed = self.status.held.borrow().seat.map(|(_, renewed)| renewed);
+        if self.seat.is_ours()
+            && let Some(renewed) = renewed
+        {
+            self.seat.hold(renewed);
+        }
+        let taken = self.renew_or_claim_seat().await;
+        let seat = self.seat.renewed();
+        let seat = seat.map(|renewed| (self.identity.seat(), renewed));
+        self.status.held.send_modify(|held| held.seat = seat);
+        taken
+    }
+
+    async fn renew_or_claim_seat(&mut self) -> Result<(), StoreError> {
         let seat = self.identity.seat();
         let asked = Instant::now();
         if self.seat.may_renew(asked) && self.store.renew(&[seat]).await?.contains_key(&seat) {

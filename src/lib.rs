@@ -15,7 +15,7 @@
 //! | `plan` | pure: held and wanted → changes |
 //! | `keeper` | the one task that owns the store, and what renews leases while a script does not let go |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
-//! | `address`, `trouble` | this host's address; what is wrong, said once |
+//! | `address`, `deadline`, `trouble` | this host's address; bounds in time; what is wrong, said once |
 //! | `status`, `metrics` | what a running registrar shows of itself |
 //! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
@@ -29,6 +29,7 @@ mod cli;
 mod commands;
 mod container;
 mod daemon;
+mod deadline;
 mod docker;
 mod entry;
 mod keeper;

@@ -47,8 +47,10 @@ pub struct Status {
 /// The leases that are kept alive.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
-    /// All of them.
+    /// Those of keys.
     pub leases: BTreeSet<LeaseId>,
+    /// The identity's seat and when it was last renewed, while it is ours.
+    pub seat: Option<(LeaseId, Instant)>,
     /// Until when the one lives that ends first; none before there is one.
     pub until: Option<Instant>,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::{Asked, Config, Signals};
@@ -21,7 +22,11 @@ use crate::systemd;
 const LAST_RESORT: Duration = Duration::from_secs(5);
 
 /// Another thread, with all that goes on there; it ends when this is dropped.
-pub(super) struct Aside(Option<Runtime>);
+pub(super) struct Aside {
+    handle: Handle,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
 
 impl Aside {
     /// Answers HTTP if it is to, tells systemd how it goes, renews the leases if the keeper cannot, and ends the program by
@@ -37,13 +42,17 @@ impl Aside {
             .enable_all()
             .build()
             .context("cannot start a thread")?;
-        let handle = runtime.handle().clone();
-        let aside = Self(Some(runtime));
+        let aside = Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        };
+        let handle = &aside.handle;
         handle.spawn(end_by_force(Signals::new()?));
         handle.spawn(systemd::follow(Arc::clone(status)));
         if !config.dry_run {
-            let store = EtcdStore::new(config.asked.etcd.clone(), config.asked.options.ttl);
-            handle.spawn(relieve(store, Arc::clone(status)));
+            let (access, ttl) = (config.asked.etcd.clone(), config.asked.options.ttl);
+            let connect = move || EtcdStore::new(access.clone(), ttl);
+            handle.spawn(relieve(connect, ttl, Arc::clone(status)));
         }
         if let Some(address) = config.listen {
             let listening =
@@ -53,11 +62,19 @@ impl Aside {
         }
         Ok(aside)
     }
+
+    /// Has something else go on there.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(work)
+    }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // Nothing that goes on there is waited for.
             runtime.shutdown_background();
         }

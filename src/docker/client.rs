@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use crate::container::Container;
+use crate::deadline;
 use crate::entry::{printable, quote};
 
 /// Docker's own container filters, as `docker ps --filter` has them.
@@ -168,10 +169,10 @@ async fn listed(
 
 /// Looks at one container, and whether it belongs to the list: Docker alone can tell that of its filters.
 pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspected) {
-    let inspected = match tokio::time::timeout(TIMEOUT, look(&docker, filters, &id)).await {
-        Ok(inspected) => inspected,
+    let inspected = match deadline::within(TIMEOUT, look(&docker, filters, &id)).await {
+        Some(inspected) => inspected,
         // The daemon may be well, and this one container hang.
-        Err(_) => Inspected::Unreadable(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
+        None => Inspected::Unreadable(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
     };
     (id, inspected)
 }
@@ -251,10 +252,10 @@ pub async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> anyhow::Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(explain(error)),
-        Err(_) => bail!("no answer within {:.1} s", limit.as_secs_f64()),
+    match deadline::within(limit, call).await {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => Err(explain(error)),
+        None => bail!("no answer within {:.1} s", limit.as_secs_f64()),
     }
 }
 

@@ -83,7 +83,14 @@ impl<S: Store> Keeper<S> {
         let until = alive.values().min().map(|ttl| start + lifetime(*ttl));
         self.leases = alive.into_keys().collect();
         let leases = self.leases.clone();
-        self.status.held.send_replace(Held { leases, until });
+        self.status.held.send_modify(|held| {
+            let seat = held.seat;
+            *held = Held {
+                leases,
+                seat,
+                until,
+            };
+        });
         self.plan.learn(found);
         self.schedule(start, shortest);
         Ok(true)

@@ -3,21 +3,28 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::lifetime;
+use super::seat::is_sure;
 use crate::status::{Held, Status};
 use crate::store::{LeaseId, Store, patience};
 
-/// Renews leases where the keeper is late with it, in another thread and over a connection of its own. Nothing else is
-/// done to the store here: what the keys are to be only the keeper knows.
-pub async fn relieve<S: Store>(mut store: S, status: Arc<Status>) -> Infallible {
+/// Renews leases, the seat's among them, where the keeper is late with it, in another thread and over a connection of its
+/// own, which `connect` makes. Nothing else is done to the store here: what the keys are to be only the keeper knows.
+pub async fn relieve<S: Store>(
+    connect: impl Fn() -> S,
+    ttl: u32,
+    status: Arc<Status>,
+) -> Infallible {
     let mut held = status.held.subscribe();
     let mut not_before = Instant::now();
     loop {
-        let Some((ttl, late_at)) = late_at(&held.borrow_and_update()) else {
+        let now_held = held.borrow_and_update().clone();
+        let Some((shortest, late_at)) = late_at(&now_held) else {
             // The sender is in `status`, so that there is always a next time.
             let _ = held.changed().await;
             continue;
@@ -26,33 +33,59 @@ pub async fn relieve<S: Store>(mut store: S, status: Arc<Status>) -> Infallible 
             _ = held.changed() => continue,
             () = sleep_until(late_at.max(not_before)) => {}
         }
-        let now = Instant::now();
-        store.pace(ttl);
-        not_before = now + patience(ttl);
-        // Shared ones have the higher ids, and go first.
-        let leases: Vec<LeaseId> = held.borrow().leases.iter().rev().copied().collect();
-        match store.renew(&leases).await {
-            Ok(alive) => {
-                debug!(
-                    "the keeper is late: leases renewed without it: {}",
-                    alive.len()
-                );
-                status.held.send_modify(|held| {
-                    let all_live = held.leases.iter().all(|lease| alive.contains_key(lease));
-                    if all_live {
-                        held.until = held.until.max(Some(now + lifetime(ttl)));
+        not_before = Instant::now() + patience(shortest);
+        let mut store = connect();
+        store.pace(shortest);
+        match renew(&mut store, lifetime(ttl), &now_held).await {
+            Ok(renewed) => {
+                debug!("the keeper is late: its leases are renewed without it");
+                status.held.send_if_modified(|held| {
+                    // What the keeper has said meanwhile is newer.
+                    let is_newer = held.until != now_held.until || held.leases != now_held.leases;
+                    if !is_newer {
+                        *held = renewed;
                     }
+                    !is_newer
                 });
             }
             // The keeper meets the same, and tells.
-            Err(error) => debug!("cannot renew leases for the keeper, which is late: {error}"),
+            Err(why) => debug!("cannot renew leases for the keeper, which is late: {why}"),
         }
     }
 }
 
-/// When the keeper, which renews each third of a lease's life, is late by half as long again; and that life, in seconds.
-/// None if there is nothing to renew.
+/// Renews what is held, and returns what is held then: nothing if the seat, which lives for `ttl`, may be another's by now.
+async fn renew<S: Store>(store: &mut S, ttl: Duration, held: &Held) -> Result<Held, String> {
+    let asked = Instant::now();
+    let mut now_held = held.clone();
+    if let Some((seat, renewed)) = held.seat {
+        let alive = is_sure(renewed, ttl, asked)
+            && store
+                .renew(&[seat])
+                .await
+                .map_err(|error| error.to_string())?
+                .contains_key(&seat);
+        if !alive {
+            return Ok(Held::default());
+        }
+        now_held.seat = Some((seat, asked));
+    }
+    // Shared ones have the higher ids, and go first.
+    let leases: Vec<LeaseId> = held.leases.iter().rev().copied().collect();
+    let alive = store
+        .renew(&leases)
+        .await
+        .map_err(|error| error.to_string())?;
+    if held.leases.iter().all(|lease| alive.contains_key(lease)) {
+        let shortest = leases.iter().map(|lease| lease.ttl()).min();
+        now_held.until = shortest.map(|ttl| asked + lifetime(ttl));
+    }
+    Ok(now_held)
+}
+
+/// When the keeper, which renews each third of a lease's life, is late by a quarter as long again; and that life, in
+/// seconds. The seat, which it renews in between, is still sure then. None if there is nothing to renew.
 fn late_at(held: &Held) -> Option<(u32, Instant)> {
     let ttl = held.leases.iter().map(|lease| lease.ttl()).min()?;
-    Some((ttl, held.until?.checked_sub(lifetime(ttl) / 2)?))
+    Some((ttl, held.until?.checked_sub(lifetime(ttl) * 7 / 12)?))
 }

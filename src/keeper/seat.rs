@@ -51,7 +51,15 @@ impl Seat {
 
     /// Whether it is ours, beyond doubt, for long enough for a renewal. What is renewed later may be another's by then.
     pub fn may_renew(&self, now: Instant) -> bool {
-        matches!(self.state, State::Ours { renewed } if now < renewed + self.ttl * 2 / 3)
+        matches!(self.state, State::Ours { renewed } if is_sure(renewed, self.ttl, now))
+    }
+
+    /// When it was last renewed, if it is ours.
+    pub fn renewed(&self) -> Option<Instant> {
+        match self.state {
+            State::Ours { renewed } => Some(renewed),
+            _ => None,
+        }
     }
 
     /// Takes note that we have claimed or renewed it by a call that began at `asked`.
@@ -118,6 +126,11 @@ impl Seat {
     pub fn is_ours(&self) -> bool {
         matches!(self.state, State::Ours { .. })
     }
+}
+
+/// Whether a seat that was last renewed then is ours beyond doubt.
+pub fn is_sure(renewed: Instant, ttl: Duration, now: Instant) -> bool {
+    now < renewed + ttl * 2 / 3
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ local host = ...
 local raw_get, raw_len, raw_next, raw_set, raw_equal = rawget, rawlen, next, rawset, rawequal
 local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
 local move, yield = table.move, coroutine.yield
-local error, type, select, setmetatable, getmetatable = error, type, select, setmetatable, getmetatable
+local raw_setmetatable, getmetatable = setmetatable, getmetatable
+local error, type, select = error, type, select
 
 -- A frozen table holds its contents under a key that no policy has, and a container's contents the container itself.
 local CONTENTS, HANDLE = {}, {}
@@ -35,6 +36,14 @@ function rawlen(t)
   return raw_len(contents(t) or t)
 end
 
+-- Lua calls finalizers where no time limit can stop them.
+function setmetatable(t, metatable)
+  if type(metatable) == "table" and raw_get(metatable, "__gc") ~= nil then
+    error("a metatable cannot have `__gc` here", 2)
+  end
+  return raw_setmetatable(t, metatable)
+end
+
 function rawset(t, key, value)
   if contents(t) then error("this table is read-only", 2) end
   return raw_set(t, key, value)
@@ -51,7 +60,7 @@ local frozen = {
 }
 
 local function freeze(t)
-  return setmetatable({ [CONTENTS] = t }, frozen)
+  return raw_setmetatable({ [CONTENTS] = t }, frozen)
 end
 
 local function set_of(list)
@@ -86,14 +95,14 @@ local function lazy(kind, fields, make)
   end
   local metatable = { __index = get, fill = fill }
   return function(handle)
-    return freeze(setmetatable({ [HANDLE] = handle }, metatable))
+    return freeze(raw_setmetatable({ [HANDLE] = handle }, metatable))
   end
 end
 
 -- Lets go of all that was made of a record's handle on demand.
 local function slim(t)
   local held = raw_get(t, CONTENTS)
-  raw_set(t, CONTENTS, setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, getmetatable(held)))
+  raw_set(t, CONTENTS, raw_setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, getmetatable(held)))
 end
 
 local function in_time(...)

@@ -604,6 +604,10 @@ async fn one_snapshot_is_synced_once_with_its_own_containers() {
             "while true do end",
             "it took longer than a second, and was stopped",
         ),
+        (
+            "setmetatable({}, { __gc = function() while true do end end })",
+            "a metatable cannot have `__gc` here",
+        ),
         // What a script says of equality is not asked: it might loop, or lie.
         (
             "local equal = { __eq = function() return true end }

@@ -18,6 +18,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tracing::debug;
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
+use crate::deadline::within;
 use crate::entry::{Key, quote};
 use access::Unconnected;
 use failure::{explain, is_answer};
@@ -145,7 +146,7 @@ impl EtcdStore {
         let error = loop {
             tries -= 1;
             let is_new = self.client.is_none();
-            let result = tokio::time::timeout(timeout, async {
+            let result = within(timeout, async {
                 if self.client.is_none() {
                     self.client = Some(self.access.connect(&endpoint, timeout).await?);
                 }
@@ -156,21 +157,23 @@ impl EtcdStore {
             })
             .await;
             match result {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(Unconnected::Here(error))) => return Err(StoreError::Failed(error)),
-                Ok(Err(Unconnected::There(error))) if tries > 0 && self.is_stale_token(&error) => {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(Unconnected::Here(error))) => return Err(StoreError::Failed(error)),
+                Some(Err(Unconnected::There(error)))
+                    if tries > 0 && self.is_stale_token(&error) =>
+                {
                     self.client = None;
                 }
-                Ok(Err(Unconnected::There(error))) if is_answer(&error) => {
+                Some(Err(Unconnected::There(error))) if is_answer(&error) => {
                     return Err(match explain(&self.access, &endpoint, is_new, error) {
                         StoreError::Failed(error) => StoreError::Refused(error),
                         other => other,
                     });
                 }
-                Ok(Err(Unconnected::There(error))) => {
+                Some(Err(Unconnected::There(error))) => {
                     break explain(&self.access, &endpoint, is_new, error);
                 }
-                Err(_) => {
+                None => {
                     break StoreError::Failed(anyhow!(
                         "etcd at {} did not answer within {:.1} seconds",
                         quote(&endpoint),

@@ -72,7 +72,6 @@ impl Access {
     ) -> Result<Client, Unconnected> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(timeout)
-            .with_timeout(timeout)
             // A member that has lost its cluster says so instead of waiting for it.
             .with_require_leader(true)
             // etcd refuses pings that come more often than every five seconds (--grpc-keepalive-min-time).
