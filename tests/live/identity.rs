@@ -4,10 +4,11 @@
 use crate::common;
 
 use common::{
-    FakeDocker, HOST_IP, Mode, Proxy, Registrar, SOON, TestBed, count, docker_of, eventually,
-    in_step, inspection, map,
+    FakeDocker, HOST_IP, Mode, Proxy, Registrar, SOON, Script, TestBed, count, docker_of,
+    eventually, in_step, inspection, map,
 };
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 /// What the one that gives way says.
@@ -78,6 +79,37 @@ fn it_takes_over_from_one_that_was_killed_when_the_seat_has_run_out() {
     const TTL: u32 = 3;
     let bed = TestBed::new();
     let (_one, one, _two, two) = pair(&bed, TTL, &[]);
+    one.kill9();
+    two.wait_for_log(
+        "this one is at work again",
+        3 * Duration::from_secs(TTL.into()),
+    );
+    bed.wait_for_keys(&keys_of(2), SOON);
+}
+
+#[test]
+fn it_does_not_take_over_from_one_whose_script_hangs() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let script = Script::new("return require 'register'");
+    let path = script.path();
+    let path = path.to_str().expect("a path that is text");
+    let (_one, one, _two, two) = pair(&bed, TTL, &[("--script", path)]);
+    bed.wait_for_keys(&keys_of(1), SOON);
+    let revision = bed.etcd.revision();
+    let hangs = "local register = require 'register'\n\
+         function register.run()\n\
+           require('log').info('it hangs from here on')\n\
+           return ('a'):rep(40):match(('a*'):rep(40) .. 'b')\n\
+         end\n\
+         return register\n";
+    fs::write(path, hangs).expect("the script");
+    one.signal("HUP");
+    one.wait_for_log("it hangs from here on", SOON);
+    bed.etcd.let_pass(4 * TTL);
+    assert_eq!(bed.etcd.revision(), revision);
+    assert_eq!(bed.keys(), keys_of(1));
+
     one.kill9();
     two.wait_for_log(
         "this one is at work again",
