@@ -12,7 +12,8 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// What comes of `work` within `limit`; nothing if it takes longer. A script that had the thread meanwhile, so that nobody
 /// could read the answer, is no fault of the partner's.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    tokio::pin!(work);
+    // In place it would be there twice, and what waits for etcd is large.
+    let mut work = Box::pin(work);
     let mut limit = limit;
     loop {
         let begun = Instant::now();
