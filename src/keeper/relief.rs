@@ -54,7 +54,8 @@ pub async fn relieve<S: Store>(
     }
 }
 
-/// Renews what is held, and returns what is held then: nothing if the seat, which lives for `ttl`, may be another's by now.
+/// Renews what is held, and returns what is held then: no lease any more if the seat, which lives for `ttl`, may be
+/// another's by now.
 async fn renew<S: Store>(store: &mut S, ttl: Duration, held: &Held) -> Result<Held, String> {
     let asked = Instant::now();
     let mut now_held = held.clone();
@@ -66,7 +67,10 @@ async fn renew<S: Store>(store: &mut S, ttl: Duration, held: &Held) -> Result<He
                 .map_err(|error| error.to_string())?
                 .contains_key(&seat);
         if !alive {
-            return Ok(Held::default());
+            return Ok(Held {
+                until: held.until,
+                ..Held::default()
+            });
         }
         now_held.seat = Some((seat, asked));
     }
