@@ -45,7 +45,7 @@ pub struct Status {
 }
 
 /// The leases that are kept alive.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
     /// Those of keys.
     pub leases: BTreeSet<LeaseId>,

@@ -40,12 +40,12 @@ pub async fn relieve<S: Store>(
             Ok(renewed) => {
                 debug!("the keeper is late: its leases are renewed without it");
                 status.held.send_if_modified(|held| {
-                    // What the keeper has said meanwhile is newer.
-                    let is_newer = held.until != now_held.until || held.leases != now_held.leases;
-                    if !is_newer {
+                    // What the keeper has said meanwhile, of the seat too, is newer.
+                    let is_same = *held == now_held;
+                    if is_same {
                         *held = renewed;
                     }
-                    !is_newer
+                    is_same
                 });
             }
             // The keeper meets the same, and tells.
