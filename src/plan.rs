@@ -301,7 +301,7 @@ impl Plan {
                     *lease
                 } else if let Some(State::Held { lease, .. }) =
                     self.known.get(&entry.key).map(|known| &known.state)
-                    && lease.is_shared_for(&entry.key)
+                    && lease.is_shared()
                 {
                     *lease
                 } else {

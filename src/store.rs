@@ -42,6 +42,11 @@ impl LeaseId {
         self.0 >> TTL_BITS << TTL_BITS == SHARED_BIT | hash(&["shared", key])
     }
 
+    /// Whether this is a lease that registrars share, for whatever key.
+    pub fn is_shared(self) -> bool {
+        self.0 & SHARED_BIT != 0
+    }
+
     /// The TTL in seconds, of an owned or a shared lease.
     pub fn ttl(self) -> u32 {
         u32::try_from(self.0 & ((1 << TTL_BITS) - 1)).unwrap_or(u32::MAX)
@@ -182,8 +187,8 @@ pub enum Outcome {
         /// The keys that its sweeps deleted.
         swept: Vec<Key>,
     },
-    /// A guard did not hold; this is what the store has of the guarded keys.
-    Refused(Vec<Found>),
+    /// A guard did not hold.
+    Refused,
 }
 
 /// Why a store did not do as it was told.

@@ -1,8 +1,11 @@
 //! Carrying out what is planned.
 
+use std::collections::BTreeSet;
+
 use tracing::info;
 
 use super::Keeper;
+use crate::entry::Key;
 use crate::plan::Batch;
 use crate::store::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError};
 
@@ -28,7 +31,12 @@ impl<S: Store> Keeper<S> {
         self.grant(batch).await?;
         let outcome = self.store.transact(&batch.transaction).await?;
         match outcome {
-            Outcome::Refused(mut found) => {
+            Outcome::Refused => {
+                // Refusals are rare, and asking in the same transaction would make each of them longer.
+                let guarded: BTreeSet<&Key> =
+                    batch.transaction.guards.iter().map(Guard::key).collect();
+                let guarded: Vec<Key> = guarded.into_iter().cloned().collect();
+                let mut found = self.store.read(&guarded).await?;
                 // Another registrar wants the same shared keys, and may just have died.
                 let met = |found: &Found| {
                     found.lease.filter(|lease| {
@@ -45,8 +53,7 @@ impl<S: Store> Keeper<S> {
                         .is_none_or(|lease| alive.contains_key(&lease) || !leases.contains(&lease))
                 });
                 self.keep(alive);
-                let keys = batch.transaction.guards.iter().map(Guard::key);
-                self.plan.observe(keys, found);
+                self.plan.observe(&guarded, found);
                 Ok(false)
             }
             Outcome::Done { ref swept } => {

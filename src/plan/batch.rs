@@ -71,12 +71,9 @@ impl Change {
         matches!(self.step, Step::Delete(_))
     }
 
-    /// The shared lease that this puts its key on, if it does.
+    /// The shared lease that this puts its key on, if it does. It is the key's own, for we never put one on another's.
     pub fn shared_lease(&self) -> Option<LeaseId> {
-        match &self.step {
-            Step::Put(key, _, lease) if lease.is_shared_for(key) => Some(*lease),
-            _ => None,
-        }
+        self.lease.filter(|lease| lease.is_shared())
     }
 
     /// Shared keys first, so that a container too large for one transaction never has a member without them.
@@ -177,9 +174,14 @@ pub(super) fn pack(
         group.changes.sort_by_key(Change::order);
         // Deletes do not wait for puts, which an etcd that is out of space refuses.
         let deletes_begin = group.only_deletes() && packer.has_puts();
-        if one_by_one || deletes_begin || !packer.fits(&group) {
+        if one_by_one || deletes_begin {
             packer.flush();
         }
+        if packer.fits(&group) {
+            packer.add(group);
+            continue;
+        }
+        packer.flush();
         if packer.fits(&group) {
             packer.add(group);
         } else {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use etcd_client::{
-    Client, Error, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader, Txn,
-    TxnOp,
+    Client, Error, GetOptions, LeaseClient, LeaseGrantOptions, LeaseTimeToLiveOptions,
+    ResponseHeader, Txn, TxnOp,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tracing::debug;
@@ -87,9 +87,9 @@ impl EtcdStore {
                 .with_limit(PAGE);
             let page = from.clone();
             let reply = self
-                .call(|mut client| {
+                .call(Client::kv_client, |mut kv| {
                     let (page, options) = (page.clone(), options.clone());
-                    async move { client.get(page, Some(options)).await }
+                    async move { kv.get(page, Some(options)).await }
                 })
                 .await?;
             found.extend(reply.kvs().iter().filter_map(txn::found_of));
@@ -115,9 +115,9 @@ impl EtcdStore {
         loop {
             tries -= 1;
             match self
-                .call(|mut client| {
+                .call(Client::kv_client, |mut kv| {
                     let (key, options) = (key.to_owned(), options.clone());
-                    async move { client.get(key, Some(options)).await }
+                    async move { kv.get(key, Some(options)).await }
                 })
                 .await
             {
@@ -135,10 +135,12 @@ impl EtcdStore {
     }
 
     /// Makes a call on the endpoint in use, and once more where etcd does not know the user's token any more: tokens
-    /// expire, and some kinds end with any change of etcd's users.
-    async fn call<T, F: Future<Output = Result<T, Error>> + Send>(
+    /// expire, and some kinds end with any change of etcd's users. `part` is the part of the client that makes it, for
+    /// the whole of it is much to copy.
+    async fn call<C: Send, T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
-        call: impl Fn(Client) -> F + Send + Sync,
+        part: fn(&Client) -> C,
+        call: impl Fn(C) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
         let endpoint = self.access.endpoints[self.current].clone();
         let timeout = self.timeout;
@@ -150,10 +152,10 @@ impl EtcdStore {
                 if self.client.is_none() {
                     self.client = Some(self.access.connect(&endpoint, timeout).await?);
                 }
-                let Some(client) = self.client.clone() else {
+                let Some(client) = &self.client else {
                     unreachable!("connected above");
                 };
-                Ok(call(client).await?)
+                Ok(call(part(client)).await?)
             })
             .await;
             match result {
@@ -202,20 +204,20 @@ impl EtcdStore {
     async fn each<F: Future<Output = Result<u32, Error>> + Send>(
         &mut self,
         leases: &[LeaseId],
-        call: impl Fn(Client, LeaseId) -> F + Send + Sync + Copy,
+        call: impl Fn(LeaseClient, LeaseId) -> F + Send + Sync + Copy,
     ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         let mut alive = BTreeMap::new();
         for chunk in leases.chunks(LEASES_IN_A_CALL) {
-            let all = |client: Client| {
+            let all = |leases: LeaseClient| {
                 stream::iter(chunk.to_vec())
                     .map(move |lease| {
-                        let called = call(client.clone(), lease);
+                        let called = call(leases.clone(), lease);
                         async move { Ok((lease, called.await?)) }
                     })
                     .buffer_unordered(LEASES_AT_ONCE)
                     .try_collect::<Vec<(LeaseId, u32)>>()
             };
-            let living = self.call(all).await?;
+            let living = self.call(Client::lease_client, all).await?;
             alive.extend(living.into_iter().filter(|(_, ttl)| *ttl > 0));
         }
         Ok(alive)
@@ -226,9 +228,9 @@ impl EtcdStore {
         for chunk in gets.chunks(READ_AT_ONCE) {
             let txn = Txn::new().and_then(chunk.to_vec());
             let reply = self
-                .call(|mut client| {
+                .call(Client::kv_client, |mut kv| {
                     let txn = txn.clone();
-                    async move { client.txn(txn).await }
+                    async move { kv.txn(txn).await }
                 })
                 .await?;
             found.extend(txn::found(&reply));
@@ -246,7 +248,9 @@ impl Store for EtcdStore {
 
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
         let reply = self
-            .call(|mut client| async move { client.leases().await })
+            .call(Client::lease_client, |mut leases| async move {
+                leases.leases().await
+            })
             .await?;
         Ok(reply
             .leases()
@@ -258,9 +262,9 @@ impl Store for EtcdStore {
     async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
-            .call(|mut client| {
+            .call(Client::lease_client, |mut leases| {
                 let options = options.clone();
-                async move { client.lease_time_to_live(lease.0, Some(options)).await }
+                async move { leases.time_to_live(lease.0, Some(options)).await }
             })
             .await?;
         // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
@@ -282,10 +286,10 @@ impl Store for EtcdStore {
 
     async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
         let options = LeaseGrantOptions::new().with_id(lease.0);
-        self.call(|mut client| {
+        self.call(Client::lease_client, |mut leases| {
             let options = options.clone();
             async move {
-                match client.lease_grant(i64::from(ttl), Some(options)).await {
+                match leases.grant(i64::from(ttl), Some(options)).await {
                     Ok(_) => Ok(true),
                     Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
                         Ok(false)
@@ -329,11 +333,10 @@ impl Store for EtcdStore {
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
-        let request = txn::request(transaction);
         let reply = self
-            .call(|mut client| {
-                let request = request.clone();
-                async move { client.txn(request).await }
+            .call(Client::kv_client, |mut kv| {
+                let request = txn::request(transaction);
+                async move { kv.txn(request).await }
             })
             .await?;
         Ok(txn::outcome(transaction, &reply))
@@ -341,7 +344,9 @@ impl Store for EtcdStore {
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
         match self
-            .call(|mut client| async move { client.lease_revoke(lease.0).await })
+            .call(Client::lease_client, |mut leases| async move {
+                leases.revoke(lease.0).await
+            })
             .await
         {
             Ok(_) | Err(StoreError::LeaseLost) => Ok(()),
@@ -351,16 +356,13 @@ impl Store for EtcdStore {
 }
 
 /// Grants a lease, or renews it where that cannot be, and returns for how many seconds it lives.
-async fn grant(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
+async fn grant(mut leases: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
-    match client
-        .lease_grant(i64::from(lease.ttl()), Some(options))
-        .await
-    {
+    match leases.grant(i64::from(lease.ttl()), Some(options)).await {
         Ok(reply) => Ok(seconds(reply.ttl())),
         // It lives on from before this process, or another registrar wants the same shared key. An etcd that is out of
         // space grants nothing, and renews all the same.
-        Err(error) => match renew(client, lease).await {
+        Err(error) => match renew(leases, lease).await {
             Ok(renewed) if renewed > 0 => Ok(renewed),
             _ => Err(error),
         },
@@ -368,10 +370,10 @@ async fn grant(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
 }
 
 /// For how many seconds the lease lives from now; 0 if it does not exist.
-async fn renew(mut client: Client, lease: LeaseId) -> Result<u32, Error> {
+async fn renew(mut leases: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
     // The client makes the first renewal when it opens the stream, and keeps the answer to itself but for a TTL of zero,
     // which it turns into an error. Whatever else lives does so for the TTL in its id; a seat has none there.
-    match client.lease_keep_alive(lease.0).await {
+    match leases.keep_alive(lease.0).await {
         Ok(_) => Ok(lease.ttl().max(1)),
         Err(Error::LeaseKeepAliveError(_)) => Ok(0),
         Err(error) => Err(error),

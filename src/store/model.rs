@@ -129,11 +129,7 @@ impl Model {
             "etcd refuses a key that is written twice"
         );
         if !transaction.guards.iter().all(|guard| self.holds(guard)) {
-            let guarded = transaction
-                .guards
-                .iter()
-                .filter_map(|guard| self.keys.get(guard.key()));
-            return Ok(Outcome::Refused(guarded.cloned().collect()));
+            return Ok(Outcome::Refused);
         }
         // etcd evaluates nested guards on the state before the transaction too.
         let before = self.keys.clone();

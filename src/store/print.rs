@@ -130,12 +130,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
         if !transaction.guards.iter().all(|guard| self.holds(guard)) {
-            let keys: Vec<Key> = transaction
-                .guards
-                .iter()
-                .map(|guard| Arc::clone(guard.key()))
-                .collect();
-            return Ok(Outcome::Refused(self.read(&keys).await?));
+            return Ok(Outcome::Refused);
         }
         self.revision += 1;
         let before: BTreeSet<Key> = self.keys.keys().cloned().collect();

@@ -13,20 +13,13 @@ use crate::store::{Found, Guard, LeaseId, Outcome, Step, Transaction};
 pub fn request(transaction: &Transaction) -> Txn {
     let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
     let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
-    let guarded = transaction
-        .guards
-        .iter()
-        .map(|guard| TxnOp::get(guard.key().as_bytes(), None));
-    Txn::new()
-        .when(guards)
-        .and_then(steps)
-        .or_else(guarded.collect::<Vec<_>>())
+    Txn::new().when(guards).and_then(steps)
 }
 
 /// What etcd's reply says of it.
 pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     if !reply.succeeded() {
-        return Outcome::Refused(found(reply));
+        return Outcome::Refused;
     }
     let mut swept = Vec::new();
     for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
