@@ -61,7 +61,7 @@ pub struct Container {
     /// Whether a signal that should end it was sent and it has not survived it.
     pub stopping: bool,
     /// All exposed ports, in order of port number, then protocol.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// The networks that it is attached to, by name.
     pub networks: Map<Network>,
     /// `bridge`, `host`, `container:ID`, the name of a network, …
@@ -93,7 +93,7 @@ pub struct Network {
 
 impl Container {
     /// Reads an inspect reply. Only an object without an id or a name is refused.
-    pub fn new(inspect: &ContainerInspectResponse) -> anyhow::Result<Self> {
+    pub fn new(inspect: ContainerInspectResponse) -> anyhow::Result<Self> {
         let id = inspect
             .id
             .clone()
@@ -171,8 +171,8 @@ impl Container {
             started: text(state.and_then(|state| state.started_at.as_ref())),
             stop_signal: config.and_then(|config| config.stop_signal.clone()),
             stop_timeout: config.and_then(|config| config.stop_timeout),
-            inspect: Inspect::new(inspect)?,
             id: id.into(),
+            inspect: Inspect::new(inspect),
         })
     }
 
@@ -188,7 +188,7 @@ impl Container {
                 printable(what)
             )
         })?;
-        Self::new(&inspect)
+        Self::new(inspect)
     }
 
     /// The first 12 digits of the id.

@@ -92,6 +92,7 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
         &mut hangup,
     );
     tokio::select! {
+        biased;
         result = work => result,
         never = answers => match never {},
     }
@@ -205,6 +206,8 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     loop {
         tokio::select! {
+            // What an event has the script do comes before what hardly ever happens.
+            biased;
             failure = drive(&world, &script) => bail!("{failure}"),
             ended = &mut feed => return ended.context("the watch of Docker broke down"),
             // Nobody reads what a dry run prints any more.

@@ -38,6 +38,8 @@ pub use client::{Daemon, Filters};
 /// When Docker is asked again for a container that it could not show: its answer may only have come at a bad moment,
 /// such as in a state on the way to another, of which no event tells.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How long after a snapshot what can wait does: until then the processors are wanted by Docker, the policy and etcd.
+const REST: Duration = Duration::from_millis(100);
 /// How many containers are inspected at a time.
 const INSPECTS_AT_ONCE: usize = 16;
 /// Each how many lists all containers are inspected. After the others it is those that are listed otherwise than they are
@@ -172,6 +174,7 @@ impl Feed {
         self.looked_at.clear();
         let mut resync_at = Instant::now();
         let mut ping_at = resync_at + self.patience;
+        let mut pack_at = resync_at;
         loop {
             if Instant::now() >= resync_at {
                 // A stream that a firewall has forgotten stays silent for ever, and a ping goes another way.
@@ -205,7 +208,11 @@ impl Feed {
                         self.learn(id, inspected)?;
                     }
                 }
-                () = future::ready(()), if self.changed && self.whole => self.publish(snapshots),
+                () = future::ready(()), if self.changed && self.whole => {
+                    self.publish(snapshots);
+                    pack_at = Instant::now() + REST;
+                }
+                () = tokio::time::sleep_until(pack_at), if self.known.is_unpacked() => self.known.pack(),
                 () = tokio::time::sleep_until(stopped_by) => self.end_grace(),
                 () = tokio::time::sleep_until(look_again_at), if self.look_again_at.is_some() => {
                     self.look_again_at = None;

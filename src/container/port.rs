@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bollard::models::{ContainerConfig, PortBinding, PortMap};
 
@@ -54,7 +55,7 @@ pub fn all(
     config: Option<&ContainerConfig>,
     mut published: PortMap,
     host_network: bool,
-) -> Vec<Port> {
+) -> Arc<[Port]> {
     let exposed = config.and_then(|config| config.exposed_ports.as_ref());
     let names: Vec<String> = exposed
         .into_iter()

@@ -188,7 +188,7 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         .inspect_container(id, None::<InspectContainerOptions>)
         .await
     {
-        Ok(inspect) => Container::new(&inspect),
+        Ok(inspect) => Container::new(inspect),
         // Whatever else says 404, such as a proxy, knows nothing of the container. Podman says this with 500 while it
         // removes one.
         Err(Error::DockerResponseServerError { message, .. })

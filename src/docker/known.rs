@@ -9,6 +9,9 @@ use super::Snapshot;
 use crate::container::{Container, find};
 use crate::roll::{Ranked as _, Roll};
 
+/// How many inspect objects may wait to be packed: they take tens of kilobytes each.
+const MOST_UNPACKED: usize = 16;
+
 /// The containers that Docker has shown.
 #[derive(Default)]
 pub struct Known {
@@ -20,6 +23,8 @@ pub struct Known {
     guests: HashSet<Arc<str>>,
     /// Those, as they were last put together: themselves, the other, and both.
     joined: HashMap<Arc<str>, [Arc<Container>; 3]>,
+    /// Those whose inspect objects still wait to be packed.
+    unpacked: Vec<Arc<Container>>,
 }
 
 struct Shown {
@@ -64,6 +69,18 @@ impl Known {
         self.containers.keys().map(|id| &**id)
     }
 
+    /// Whether there is anything to pack.
+    pub fn is_unpacked(&self) -> bool {
+        !self.unpacked.is_empty()
+    }
+
+    /// Makes what was taken over lately take less memory, which takes time.
+    pub fn pack(&mut self) {
+        for container in self.unpacked.drain(..) {
+            container.inspect.pack();
+        }
+    }
+
     /// Takes over a container. Returns whether anything of it is new.
     pub fn learn(&mut self, container: Container, listed: bool) -> bool {
         if let Some(shown) = self.containers.get(&container.id)
@@ -74,7 +91,12 @@ impl Known {
         }
         // Its place in the order does not change; but if Docker said otherwise, it would be there twice.
         self.forget(&container.id);
-        self.show(Arc::new(container), listed);
+        let container = Arc::new(container);
+        if self.unpacked.len() >= MOST_UNPACKED {
+            self.pack();
+        }
+        self.unpacked.push(Arc::clone(&container));
+        self.show(container, listed);
         true
     }
 

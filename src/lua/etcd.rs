@@ -178,14 +178,14 @@ fn call(
         Ok((entries, read_left_out(frozen, values.get(1))))
     });
     let mut memory = host.world.memory.borrow_mut();
-    let name = quote(&container.name);
+    let name = || quote(&container.name);
     match result {
         Ok((entries, left_out)) => {
             if let Some(left_out) = memory.succeed(container, mapper, entries, left_out) {
                 for why in left_out {
                     match host.world.report {
-                        Report::All => info!("{name}: left out: {why}"),
-                        Report::Failures => debug!("{name}: left out: {why}"),
+                        Report::All => info!("{}: left out: {why}", name()),
+                        Report::Failures => debug!("{}: left out: {why}", name()),
                         Report::Nothing => {}
                     }
                 }
@@ -196,7 +196,7 @@ fn call(
             if let Some(consequence) = memory.fail(container, mapper, &failure)
                 && host.world.report != Report::Nothing
             {
-                error!("{name}: {failure}\n  {consequence}");
+                error!("{}: {failure}\n  {consequence}", name());
             }
         }
     }
