@@ -150,9 +150,15 @@ impl Row {
 
     fn print(&self) {
         let of = |samples: &[f64]| [0.5, 0.95].map(|part| percentile(samples, part));
+        let pair = |[median, late]: [f64; 2], unit: &str| format!("{median:.2} / {late:.2} {unit}");
         let (register, bare) = (of(&self.register), of(&self.bare));
         let ratio = [register[0] / bare[0], register[1] / bare[1]];
-        let pair = |[median, late]: [f64; 2], unit: &str| format!("{median:.2} / {late:.2} {unit}");
+        // Beside nothing, nothing is so many times as much.
+        let times = if ratio.iter().all(|times| times.is_finite()) {
+            pair(ratio, "")
+        } else {
+            "–".to_owned()
+        };
         let budget = self.budget.map(|budget| match budget {
             Budget::Times(median, late) => (
                 ratio[0] <= median && ratio[1] <= late,
@@ -172,7 +178,7 @@ impl Row {
             self.what,
             pair(register, self.unit),
             pair(bare, self.unit),
-            pair(ratio, ""),
+            times,
         );
     }
 
