@@ -92,6 +92,7 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
         &mut hangup,
     );
     tokio::select! {
+        // Whoever asks how it goes does not hold up what is to be done.
         biased;
         result = work => result,
         never = answers => match never {},

@@ -134,12 +134,11 @@ impl Feed {
         self.list(&docker).await?;
         while !self.dirty.is_empty() {
             let ids = std::mem::take(&mut self.dirty);
-            let inspections = stream::iter(ids)
-                .map(|id| inspect(docker.clone(), self.filters.clone(), id))
-                .buffer_unordered(INSPECTS_AT_ONCE)
-                .collect::<Vec<_>>()
-                .await;
-            for (id, inspected) in inspections {
+            let filters = self.filters.clone();
+            let mut inspections = stream::iter(ids)
+                .map(|id| inspect(docker.clone(), filters.clone(), id))
+                .buffer_unordered(INSPECTS_AT_ONCE);
+            while let Some((id, inspected)) = inspections.next().await {
                 self.learn(id, inspected)?;
             }
         }

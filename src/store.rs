@@ -42,7 +42,8 @@ impl LeaseId {
         self.0 >> TTL_BITS << TTL_BITS == SHARED_BIT | hash(&["shared", key])
     }
 
-    /// Whether this is a lease that registrars share, for whatever key.
+    /// Whether this, which is one of a registrar's own or of a shared key's, is the latter. A stranger's may have the bit
+    /// too.
     pub fn is_shared(self) -> bool {
         self.0 & SHARED_BIT != 0
     }
@@ -323,6 +324,7 @@ mod tests {
             assert_eq!(a.lease(ttl).ttl(), ttl);
             let shared = LeaseId::shared("/x", ttl);
             assert!(shared.is_shared_for("/x") && !shared.is_shared_for("/y"));
+            assert!(shared.is_shared() && !a.lease(ttl).is_shared());
             assert_eq!(shared.ttl(), ttl);
             assert!(!a.owns(shared) && !a.lease(ttl).is_shared_for("/x"));
             assert!(a.lease(ttl).0 > 0 && shared.0 > 0);

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context as _;
 use bollard::models::ContainerInspectResponse;
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde_json::Value;
@@ -42,7 +41,7 @@ impl Inspect {
         let packed = match &*kept {
             Kept::Packed(packed) => return Ok(Arc::clone(packed)),
             Kept::Decoded(reply) => {
-                let object = serde_json::to_vec(reply).context("cannot keep its inspect object")?;
+                let object = serde_json::to_vec(reply)?;
                 Arc::<[u8]>::from(compress_prepend_size(&object))
             }
         };

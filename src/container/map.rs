@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Values by name, in order of name. A clone costs nothing.
+/// Values by name, in order of name. A clone shares them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Map<V>(Arc<[(Box<str>, V)]>);
 

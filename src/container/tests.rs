@@ -54,7 +54,7 @@ fn an_object_is_the_same_in_whatever_order_its_maps_are() {
     let labels: serde_json::Map<_, _> = (0..20).map(|n| (n.to_string(), json!("x"))).collect();
     let object = json!({"Id": "0123456789abcdef", "Name": "/a", "Config": {"Labels": labels}});
     let [one, same] = [(); 2].map(|()| container(object.clone()));
-    // Packed or not.
+    // So it is whether it is packed or not.
     one.inspect.pack();
     assert_eq!(one, same);
     let labels = one.inspect.object().expect("it is packed")["Config"]["Labels"].clone();

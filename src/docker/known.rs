@@ -1,12 +1,12 @@
 //! What is known of each container, and the snapshots that are made of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bollard::models::ContainerSummary;
 
 use super::Snapshot;
-use crate::container::{Container, find};
+use crate::container::{Container, Inspect, find};
 use crate::roll::{Ranked as _, Roll};
 
 /// How many inspect objects may wait to be packed: they take tens of kilobytes each.
@@ -23,8 +23,8 @@ pub struct Known {
     guests: HashSet<Arc<str>>,
     /// Those, as they were last put together: themselves, the other, and both.
     joined: HashMap<Arc<str>, [Arc<Container>; 3]>,
-    /// Those whose inspect objects still wait to be packed.
-    unpacked: Vec<Arc<Container>>,
+    /// The inspect objects that still wait to be packed.
+    unpacked: VecDeque<Inspect>,
 }
 
 struct Shown {
@@ -76,8 +76,8 @@ impl Known {
 
     /// Makes what was taken over lately take less memory, which takes time.
     pub fn pack(&mut self) {
-        for container in self.unpacked.drain(..) {
-            container.inspect.pack();
+        for inspect in self.unpacked.drain(..) {
+            inspect.pack();
         }
     }
 
@@ -91,12 +91,13 @@ impl Known {
         }
         // Its place in the order does not change; but if Docker said otherwise, it would be there twice.
         self.forget(&container.id);
-        let container = Arc::new(container);
-        if self.unpacked.len() >= MOST_UNPACKED {
-            self.pack();
+        self.unpacked.push_back(container.inspect.clone());
+        if self.unpacked.len() > MOST_UNPACKED
+            && let Some(oldest) = self.unpacked.pop_front()
+        {
+            oldest.pack();
         }
-        self.unpacked.push(Arc::clone(&container));
-        self.show(container, listed);
+        self.show(Arc::new(container), listed);
         true
     }
 

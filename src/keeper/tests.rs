@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::entry::{Entry, Key, directory};
 use crate::plan::{Claim, Who};
-use crate::store::model::ModelStore;
+use crate::store::model::{Model, ModelStore};
 
 /// The TTLs of the registrars, in seconds: they need not agree.
 const TTLS: [u32; REGISTRARS] = [6, 9];
@@ -33,15 +33,35 @@ enum Act {
     Pass(u8, bool),
     /// etcd elects a new leader.
     Elect,
-    /// Somebody meddles.
-    Meddle(Meddling, Index),
+    /// Somebody meddles, at once or right after the next transaction that is refused.
+    Meddle(Meddling, Index, bool),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Meddling {
     Delete,
     Overwrite,
     Revoke,
+}
+
+impl Meddling {
+    fn with(self, model: &mut Model, index: Index) {
+        if model.keys.is_empty() {
+            return;
+        }
+        let keys: Vec<Key> = model.keys.keys().cloned().collect();
+        let key = index.get(&keys);
+        match self {
+            Self::Delete => model.delete(key),
+            Self::Overwrite => model.put(key, "meddled", None),
+            Self::Revoke => {
+                let lease = model.keys[key].lease;
+                if let Some(lease) = lease {
+                    model.end(lease);
+                }
+            }
+        }
+    }
 }
 
 struct World {
@@ -96,22 +116,14 @@ impl World {
                 }
             }
             Act::Elect => self.etcd.model().elect(),
-            Act::Meddle(meddling, index) => {
+            Act::Meddle(meddling, index, is_later) => {
                 let mut model = self.etcd.model();
-                if model.keys.is_empty() {
-                    return;
-                }
-                let keys: Vec<Key> = model.keys.keys().cloned().collect();
-                let key = index.get(&keys);
-                match meddling {
-                    Meddling::Delete => model.delete(key),
-                    Meddling::Overwrite => model.put(key, "meddled", None),
-                    Meddling::Revoke => {
-                        let lease = model.keys[key].lease;
-                        if let Some(lease) = lease {
-                            model.end(lease);
-                        }
-                    }
+                if *is_later {
+                    let (meddling, index) = (*meddling, *index);
+                    let meddle = move |model: &mut Model| meddling.with(model, index);
+                    model.after_refusal = Some(Box::new(meddle));
+                } else {
+                    meddling.with(&mut model, *index);
                 }
             }
         }
@@ -215,7 +227,8 @@ fn act(meddling: bool) -> impl Strategy<Value = Act> {
         1 => Just(Act::Elect),
         3 => (1..12u8, any::<bool>()).prop_map(|(seconds, stopped)| Act::Pass(seconds, stopped)),
         if meddling { 3 } else { 0 } =>
-            (meddlings, any::<Index>()).prop_map(|(meddling, index)| Act::Meddle(meddling, index)),
+            (meddlings, any::<Index>(), any::<bool>())
+                .prop_map(|(meddling, index, is_later)| Act::Meddle(meddling, index, is_later)),
     ]
 }
 
@@ -230,6 +243,7 @@ fn run(acts: &[Act], check_history: bool) {
         for act in acts {
             world.act(act).await;
         }
+        world.etcd.model().after_refusal = None;
         // Enough for all that a failure left behind to expire, with the margin of shared leases.
         for _ in 0..3 * TTLS[1] {
             world.second(0).await;

@@ -1,13 +1,13 @@
 //! Carrying out what is planned.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tracing::info;
 
 use super::Keeper;
 use crate::entry::Key;
 use crate::plan::Batch;
-use crate::store::{Found, Guard, LeaseId, Outcome, Step, Store, StoreError};
+use crate::store::{Found, LeaseId, Outcome, Step, Store, StoreError};
 
 impl<S: Store> Keeper<S> {
     /// Grants the leases that a batch needs and that we do not keep yet.
@@ -32,10 +32,9 @@ impl<S: Store> Keeper<S> {
         let outcome = self.store.transact(&batch.transaction).await?;
         match outcome {
             Outcome::Refused => {
-                // Refusals are rare, and asking in the same transaction would make each of them longer.
-                let guarded: BTreeSet<&Key> =
-                    batch.transaction.guards.iter().map(Guard::key).collect();
-                let guarded: Vec<Key> = guarded.into_iter().cloned().collect();
+                // Refusals are rare, and asking within the transaction would make every transaction longer.
+                let guards = batch.transaction.guards.iter();
+                let guarded: Vec<Key> = guards.map(|guard| Arc::clone(guard.key())).collect();
                 let mut found = self.store.read(&guarded).await?;
                 // Another registrar wants the same shared keys, and may just have died.
                 let met = |found: &Found| {

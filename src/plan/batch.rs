@@ -177,16 +177,14 @@ pub(super) fn pack(
         if one_by_one || deletes_begin {
             packer.flush();
         }
-        if packer.fits(&group) {
-            packer.add(group);
-            continue;
+        if !packer.fits(&group) {
+            packer.flush();
+            if !packer.fits(&group) {
+                packer.add_in_parts(group);
+                continue;
+            }
         }
-        packer.flush();
-        if packer.fits(&group) {
-            packer.add(group);
-        } else {
-            packer.add_in_parts(group);
-        }
+        packer.add(group);
     }
     packer.flush();
     packer.batches

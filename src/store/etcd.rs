@@ -87,9 +87,9 @@ impl EtcdStore {
                 .with_limit(PAGE);
             let page = from.clone();
             let reply = self
-                .call(Client::kv_client, |mut kv| {
+                .call(Client::kv_client, |mut client| {
                     let (page, options) = (page.clone(), options.clone());
-                    async move { kv.get(page, Some(options)).await }
+                    async move { client.get(page, Some(options)).await }
                 })
                 .await?;
             found.extend(reply.kvs().iter().filter_map(txn::found_of));
@@ -115,9 +115,9 @@ impl EtcdStore {
         loop {
             tries -= 1;
             match self
-                .call(Client::kv_client, |mut kv| {
+                .call(Client::kv_client, |mut client| {
                     let (key, options) = (key.to_owned(), options.clone());
-                    async move { kv.get(key, Some(options)).await }
+                    async move { client.get(key, Some(options)).await }
                 })
                 .await
             {
@@ -208,10 +208,10 @@ impl EtcdStore {
     ) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         let mut alive = BTreeMap::new();
         for chunk in leases.chunks(LEASES_IN_A_CALL) {
-            let all = |leases: LeaseClient| {
+            let all = |client: LeaseClient| {
                 stream::iter(chunk.to_vec())
                     .map(move |lease| {
-                        let called = call(leases.clone(), lease);
+                        let called = call(client.clone(), lease);
                         async move { Ok((lease, called.await?)) }
                     })
                     .buffer_unordered(LEASES_AT_ONCE)
@@ -228,9 +228,9 @@ impl EtcdStore {
         for chunk in gets.chunks(READ_AT_ONCE) {
             let txn = Txn::new().and_then(chunk.to_vec());
             let reply = self
-                .call(Client::kv_client, |mut kv| {
+                .call(Client::kv_client, |mut client| {
                     let txn = txn.clone();
-                    async move { kv.txn(txn).await }
+                    async move { client.txn(txn).await }
                 })
                 .await?;
             found.extend(txn::found(&reply));
@@ -248,8 +248,8 @@ impl Store for EtcdStore {
 
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
         let reply = self
-            .call(Client::lease_client, |mut leases| async move {
-                leases.leases().await
+            .call(Client::lease_client, |mut client| async move {
+                client.leases().await
             })
             .await?;
         Ok(reply
@@ -262,9 +262,9 @@ impl Store for EtcdStore {
     async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
         let options = LeaseTimeToLiveOptions::new().with_keys();
         let reply = self
-            .call(Client::lease_client, |mut leases| {
+            .call(Client::lease_client, |mut client| {
                 let options = options.clone();
-                async move { leases.time_to_live(lease.0, Some(options)).await }
+                async move { client.time_to_live(lease.0, Some(options)).await }
             })
             .await?;
         // A lease that does not exist has the TTL -1. A key that is no text is none of ours, whoever put it there.
@@ -286,10 +286,10 @@ impl Store for EtcdStore {
 
     async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
         let options = LeaseGrantOptions::new().with_id(lease.0);
-        self.call(Client::lease_client, |mut leases| {
+        self.call(Client::lease_client, |mut client| {
             let options = options.clone();
             async move {
-                match leases.grant(i64::from(ttl), Some(options)).await {
+                match client.grant(i64::from(ttl), Some(options)).await {
                     Ok(_) => Ok(true),
                     Err(Error::GRpcStatus(status)) if status.message().contains(LEASE_EXISTS) => {
                         Ok(false)
@@ -334,9 +334,9 @@ impl Store for EtcdStore {
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
         let reply = self
-            .call(Client::kv_client, |mut kv| {
+            .call(Client::kv_client, |mut client| {
                 let request = txn::request(transaction);
-                async move { kv.txn(request).await }
+                async move { client.txn(request).await }
             })
             .await?;
         Ok(txn::outcome(transaction, &reply))
@@ -344,8 +344,8 @@ impl Store for EtcdStore {
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
         match self
-            .call(Client::lease_client, |mut leases| async move {
-                leases.revoke(lease.0).await
+            .call(Client::lease_client, |mut client| async move {
+                client.revoke(lease.0).await
             })
             .await
         {
@@ -356,13 +356,13 @@ impl Store for EtcdStore {
 }
 
 /// Grants a lease, or renews it where that cannot be, and returns for how many seconds it lives.
-async fn grant(mut leases: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
+async fn grant(mut client: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
-    match leases.grant(i64::from(lease.ttl()), Some(options)).await {
+    match client.grant(i64::from(lease.ttl()), Some(options)).await {
         Ok(reply) => Ok(seconds(reply.ttl())),
         // It lives on from before this process, or another registrar wants the same shared key. An etcd that is out of
         // space grants nothing, and renews all the same.
-        Err(error) => match renew(leases, lease).await {
+        Err(error) => match renew(client, lease).await {
             Ok(renewed) if renewed > 0 => Ok(renewed),
             _ => Err(error),
         },
@@ -370,10 +370,10 @@ async fn grant(mut leases: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
 }
 
 /// For how many seconds the lease lives from now; 0 if it does not exist.
-async fn renew(mut leases: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
+async fn renew(mut client: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
     // The client makes the first renewal when it opens the stream, and keeps the answer to itself but for a TTL of zero,
     // which it turns into an error. Whatever else lives does so for the TTL in its id; a seat has none there.
-    match leases.keep_alive(lease.0).await {
+    match client.keep_alive(lease.0).await {
         Ok(_) => Ok(lease.ttl().max(1)),
         Err(Error::LeaseKeepAliveError(_)) => Ok(0),
         Err(error) => Err(error),

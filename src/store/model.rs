@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::entry::Key;
 
+/// What somebody does to the store behind the registrars' backs.
+type Meddle = Box<dyn FnOnce(&mut Model) + Send>;
+
 /// What several registrars share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Model {
     /// The keys.
     pub keys: BTreeMap<Key, Found>,
@@ -23,10 +26,12 @@ pub struct Model {
     pub term: u64,
     /// The keys and values at every revision.
     pub history: Vec<BTreeMap<Key, Arc<str>>>,
+    /// What happens right after the next transaction that is refused, before anybody asks why it was.
+    pub after_refusal: Option<Meddle>,
 }
 
 /// One registrar's connection.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ModelStore {
     model: Arc<Mutex<Model>>,
     /// How many calls go well before one fails, and whether that one has its effect.
@@ -129,6 +134,9 @@ impl Model {
             "etcd refuses a key that is written twice"
         );
         if !transaction.guards.iter().all(|guard| self.holds(guard)) {
+            if let Some(meddle) = self.after_refusal.take() {
+                meddle(self);
+            }
             return Ok(Outcome::Refused);
         }
         // etcd evaluates nested guards on the state before the transaction too.
