@@ -30,7 +30,7 @@ demo: ## show two hosts' containers come and go in etcd
 soak: ## have simulated containers come and go for SECONDS, and see that nothing grows
 	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture
 
-bench: ## measure it beside a client that does the same and nothing else
+bench: ## measure it beside a client that does the same and nothing else; PART=latency, speed, scale, fleet or micro alone
 	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench bench -- $(PART)'
 
 lint: ## check format and lints
