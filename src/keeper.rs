@@ -27,12 +27,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::metrics::Partner;
 use crate::plan::{Batch, Plan, Wanted};
-use crate::status::{Held, Status};
+use crate::status::{Held, State, Status};
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::trouble::Trouble;
 use seat::Seat;
 
-pub use relief::relieve;
+pub use relief::{relieve, watch_expiry};
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
@@ -41,6 +41,14 @@ const REMINDER: Duration = Duration::from_secs(60);
 /// What is shown meanwhile.
 const GIVES_WAY: &str =
     "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
+
+/// What is shown by a process that has started and cannot tell yet.
+const NOT_SEATED: &str = "another process of this Docker daemon and --instance was at work and may still be; it is known \
+                          once its seat in etcd has run out or is renewed";
+/// The longest life of a seat, in seconds: for so long a process cannot tell whether one before it was killed.
+const LONGEST_SEAT: u32 = 60;
+/// How soon to look again at a seat that should have run out: etcd ends leases twice a second.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// What becomes of the keys when the registrar ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +105,8 @@ struct Keeper<S> {
     /// When to see to the seat, half-way to the next renewal. It shows too whether the store still answers.
     probe_at: Instant,
     seat: Seat,
+    /// When the log was last told of keys of somebody else on our leases.
+    told_of_strangers: Option<Instant>,
     /// When the log was last told that another process is at work in our place; nothing is written then.
     gives_way: Option<Instant>,
     trouble: Trouble,
@@ -118,7 +128,8 @@ impl<S: Store> Keeper<S> {
             pace: ttl,
             renew_at: now,
             probe_at: now,
-            seat: Seat::new(ttl),
+            seat: Seat::new(seat_ttl(ttl)),
+            told_of_strangers: None,
             gives_way: None,
             trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
             status: Arc::default(),
@@ -129,27 +140,27 @@ impl<S: Store> Keeper<S> {
     async fn run(&mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
         let mut in_step = false;
         loop {
+            // Until it is known what runs, what an earlier process held is kept alive.
             let newest = wanted.borrow_and_update().clone();
-            let Some(newest) = newest else {
-                if wanted.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            self.plan.want(&newest);
+            if let Some(newest) = newest {
+                // What has been read so far is not what is looked for now.
+                self.loaded &= self.plan.is_wanting();
+                self.plan.want(&newest);
+            }
             let begun = Instant::now();
             let result = self.bring_in_step().await;
-            self.status
-                .metrics
-                .count_sync(begun.elapsed(), result.is_err());
+            if self.plan.is_wanting() {
+                self.status
+                    .metrics
+                    .count_sync(begun.elapsed(), result.is_err());
+            }
             match result {
                 Ok(()) => {
                     self.trouble.over();
+                    self.show_seat();
                     if self.gives_way.is_some() {
-                        self.status.seat.bad(GIVES_WAY);
                         in_step = false;
-                    } else if !in_step {
-                        self.status.seat.good();
+                    } else if !in_step && self.plan.is_wanting() {
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
                         info!("in step with Docker: keys: {keys}, of containers: {containers}");
@@ -179,7 +190,7 @@ impl<S: Store> Keeper<S> {
         loop {
             tokio::select! {
                 () = &mut over => return,
-                () = self.status.keys.asked() => {
+                () = self.status.keys.asked(), if self.plan.is_wanting() => {
                     let mut standings = self.plan.standings();
                     // What is known is from before the trouble, and has ended with its lease.
                     if self.gives_way.is_some() || self.status.lease_left().is_none_or(|left| left.is_zero()) {
@@ -188,6 +199,18 @@ impl<S: Store> Keeper<S> {
                     self.status.keys.answer(standings);
                 }
             }
+        }
+    }
+
+    fn show_seat(&self) {
+        let seat = &self.status.seat;
+        if self.gives_way.is_some() {
+            seat.bad(GIVES_WAY);
+        } else if self.seat.is_ours() {
+            seat.good();
+        } else if matches!(seat.state(), State::Unknown) {
+            // Who has had it keeps it until somebody else is seen in it.
+            seat.bad(NOT_SEATED);
         }
     }
 
@@ -214,9 +237,12 @@ impl<S: Store> Keeper<S> {
         if self.gives_way.is_none() {
             work = self.make_it_so().await;
         }
-        // The first sync does not wait for the seat: whoever has it, what was left over is taken care of.
+        // The first sync does not wait for the seat, but for what may be the keys of a process that has it.
         if seat.is_ok() && self.seat.is_open() {
             seat = self.see_to_seat().await;
+            if work.is_ok() && self.seat.is_ours() {
+                work = self.make_it_so().await;
+            }
         }
         work.and(seat)
     }
@@ -249,7 +275,12 @@ impl<S: Store> Keeper<S> {
     /// Carries out batches up to the first that shows that the plan was wrong. Returns whether any was carried out.
     async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<bool, StoreError> {
         let (mut refusal, mut done) = (None, false);
+        // The keys whose puts are not in.
+        let mut refused = BTreeSet::new();
         for (index, batch) in batches.iter().enumerate() {
+            if !self.plan.may_follow(batch, &refused) {
+                continue;
+            }
             // One at least, however long it takes to read back what is there.
             if index > 0 && Instant::now() >= self.renew_at {
                 self.load().await?;
@@ -257,6 +288,8 @@ impl<S: Store> Keeper<S> {
             }
             match self.carry_out(batch).await {
                 Ok(true) => done = true,
+                // Where something was refused before, deletes that wait for nothing still follow.
+                Ok(false) if refusal.is_some() => refused.extend(batch.puts().cloned()),
                 Ok(false) => break,
                 Err(StoreError::LeaseLost) => {
                     warn!("a lease expired or was revoked: what was on it is put again");
@@ -267,6 +300,7 @@ impl<S: Store> Keeper<S> {
                 // denies the whole transaction, so that from now on each container has its own.
                 Err(StoreError::Refused(error)) => {
                     self.one_by_one = true;
+                    refused.extend(batch.puts().cloned());
                     let error = match batch.owners.first() {
                         Some(Some(who))
                             if batch.owners.iter().all(|owner| owner.as_ref() == Some(who)) =>
@@ -293,15 +327,21 @@ impl<S: Store> Keeper<S> {
             self.gives_way = None;
             self.loaded = false;
         }
-        let (now, third) = (Instant::now(), third(self.pace));
-        let half_way = self.renew_at - third / 2;
-        self.probe_at = if self.gives_way.is_some() {
-            now + third
+        self.plan.set_alone(self.seat.is_ours());
+        let (now, pause) = (Instant::now(), third(self.pace));
+        let half_way = self.renew_at - pause / 2;
+        let next = if self.gives_way.is_some() {
+            now + pause
         } else if now < half_way {
             half_way
         } else {
-            half_way + third
+            half_way + pause
         };
+        let mut soonest = now + third(seat_ttl(self.ttl));
+        if let Some(runs_out) = self.seat.runs_out() {
+            soonest = soonest.min(runs_out.max(now + SECOND_LOOK));
+        }
+        self.probe_at = next.min(soonest);
         Ok(())
     }
 
@@ -333,7 +373,7 @@ impl<S: Store> Keeper<S> {
             return Ok(());
         }
         self.seat.open();
-        match self.store.claim(seat, self.ttl).await {
+        match self.store.claim(seat, seat_ttl(self.ttl)).await {
             Ok(true) => self.seat.hold(asked),
             Ok(false) => {}
             // An etcd that is out of space grants no lease.
@@ -357,6 +397,7 @@ impl<S: Store> Keeper<S> {
         self.gives_way = Some(now);
         self.loaded = false;
         self.adopted = false;
+        self.plan.set_alone(false);
         self.leases.clear();
         self.status.held.send_replace(Held::default());
     }
@@ -393,6 +434,11 @@ impl<S: Store> Keeper<S> {
             self.schedule(now, shortest);
         }
     }
+}
+
+/// For how many seconds the seat lives where keys that name no TTL live for `ttl`.
+fn seat_ttl(ttl: u32) -> u32 {
+    ttl.min(LONGEST_SEAT)
 }
 
 /// How often what lives for `ttl` seconds is renewed.

@@ -7,17 +7,20 @@
 //! | either | nothing                            | put, if still missing |
 //! | owned  | ours, same value and lease         | nothing |
 //! | owned  | ours, another value or TTL         | put, if still ours |
-//! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours is left for ours |
+//! | owned  | on its shared lease                | a warning, until nobody renews that lease any more; then put, if still on it |
+//! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours, or a longer one that nobody renews any more, is left for ours |
 //! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on anybody else's lease            | a warning, until it is free |
-//! | no     | ours, owned                        | delete, if still ours; but see [`Wanted::unknown`] |
+//! | no     | ours, owned, claimed since the start | delete, if still ours; with or after the puts of its container |
+//! | no     | ours, owned, never claimed         | delete, if still ours, after all puts; but see [`Wanted::unknown`] and [`Plan::set_alone`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
 //! | no     | anything else                      | nothing: it is not ours |
 
 mod batch;
 mod decision;
+mod marks;
 mod note;
 #[cfg(test)]
 mod tests;
@@ -27,14 +30,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::container::Container;
 use crate::entry::{Entry, Key, quote};
 use crate::roll::{Rank, Ranked, Roll};
 use crate::status::Standing;
 use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
 pub use batch::Batch;
-use batch::{Change, Group};
+use batch::{Change, Group, Order};
 use decision::Decision;
+use marks::Marks;
 pub use note::Note;
 use want::Wants;
 
@@ -67,13 +72,24 @@ pub struct Wanted {
     /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
     /// one of these in it or in its value, may be such a container's, and is left alone.
     pub unknown: Vec<String>,
+    /// All containers that run, also those that ask for nothing.
+    pub running: Roll<Container>,
 }
 
 /// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
 #[derive(Debug)]
 pub struct Plan {
     identity: Identity,
-    wanted: Arc<Wanted>,
+    /// None until something is wanted. Nothing follows until then: what runs is not known.
+    wanted: Option<Arc<Wanted>>,
+    /// Whether no other process is at work under this identity.
+    alone: bool,
+    /// The marks of the containers whose entries are not known.
+    unknown: Marks,
+    /// The marks of those that run, while it is not known whether this process is alone.
+    running: Marks,
+    /// Shared leases of keys that we hold, which nobody renews any more.
+    abandoned: BTreeSet<LeaseId>,
     /// The claims of `wanted`, by container.
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
@@ -85,7 +101,21 @@ pub struct Plan {
     idle: BTreeMap<Key, LeaseId>,
     notes: HashMap<Key, Note>,
     fresh_notes: Vec<Note>,
+    /// Keys that we may have put without being told.
+    doubtful: BTreeSet<Key>,
 }
+
+/// What a store has otherwise than this process left it.
+#[derive(Debug, Default)]
+pub struct Surprises {
+    /// Wanted keys that were there and are not.
+    pub missing: Vec<Key>,
+    /// Keys on our own leases that we neither want nor knew.
+    pub strange: Vec<Key>,
+}
+
+/// How many keys are remembered that may have been put.
+const MOST_DOUBTFUL: usize = 10_000;
 
 /// What is known of one key in the store, and what we had to do with it.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +144,11 @@ impl Plan {
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
-            wanted: Arc::default(),
+            wanted: None,
+            alone: false,
+            unknown: Marks::default(),
+            running: Marks::default(),
+            abandoned: BTreeSet::new(),
             claims: HashMap::new(),
             wants: Wants::default(),
             known: HashMap::new(),
@@ -122,12 +156,13 @@ impl Plan {
             idle: BTreeMap::new(),
             notes: HashMap::new(),
             fresh_notes: Vec::new(),
+            doubtful: BTreeSet::new(),
         }
     }
 
     /// Takes over a new wanted state. This costs what has changed.
     pub fn want(&mut self, wanted: &Arc<Wanted>) {
-        let before = std::mem::replace(&mut self.wanted, Arc::clone(wanted));
+        let before = self.wanted.replace(Arc::clone(wanted)).unwrap_or_default();
         let changes = before.claims.changes(&wanted.claims);
         for change in &changes {
             if let Some(old) = before.claims.get(&change.rank) {
@@ -146,10 +181,64 @@ impl Plan {
             }
         }
         if before.unknown != wanted.unknown {
-            // Keys that were kept because they might have been an unknown container's are looked at again.
-            let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
-            self.dirty.extend(unclaimed.cloned());
+            self.unknown = wanted.unknown.iter().cloned().collect();
+            self.touch_unclaimed();
         }
+        if !self.alone {
+            self.running = marks_of(wanted);
+            self.touch_unclaimed();
+        }
+    }
+
+    /// Takes note of whether this process is known to be the only one of its identity. While it is not, the keys on its
+    /// leases may be another process's, so that those of containers that run stay unless this one has claimed them.
+    pub fn set_alone(&mut self, alone: bool) {
+        if self.alone == alone {
+            return;
+        }
+        self.alone = alone;
+        self.running = match &self.wanted {
+            Some(wanted) if !alone => marks_of(wanted),
+            _ => Marks::default(),
+        };
+        self.touch_unclaimed();
+    }
+
+    /// Whether this registrar keeps a shared lease of a key alive: unless it wants the key as an owned one, or for a
+    /// much shorter time. Then the lease is the business of those who need it, if there are any.
+    pub fn tends(&self, key: &str, lease: LeaseId) -> bool {
+        self.wants
+            .winner(key)
+            .is_none_or(|want| want.entry.shared && !self.is_too_long(lease, &want.entry))
+    }
+
+    /// Whether a key is wanted as a shared one.
+    pub fn wants_shared(&self, key: &str) -> bool {
+        self.wants.winner(key).is_some_and(|want| want.entry.shared)
+    }
+
+    /// Whether nothing that a batch deletes has to wait: for a running container's key, the puts of that container; for a
+    /// key that no container has claimed, all puts. `refused` has the keys that the store did not take in this round.
+    pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
+        let mut owners = BTreeSet::new();
+        for (step, owner) in batch.transaction.steps.iter().zip(&batch.owners) {
+            if matches!(step, Step::Delete(_)) {
+                owners.insert(owner.as_ref().map(|owner| &owner.id));
+            }
+        }
+        owners.into_iter().all(|owner| match owner {
+            None => refused.is_empty(),
+            Some(id) => {
+                let claim = self.claims.get(id);
+                let mut entries = claim.iter().flat_map(|claim| claim.entries.iter());
+                !entries.any(|entry| refused.contains(&entry.key))
+            }
+        })
+    }
+
+    /// Whether anything has ever been wanted, be it nothing at all.
+    pub fn is_wanting(&self) -> bool {
+        self.wanted.is_some()
     }
 
     /// The keys that are wanted.
@@ -186,8 +275,23 @@ impl Plan {
             .count()
     }
 
-    /// Forgets all it knew of the store and takes over what was read of it.
-    pub fn learn(&mut self, found: Vec<Found>) {
+    /// Takes over which shared leases nobody renews any more.
+    pub fn set_abandoned(&mut self, leases: BTreeSet<LeaseId>) {
+        self.abandoned = leases;
+        if self.abandoned.is_empty() {
+            return;
+        }
+        let is_on_one = |(key, known): (&Key, &Known)| match &known.state {
+            State::Held { lease, .. } if self.is_abandoned(*lease) => Some(Arc::clone(key)),
+            _ => None,
+        };
+        let keys: Vec<Key> = self.known.iter().filter_map(is_on_one).collect();
+        self.dirty.extend(keys);
+    }
+
+    /// Forgets all it knew of the store and takes over what was read of it. Returns what differs from what it knew.
+    pub fn learn(&mut self, found: Vec<Found>) -> Surprises {
+        let mut surprises = Surprises::default();
         let before: Vec<Key> = self.known.keys().cloned().collect();
         let mut states: HashMap<Key, State> = found
             .into_iter()
@@ -195,9 +299,17 @@ impl Plan {
             .collect();
         for key in before {
             let state = states.remove(&key).unwrap_or_default();
+            let was_held = matches!(self.known_mut(&key).state, State::Held { .. });
+            if was_held && state == State::Missing && self.wants.contains(&key) {
+                surprises.missing.push(Arc::clone(&key));
+            }
             self.set_state(&key, state);
         }
         for (key, state) in states {
+            let is_own = matches!(&state, State::Held { lease, .. } if self.identity.owns(*lease));
+            if is_own && !self.wants.contains(&key) && !self.doubtful.contains(&key) {
+                surprises.strange.push(Arc::clone(&key));
+            }
             self.set_state(&key, state);
         }
         // A wanted key that nobody has is in neither list.
@@ -206,6 +318,15 @@ impl Plan {
             .keys()
             .filter(|key| !self.known.contains_key(*key));
         self.dirty.extend(missing.cloned());
+        surprises
+    }
+
+    /// Takes note that a batch was carried out or not, or will be yet.
+    pub fn doubt(&mut self, batch: &Batch) {
+        if self.doubtful.len() > MOST_DOUBTFUL {
+            self.doubtful.clear();
+        }
+        self.doubtful.extend(batch.puts().cloned());
     }
 
     /// Takes over what was read of these keys; one that was not found does not exist.
@@ -225,10 +346,16 @@ impl Plan {
     /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one container
     /// in one transaction wherever it fits into `max_operations`; if `one_by_one`, no two containers in one.
     pub fn batches(&mut self, max_operations: usize, one_by_one: bool) -> Vec<Batch> {
-        let mut groups: HashMap<Option<Who>, Group> = HashMap::new();
+        if self.wanted.is_none() {
+            return Vec::new();
+        }
+        let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
         let mut shared: HashMap<Key, Change> = HashMap::new();
         let mut settled = Vec::new();
-        for key in &self.dirty {
+        // What stands in the way of a container's puts is known before its deletes are decided.
+        let is_wanted = |key: &&Key| self.wants.contains(key);
+        let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
+        for key in wanted.into_iter().chain(unwanted) {
             let (decision, note) = self.decide(key);
             if note.as_ref() != self.notes.get(key) {
                 match note {
@@ -241,12 +368,14 @@ impl Plan {
             }
             match decision {
                 Decision::Nothing => settled.push(Arc::clone(key)),
+                Decision::Later => {}
                 Decision::Idle(lease) => {
                     self.idle.insert(Arc::clone(key), lease);
                     settled.push(Arc::clone(key));
                 }
                 Decision::Change(change) => {
-                    let group = groups.entry(change.who.clone()).or_default();
+                    let id = change.who.as_ref().map(|who| Arc::clone(&who.id));
+                    let group = groups.entry(id).or_default();
                     if change.shared_lease().is_some() {
                         shared.insert(Arc::clone(key), change);
                     } else {
@@ -269,30 +398,34 @@ impl Plan {
     /// to be the last owned key of the directory.
     fn with_shared(
         &self,
-        groups: HashMap<Option<Who>, Group>,
+        groups: HashMap<Option<Arc<str>>, Group>,
         mut shared: HashMap<Key, Change>,
-    ) -> Vec<Group> {
-        let wanted = |who: &Option<Who>| {
-            let claim = who.as_ref().and_then(|who| self.claims.get(&who.id));
+    ) -> Vec<(Order, Group)> {
+        let wanted = |id: &Option<Arc<str>>| {
+            let claim = id.as_ref().and_then(|id| self.claims.get(id));
             let entries = claim.map_or(&[][..], |claim| &*claim.entries);
             entries.iter().filter(|entry| entry.shared)
         };
-        // Groups with a put go before those that only delete; within these, by container, so that the same changes
-        // always make the same transactions.
-        let mut groups: Vec<(bool, Option<Who>, Group)> = groups
+        // Within each part by container, so that the same changes always make the same transactions.
+        let mut groups: Vec<(Order, Option<Arc<str>>, Group)> = groups
             .into_iter()
-            .map(|(who, group)| {
+            .map(|(id, group)| {
                 let puts = !group.only_deletes()
-                    || wanted(&who).any(|entry| shared.contains_key(&entry.key));
-                (!puts, who, group)
+                    || wanted(&id).any(|entry| shared.contains_key(&entry.key));
+                let order = match id {
+                    _ if puts => Order::Puts,
+                    Some(_) => Order::Deletes,
+                    None => Order::Unclaimed,
+                };
+                (order, id, group)
             })
             .collect();
-        groups.sort_by(|(a, who_a, _), (b, who_b, _)| (a, who_a).cmp(&(b, who_b)));
+        groups.sort_by(|(a, id_a, _), (b, id_b, _)| (a, id_a).cmp(&(b, id_b)));
         let mut placed: HashMap<&Key, LeaseId> = HashMap::new();
         let mut ordered = Vec::with_capacity(groups.len());
-        for (_, who, mut group) in groups {
+        for (order, id, mut group) in groups {
             let puts_owned = group.puts_owned();
-            for entry in wanted(&who) {
+            for entry in wanted(&id) {
                 let lease = if let Some(change) = shared.remove(&entry.key) {
                     placed.extend(change.shared_lease().map(|lease| (&entry.key, lease)));
                     group.push(change);
@@ -312,7 +445,7 @@ impl Plan {
                 }
             }
             if !group.is_empty() {
-                ordered.push(group);
+                ordered.push((order, group));
             }
         }
         ordered
@@ -350,6 +483,22 @@ impl Plan {
     /// Whether a key is wanted.
     pub fn wants(&self, key: &str) -> bool {
         self.wants.contains(key)
+    }
+
+    fn is_abandoned(&self, lease: LeaseId) -> bool {
+        self.abandoned.contains(&lease)
+    }
+
+    /// Whether a shared lease outlives ours by so much that it may be left to others: even when it has run down to what
+    /// [`LeaseId::is_left_at`] takes for a lease that nobody renews, it lasts as long as ours.
+    fn is_too_long(&self, lease: LeaseId, entry: &Entry) -> bool {
+        lease.is_left_at(self.lease_of(entry).ttl())
+    }
+
+    /// Has the held keys looked at that no container wants.
+    fn touch_unclaimed(&mut self) {
+        let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
+        self.dirty.extend(unclaimed.cloned());
     }
 
     /// Has the keys of a claim looked at.
@@ -407,6 +556,11 @@ impl Plan {
     fn known_mut(&mut self, key: &Key) -> &mut Known {
         self.known.entry(Arc::clone(key)).or_default()
     }
+}
+
+fn marks_of(wanted: &Wanted) -> Marks {
+    let running = wanted.running.iter();
+    running.flat_map(|container| container.marks()).collect()
 }
 
 impl Ranked for Claim {

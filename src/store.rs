@@ -48,6 +48,12 @@ impl LeaseId {
         self.0 & SHARED_BIT != 0
     }
 
+    /// Whether a shared lease with so many seconds left has nobody who renews it: those who do renew it each third of its
+    /// life, or after seven twelfths of it where a script hangs.
+    pub fn is_left_at(self, remaining: u32) -> bool {
+        remaining * 12 < self.ttl() * 5
+    }
+
     /// The TTL in seconds, of an owned or a shared lease.
     pub fn ttl(self) -> u32 {
         u32::try_from(self.0 & ((1 << TTL_BITS) - 1)).unwrap_or(u32::MAX)
@@ -262,11 +268,12 @@ pub trait Store: Send + 'static {
     fn read(&mut self, keys: &[Key])
     -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
 
-    /// All that the store has in these directories.
-    fn list(
+    /// The keys in these directories that are on a lease, with their leases. There may be any number of them, so they
+    /// come without their values.
+    fn leased_in(
         &mut self,
         directories: &[Arc<str>],
-    ) -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(Key, LeaseId)>, StoreError>> + Send;
 
     /// Carries out a transaction.
     fn transact(

@@ -44,6 +44,7 @@ pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyho
     let decided = decide(&asked, snapshot).await?;
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
+    plan.set_alone(true);
     let mut store = EtcdStore::new(asked.etcd.clone(), asked.options.ttl);
     let found = read(&mut store, identity, &plan, &asked.options.prefix)
         .await
@@ -91,12 +92,15 @@ async fn read(
         .filter(|key| !plan.wants(key))
         .map(|key| directory(key).into())
         .collect();
-    let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
-    found.extend(
+    let directories: Vec<Arc<str>> = directories.into_iter().collect();
+    keys.extend(
         store
-            .list(&directories.into_iter().collect::<Vec<_>>())
-            .await?,
+            .leased_in(&directories)
+            .await?
+            .into_iter()
+            .map(|(key, _)| key),
     );
+    let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
     found.extend(store.below(&format!("{prefix}/")).await?);
     Ok(found
         .into_iter()

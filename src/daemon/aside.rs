@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::{Asked, Config, Signals};
-use crate::keeper::relieve;
+use crate::keeper::{relieve, watch_expiry};
 use crate::listen;
 use crate::log::Recent;
 use crate::status::Status;
@@ -53,6 +53,7 @@ impl Aside {
             let (access, ttl) = (config.asked.etcd.clone(), config.asked.options.ttl);
             let connect = move || EtcdStore::new(access.clone(), ttl);
             handle.spawn(relieve(connect, ttl, Arc::clone(status)));
+            handle.spawn(watch_expiry(Arc::clone(status)));
         }
         if let Some(address) = config.listen {
             let listening =

@@ -28,10 +28,15 @@ impl<S: Store> Keeper<S> {
     }
 
     pub(super) async fn remove_all(&mut self) {
-        if self.seat.is_taken() {
+        if !self.seat.is_ours() {
+            let looked = timeout(FAREWELL, self.see_to_seat()).await;
+            if let Ok(Err(error)) = looked {
+                debug!("cannot take the seat: {error}");
+            }
+        }
+        if !self.seat.is_ours() {
             warn!(
-                "ending; the keys stay until their TTL, because another process has been at work under this \
-                 identity, and may be so still"
+                "ending; the keys stay until their TTL, because another process may be at work under this identity"
             );
             return;
         }

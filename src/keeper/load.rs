@@ -7,8 +7,9 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Keeper, lifetime};
-use crate::entry::{Key, directory};
+use super::{Keeper, REMINDER, lifetime};
+use crate::entry::{Key, directory, quote};
+use crate::plan::Surprises;
 use crate::status::Held;
 use crate::store::{Found, LeaseId, Store, StoreError};
 
@@ -39,33 +40,30 @@ impl<S: Store> Keeper<S> {
         let mut alive = self.renew(&kept).await?;
         let (owned, on_owned) = self.own_leases().await?;
         let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
-        let keys: Vec<Key> = keys.into_iter().collect();
-        let mut found = self.store.read(&keys).await?;
-        // What goes says where shared keys may be that go with it; those too live until it has gone.
-        let directories: BTreeSet<Arc<str>> = found
-            .iter()
-            .filter(|found| found.lease.is_some_and(|lease| self.identity.owns(lease)))
-            .filter(|found| !self.plan.wants(&found.key))
-            .map(|found| directory(&found.key).into())
-            .collect();
-        let directories: Vec<Arc<str>> = directories.into_iter().collect();
-        let is_shared = |found: &Found| {
-            found
-                .lease
-                .is_some_and(|lease| lease.is_shared_for(&found.key))
-        };
-        let siblings = self.store.list(&directories).await?;
-        found.extend(
-            siblings
-                .into_iter()
-                .filter(|found| is_shared(found) && !self.plan.wants(&found.key)),
-        );
+        let mut found = self.store.read(&Vec::from_iter(keys)).await?;
+        let siblings = self.shared_siblings(&found).await?;
+        found.extend(siblings);
 
-        let shared = found.iter().filter(|found| is_shared(found));
-        let in_use: BTreeSet<LeaseId> = shared
-            .filter_map(|found| found.lease)
+        let shared = found.iter().filter_map(|found| {
+            let lease = found
+                .lease
+                .filter(|lease| lease.is_shared_for(&found.key))?;
+            Some((&found.key, lease))
+        });
+        let (tended, others): (Vec<_>, Vec<_>) =
+            shared.partition(|(key, lease)| self.plan.tends(key, *lease));
+        let in_use: BTreeSet<LeaseId> = tended
+            .iter()
+            .map(|(_, lease)| *lease)
             .chain(owned)
             .collect();
+        // What a script that hangs must not let end either, though it is left to others while all goes well.
+        let needed = others
+            .iter()
+            .filter(|(key, _)| self.plan.wants_shared(key))
+            .map(|(_, lease)| *lease)
+            .collect::<Vec<_>>();
+        let others: BTreeSet<LeaseId> = others.into_iter().map(|(_, lease)| lease).collect();
         let new: Vec<LeaseId> = in_use
             .iter()
             .copied()
@@ -77,12 +75,14 @@ impl<S: Store> Keeper<S> {
         if found.iter().filter_map(|found| found.lease).any(lost) {
             return Ok(false);
         }
+        let abandoned = self.abandoned(&others).await?;
         let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
-        let ttls = alive.values().copied().chain(wanted);
+        let looked_at = others.iter().map(|lease| lease.ttl());
+        let ttls = alive.values().copied().chain(wanted).chain(looked_at);
         let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
         let until = alive.values().min().map(|ttl| start + lifetime(*ttl));
         self.leases = alive.into_keys().collect();
-        let leases = self.leases.clone();
+        let leases = self.leases.iter().copied().chain(needed).collect();
         self.status.held.send_modify(|held| {
             let seat = held.seat;
             *held = Held {
@@ -91,9 +91,70 @@ impl<S: Store> Keeper<S> {
                 until,
             };
         });
-        self.plan.learn(found);
+        let surprises = self.plan.learn(found);
+        self.plan.set_abandoned(abandoned);
+        self.tell(&surprises);
+        self.adopted = true;
         self.schedule(start, shortest);
         Ok(true)
+    }
+
+    /// The shared keys beside those that are to be deleted: they live until they can be deleted together.
+    async fn shared_siblings(&mut self, found: &[Found]) -> Result<Vec<Found>, StoreError> {
+        let is_unwanted = |found: &&Found| {
+            let is_own = found.lease.is_some_and(|lease| self.identity.owns(lease));
+            is_own && !self.plan.wants(&found.key)
+        };
+        let directories: BTreeSet<Arc<str>> = found
+            .iter()
+            .filter(is_unwanted)
+            .map(|found| directory(&found.key).into())
+            .collect();
+        let mut leased = self.store.leased_in(&Vec::from_iter(directories)).await?;
+        leased.retain(|(key, lease)| lease.is_shared_for(key) && !self.plan.wants(key));
+        let keys: BTreeSet<Key> = leased.into_iter().map(|(key, _)| key).collect();
+        self.store.read(&Vec::from_iter(keys)).await
+    }
+
+    /// Those shared leases that nobody renews any more.
+    async fn abandoned(
+        &mut self,
+        leases: &BTreeSet<LeaseId>,
+    ) -> Result<BTreeSet<LeaseId>, StoreError> {
+        let mut abandoned = BTreeSet::new();
+        for lease in leases {
+            let found = self.store.lookup(*lease).await?;
+            if found.is_some_and(|found| lease.is_left_at(found.remaining)) {
+                abandoned.insert(*lease);
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// Tells an operator what etcd had otherwise than this process left it.
+    fn tell(&mut self, surprises: &Surprises) {
+        if !self.adopted {
+            return;
+        }
+        if let Some(key) = surprises.missing.first() {
+            let number = surprises.missing.len();
+            let key = quote(key);
+            warn!("{number} keys were missing in etcd and are put again, such as {key}");
+        }
+        let now = Instant::now();
+        if let Some(key) = surprises.strange.first()
+            && self
+                .told_of_strangers
+                .is_none_or(|said| now >= said + REMINDER)
+        {
+            warn!(
+                "another process writes on this registrar's lease: {} was put there, which this one does not want; is \
+                 a second registrar of this Docker daemon and --instance running? It will give way; stop it, or give it \
+                 an --instance of its own",
+                quote(key)
+            );
+            self.told_of_strangers = Some(now);
+        }
     }
 
     /// Our own leases that are in use, and the keys on them.
@@ -123,8 +184,9 @@ impl<S: Store> Keeper<S> {
             };
             candidates.extend(all.into_iter().filter(|lease| self.identity.owns(*lease)));
         }
-        let (mut in_use, mut keys) = (Vec::new(), Vec::new());
+        let (mut in_use, mut keys, mut until) = (Vec::new(), Vec::new(), None);
         for lease in candidates {
+            let asked = Instant::now();
             let Some(found) = self.store.lookup(lease).await? else {
                 continue;
             };
@@ -132,9 +194,19 @@ impl<S: Store> Keeper<S> {
             if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
                 in_use.push(lease);
                 keys.extend(found.keys);
+                until = until
+                    .into_iter()
+                    .chain([asked + lifetime(found.remaining)])
+                    .min();
             }
         }
-        self.adopted = true;
+        if !self.adopted && self.leases.is_empty() {
+            // To read all that is on them may take longer than they live, and then they are renewed late, but renewed.
+            self.status.held.send_modify(|held| {
+                held.leases.extend(&in_use);
+                held.until = until;
+            });
+        }
         Ok((in_use, keys))
     }
 }

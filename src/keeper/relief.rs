@@ -5,11 +5,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
+use tracing::{debug, error};
 
-use super::lifetime;
 use super::seat::is_sure;
+use super::{lifetime, seat_ttl};
 use crate::status::{Held, Status};
 use crate::store::{LeaseId, Store, patience};
 
@@ -24,7 +25,7 @@ pub async fn relieve<S: Store>(
     let mut not_before = Instant::now();
     loop {
         let now_held = held.borrow_and_update().clone();
-        let Some((shortest, late_at)) = late_at(&now_held) else {
+        let Some((shortest, late_at)) = late_at(&now_held, seat_ttl(ttl)) else {
             // The sender is in `status`, so that there is always a next time.
             let _ = held.changed().await;
             continue;
@@ -36,7 +37,7 @@ pub async fn relieve<S: Store>(
         not_before = Instant::now() + patience(shortest);
         let mut store = connect();
         store.pace(shortest);
-        match renew(&mut store, lifetime(ttl), &now_held).await {
+        match renew(&mut store, lifetime(seat_ttl(ttl)), &now_held).await {
             Ok(renewed) => {
                 debug!("the keeper is late: its leases are renewed without it");
                 status.held.send_if_modified(|held| {
@@ -87,9 +88,36 @@ async fn renew<S: Store>(store: &mut S, ttl: Duration, held: &Held) -> Result<He
     Ok(now_held)
 }
 
-/// When the keeper, which renews each third of a lease's life, is late by a quarter as long again; and that life, in
-/// seconds. The seat, which it renews in between, is still sure then. None if there is nothing to renew.
-fn late_at(held: &Held) -> Option<(u32, Instant)> {
+/// When the keeper, which renews each third of a lease's life, is late by a quarter as long again, or by half as long with
+/// the seat, which is still sure then; and the shortest life of a lease, in seconds. None if there is nothing to renew.
+fn late_at(held: &Held, seat_ttl: u32) -> Option<(u32, Instant)> {
     let ttl = held.leases.iter().map(|lease| lease.ttl()).min()?;
-    Some((ttl, held.until?.checked_sub(lifetime(ttl) * 7 / 12)?))
+    let late = held.until?.checked_sub(lifetime(ttl) * 7 / 12)?;
+    let seat = held
+        .seat
+        .map(|(_, renewed)| renewed + lifetime(seat_ttl) / 2);
+    Some((ttl, seat.map_or(late, |seat| late.min(seat))))
+}
+
+/// Logs it when the leases have run out, whatever keeps the keeper from it. Returns never.
+pub async fn watch_expiry(status: Arc<Status>) -> Infallible {
+    let mut held = status.held.subscribe();
+    let mut told = None;
+    loop {
+        let until = held.borrow_and_update().until;
+        let Some(until) = until.filter(|until| told != Some(*until)) else {
+            let _ = held.changed().await;
+            continue;
+        };
+        tokio::select! {
+            _ = held.changed() => continue,
+            () = sleep_until(until) => {}
+        }
+        error!(
+            "the leases in etcd have run out, because it was not reached in time to renew them: the keys of this host \
+             are presumed gone since {:.0}; they are put again once etcd is back",
+            Timestamp::now()
+        );
+        told = Some(until);
+    }
 }

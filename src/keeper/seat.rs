@@ -122,6 +122,16 @@ impl Seat {
         matches!(self.state, State::Taken { renewals, .. } if renewals >= PROOF)
     }
 
+    /// When it runs out, if another process has it and does not renew it; never before.
+    pub fn runs_out(&self) -> Option<Instant> {
+        match &self.state {
+            State::Taken { since, .. } => {
+                Some(since.answered + Duration::from_secs(u64::from(since.remaining) + 1))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it is ours.
     pub fn is_ours(&self) -> bool {
         matches!(self.state, State::Ours { .. })

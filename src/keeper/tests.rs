@@ -206,7 +206,7 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
     });
     Wanted {
         claims: claims.collect(),
-        unknown: Vec::new(),
+        ..Wanted::default()
     }
 }
 

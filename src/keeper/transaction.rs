@@ -29,7 +29,11 @@ impl<S: Store> Keeper<S> {
     /// Returns whether the transaction was carried out; if not, the plan has learnt why.
     pub(super) async fn carry_out(&mut self, batch: &Batch) -> Result<bool, StoreError> {
         self.grant(batch).await?;
-        let outcome = self.store.transact(&batch.transaction).await?;
+        let outcome = self.store.transact(&batch.transaction).await;
+        if let Err(StoreError::Failed(_)) = outcome {
+            self.plan.doubt(batch);
+        }
+        let outcome = outcome?;
         match outcome {
             Outcome::Refused => {
                 // Refusals are rare, and asking within the transaction would make every transaction longer.
@@ -41,6 +45,7 @@ impl<S: Store> Keeper<S> {
                     found.lease.filter(|lease| {
                         lease.is_shared_for(&found.key)
                             && self.plan.wants(&found.key)
+                            && self.plan.tends(&found.key, *lease)
                             && !self.leases.contains(lease)
                     })
                 };

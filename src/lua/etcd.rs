@@ -50,7 +50,8 @@ pub(super) fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Tabl
             let host = Rc::clone(&for_list);
             async move {
                 host.may_wait("etcd.list")?;
-                let pairs = read_etcd(&host, async |etcd| etcd.get_prefix(&prefix).await).await?;
+                let found = read_etcd(&host, async |etcd| etcd.below(&prefix).await).await?;
+                let pairs = found.iter().map(|found| (&*found.key, &*found.value));
                 lua.create_table_from(pairs)
             }
         })?,
@@ -149,7 +150,8 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         .iter()
         .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
     let unknown = unreadable.collect();
-    let wanted = host.world.memory.borrow_mut().end(round, unknown);
+    let running = snapshot.containers.clone();
+    let wanted = host.world.memory.borrow_mut().end(round, unknown, running);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),

@@ -21,6 +21,16 @@ pub struct Batch {
     pub owners: Vec<Option<Who>>,
 }
 
+impl Batch {
+    /// The keys that it puts.
+    pub fn puts(&self) -> impl Iterator<Item = &Key> {
+        self.transaction.steps.iter().filter_map(|step| match step {
+            Step::Put(key, ..) => Some(key),
+            Step::Delete(_) | Step::Sweep { .. } => None,
+        })
+    }
+}
+
 /// One step for one key, and the guard under which it holds.
 #[derive(Debug)]
 pub(super) struct Change {
@@ -94,6 +104,17 @@ impl Change {
     }
 }
 
+/// In which order groups are carried out, and which of them never share a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Order {
+    /// Those of containers that have something to put.
+    Puts,
+    /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
+    Deletes,
+    /// Deletes of keys that no container has claimed, which wait until all puts are in.
+    Unclaimed,
+}
+
 /// The changes of one container, or all those of containers that went before this process began.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -151,7 +172,7 @@ impl Group {
 
 /// Packs groups, in their order, into as few transactions as the limits allow, or each into its own.
 pub(super) fn pack(
-    groups: Vec<Group>,
+    groups: Vec<(Order, Group)>,
     idle: &BTreeMap<Key, LeaseId>,
     max_operations: usize,
     one_by_one: bool,
@@ -170,13 +191,13 @@ pub(super) fn pack(
         batches: Vec::new(),
         current: Batch::default(),
     };
-    for mut group in groups {
+    let mut last = Order::Puts;
+    for (order, mut group) in groups {
         group.changes.sort_by_key(Change::order);
-        // Deletes do not wait for puts, which an etcd that is out of space refuses.
-        let deletes_begin = group.only_deletes() && packer.has_puts();
-        if one_by_one || deletes_begin {
+        if one_by_one || order != last {
             packer.flush();
         }
+        last = order;
         if !packer.fits(&group) {
             packer.flush();
             if !packer.fits(&group) {
@@ -219,11 +240,6 @@ impl Packer<'_> {
             .unwrap_or(0);
         let bytes: usize = steps().chain(&sweeps).map(Step::bytes).sum();
         operations + nested <= self.max_operations && (bytes <= MAX_BYTES || steps().count() == 1)
-    }
-
-    fn has_puts(&self) -> bool {
-        let is_put = |step: &Step| matches!(step, Step::Put(..));
-        self.current.transaction.steps.iter().any(is_put)
     }
 
     fn add(&mut self, group: Group) {

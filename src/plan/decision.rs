@@ -16,6 +16,8 @@ const SHARED_MARGIN: u32 = 2;
 /// What follows for one key.
 pub(super) enum Decision {
     Nothing,
+    /// Nothing for now: what replaces the key is still on somebody else's lease.
+    Later,
     /// A shared key that we hold, on this lease, and want no more.
     Idle(LeaseId),
     Change(Change),
@@ -41,7 +43,11 @@ impl Plan {
                     kept: want.who.clone(),
                     refused: rival.who.clone(),
                 });
-                (decision, collision.or(note))
+                let note = match note {
+                    Some(Note::Foreign { .. }) => note,
+                    _ => collision.or(note),
+                };
+                (decision, note)
             }
         }
     }
@@ -49,11 +55,11 @@ impl Plan {
     fn decide_unwanted(&self, key: &Key, known: &Known) -> Decision {
         match &known.state {
             State::Held { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
-            State::Held { lease, value }
-                if known.owner.is_some() || !self.may_be_unknown(key, value) =>
-            {
-                Decision::Change(Change::delete(key, *lease, known.owner.clone()))
-            }
+            State::Held { lease, value } => match &known.owner {
+                Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
+                None if self.is_protected(key, value) => Decision::Nothing,
+                owner => Decision::Change(Change::delete(key, *lease, owner.clone())),
+            },
             _ => Decision::Nothing,
         }
     }
@@ -96,7 +102,8 @@ impl Plan {
                     found: Arc::clone(value),
                 });
                 let wanted = if ours_is_new { &entry.value } else { value };
-                let decision = if at.ttl() < lease.ttl() {
+                let is_left = at.ttl() > lease.ttl() && self.is_abandoned(*at);
+                let decision = if at.ttl() < lease.ttl() || is_left {
                     put(wanted, *at)
                 } else if wanted == value {
                     Decision::Nothing
@@ -105,7 +112,10 @@ impl Plan {
                 };
                 (decision, differs)
             }
-            // A shared lease under an owned wish is other registrars' business as much as a stranger's lease is.
+            State::Held { lease: at, .. } if self.is_abandoned(*at) => {
+                (put(&entry.value, *at), None)
+            }
+            // A shared lease under an owned wish is other registrars' as long as any of them renews it.
             State::Held { lease: at, .. } | State::Foreign { lease: at } => {
                 let note = Note::Foreign {
                     key: key(),
@@ -118,7 +128,7 @@ impl Plan {
     }
 
     /// The lease that an entry belongs on.
-    fn lease_of(&self, entry: &Entry) -> LeaseId {
+    pub(super) fn lease_of(&self, entry: &Entry) -> LeaseId {
         if entry.shared {
             LeaseId::shared(&entry.key, entry.ttl + SHARED_MARGIN)
         } else {
@@ -126,22 +136,16 @@ impl Plan {
         }
     }
 
-    /// Whether a key that nobody has claimed may be that of a container whose entries are not known.
-    fn may_be_unknown(&self, key: &str, value: &str) -> bool {
-        self.wanted
-            .unknown
-            .iter()
-            .any(|mark| has_word(key, mark) || has_word(value, mark))
+    /// Whether a key that no container has claimed is left alone for now.
+    fn is_protected(&self, key: &str, value: &str) -> bool {
+        self.unknown.are_in(key)
+            || self.unknown.are_in(value)
+            || !self.alone && self.running.may_own(key, value)
     }
-}
 
-/// Whether a text has `word` in it, and not as a part of a longer word or number.
-fn has_word(text: &str, word: &str) -> bool {
-    let is_end = |next: Option<char>| !next.is_some_and(char::is_alphanumeric);
-    // A port's mark begins with its colon.
-    let begins_itself = is_end(word.chars().next());
-    text.match_indices(word).any(|(at, _)| {
-        let (before, after) = (&text[..at], &text[at + word.len()..]);
-        (begins_itself || is_end(before.chars().next_back())) && is_end(after.chars().next())
-    })
+    /// Whether a container goes without a key that it wants, because the key is on somebody else's lease.
+    fn is_blocked(&self, id: &str) -> bool {
+        let mut notes = self.notes.values();
+        notes.any(|note| matches!(note, Note::Foreign { who, .. } if *who.id == *id))
+    }
 }

@@ -51,6 +51,7 @@ fn wanted_beside(claims: &[Claim], unknown: Vec<String>) -> Arc<Wanted> {
     Arc::new(Wanted {
         claims: claims.iter().cloned().map(Arc::new).collect(),
         unknown,
+        ..Wanted::default()
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod failure;
+mod reading;
 mod tls;
 mod txn;
 
@@ -11,11 +12,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use etcd_client::{
-    Client, Error, GetOptions, LeaseClient, LeaseGrantOptions, LeaseTimeToLiveOptions,
-    ResponseHeader, Txn, TxnOp,
+    Client, Error, LeaseClient, LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tracing::debug;
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::deadline::within;
@@ -25,12 +24,6 @@ use failure::{explain, is_answer};
 
 pub use access::{Access, Password, User};
 pub use tls::{Tls, is_server_name};
-
-/// How many keys or directories one read asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
-const READ_AT_ONCE: usize = 128;
-
-/// How many keys one answer has at most, whose size the client bounds (4 MiB).
-const PAGE: i64 = 200;
 
 /// How many leases are renewed at a time, and in one call, which has one time limit.
 const LEASES_AT_ONCE: usize = 16;
@@ -60,77 +53,6 @@ impl EtcdStore {
             current: 0,
             client: None,
             timeout: patience(ttl),
-        }
-    }
-
-    /// The value of one key.
-    pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.range(key, false).await?.pop().map(|(_, value)| value))
-    }
-
-    /// All keys that begin with `prefix`, in order, with their values.
-    pub async fn get_prefix(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        self.range(prefix, true).await
-    }
-
-    /// All keys that begin with `prefix`, a page at a time.
-    pub async fn below(&mut self, prefix: &str) -> Result<Vec<Found>, StoreError> {
-        let mut found: Vec<Found> = Vec::new();
-        let mut end = prefix.as_bytes().to_vec();
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        let mut from = prefix.as_bytes().to_vec();
-        loop {
-            let options = GetOptions::new()
-                .with_range(end.as_slice())
-                .with_limit(PAGE);
-            let page = from.clone();
-            let reply = self
-                .call(Client::kv_client, |mut client| {
-                    let (page, options) = (page.clone(), options.clone());
-                    async move { client.get(page, Some(options)).await }
-                })
-                .await?;
-            found.extend(reply.kvs().iter().filter_map(txn::found_of));
-            match reply.kvs().last() {
-                Some(last) if reply.more() => from = [last.key(), &[0]].concat(),
-                _ => return Ok(found),
-            }
-        }
-    }
-
-    async fn range(
-        &mut self,
-        key: &str,
-        prefix: bool,
-    ) -> Result<Vec<(String, String)>, StoreError> {
-        let options = if prefix {
-            GetOptions::new().with_prefix()
-        } else {
-            GetOptions::new()
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut tries = self.access.endpoints.len();
-        loop {
-            tries -= 1;
-            match self
-                .call(Client::kv_client, |mut client| {
-                    let (key, options) = (key.to_owned(), options.clone());
-                    async move { client.get(key, Some(options)).await }
-                })
-                .await
-            {
-                Err(StoreError::Failed(_)) if tries > 0 => {}
-                Err(error) => return Err(error),
-                Ok(reply) => {
-                    return Ok(reply
-                        .kvs()
-                        .iter()
-                        .map(|kv| (text(kv.key()), text(kv.value())))
-                        .collect());
-                }
-            }
         }
     }
 
@@ -222,21 +144,6 @@ impl EtcdStore {
         }
         Ok(alive)
     }
-
-    async fn gets(&mut self, gets: Vec<TxnOp>) -> Result<Vec<Found>, StoreError> {
-        let mut found = Vec::new();
-        for chunk in gets.chunks(READ_AT_ONCE) {
-            let txn = Txn::new().and_then(chunk.to_vec());
-            let reply = self
-                .call(Client::kv_client, |mut client| {
-                    let txn = txn.clone();
-                    async move { client.txn(txn).await }
-                })
-                .await?;
-            found.extend(txn::found(&reply));
-        }
-        Ok(found)
-    }
 }
 
 impl Store for EtcdStore {
@@ -302,34 +209,14 @@ impl Store for EtcdStore {
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
-        let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
-        match self.gets(keys.iter().map(get).collect()).await {
-            Err(StoreError::Refused(_)) if keys.len() > 1 => {}
-            result => return result,
-        }
-        // The user may read some of them alone.
-        let (mut found, mut refusals) = (Vec::new(), Vec::new());
-        for key in keys {
-            match self.gets(vec![get(key)]).await {
-                Ok(one) => found.extend(one),
-                Err(StoreError::Refused(error)) => {
-                    debug!("cannot read {}: {error:#}", quote(key));
-                    refusals.push(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match refusals.pop() {
-            Some(error) if refusals.len() + 1 == keys.len() => Err(StoreError::Refused(error)),
-            _ => Ok(found),
-        }
+        self.read_keys(keys).await
     }
 
-    async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
-        let get = |directory: &Arc<str>| {
-            TxnOp::get(directory.as_bytes(), Some(GetOptions::new().with_prefix()))
-        };
-        self.gets(directories.iter().map(get).collect()).await
+    async fn leased_in(
+        &mut self,
+        directories: &[Arc<str>],
+    ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
+        self.read_leased_in(directories).await
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {

@@ -301,19 +301,17 @@ impl Store for ModelStore {
         })
     }
 
-    async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
+    async fn leased_in(
+        &mut self,
+        directories: &[Arc<str>],
+    ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
         self.call(|model| {
-            let inside = |key: &Key| {
-                directories
-                    .iter()
-                    .any(|directory| key.starts_with(&**directory))
+            let leased = |found: &Found| {
+                let inside = |directory: &Arc<str>| found.key.starts_with(&**directory);
+                let lease = found.lease.filter(|_| directories.iter().any(inside))?;
+                Some((Arc::clone(&found.key), lease))
             };
-            Ok(model
-                .keys
-                .values()
-                .filter(|found| inside(&found.key))
-                .cloned()
-                .collect())
+            Ok(model.keys.values().filter_map(leased).collect())
         })
     }
 

@@ -114,18 +114,16 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
             .collect())
     }
 
-    async fn list(&mut self, directories: &[Arc<str>]) -> Result<Vec<Found>, StoreError> {
-        let inside = |key: &Key| {
-            directories
-                .iter()
-                .any(|directory| key.starts_with(&**directory))
+    async fn leased_in(
+        &mut self,
+        directories: &[Arc<str>],
+    ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
+        let leased = |found: &Found| {
+            let inside = |directory: &Arc<str>| found.key.starts_with(&**directory);
+            let lease = found.lease.filter(|_| directories.iter().any(inside))?;
+            Some((Arc::clone(&found.key), lease))
         };
-        Ok(self
-            .keys
-            .values()
-            .filter(|found| inside(&found.key))
-            .cloned()
-            .collect())
+        Ok(self.keys.values().filter_map(leased).collect())
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {

@@ -32,17 +32,6 @@ pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     Outcome::Done { swept }
 }
 
-/// What the gets of a transaction found.
-pub fn found(reply: &TxnResponse) -> Vec<Found> {
-    let mut found = Vec::new();
-    for response in reply.op_responses() {
-        if let TxnOpResponse::Get(response) = response {
-            found.extend(response.kvs().iter().filter_map(found_of));
-        }
-    }
-    found
-}
-
 fn compare(guard: &Guard) -> Compare {
     match guard {
         Guard::Missing(key) => Compare::create_revision(key.as_bytes(), CompareOp::Equal, 0),

@@ -1,0 +1,107 @@
+//! What tells the keys of a container: its ids, name, addresses and published ports.
+
+use std::collections::HashMap;
+
+use crate::container::SHORT_ID;
+
+/// The digits of a whole container id.
+const WHOLE_ID: usize = 64;
+
+/// The marks of some containers, by the first word of each.
+#[derive(Debug, Default)]
+pub(super) struct Marks(HashMap<String, Vec<String>>);
+
+impl Marks {
+    /// Whether a text has one of the marks in it, and not as a part of a longer word or number.
+    pub fn are_in(&self, text: &str) -> bool {
+        words(text).any(|word| {
+            let marks = self.0.get(word).into_iter().flatten();
+            marks.into_iter().any(|mark| has_word(text, mark))
+        })
+    }
+
+    /// Whether a key may be that of one of the containers. A key that has a container's id in it is that container's.
+    pub fn may_own(&self, key: &str, value: &str) -> bool {
+        let mut ids = words(key).filter(|word| is_id(word)).peekable();
+        if ids.peek().is_some() {
+            return ids.any(|id| self.are_in(id));
+        }
+        self.are_in(key) || self.are_in(value)
+    }
+}
+
+impl FromIterator<String> for Marks {
+    fn from_iter<T: IntoIterator<Item = String>>(marks: T) -> Self {
+        let mut by_word: HashMap<String, Vec<String>> = HashMap::new();
+        for mark in marks {
+            let first = words(&mark).next().map(str::to_owned);
+            if let Some(first) = first {
+                by_word.entry(first).or_default().push(mark);
+            }
+        }
+        Self(by_word)
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|next: char| !next.is_alphanumeric());
+    words.filter(|word| !word.is_empty())
+}
+
+fn is_id(word: &str) -> bool {
+    let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    [SHORT_ID, WHOLE_ID].contains(&word.len()) && word.bytes().all(is_digit)
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_end = |next: Option<char>| !next.is_some_and(char::is_alphanumeric);
+    // A port's mark begins with its colon.
+    let begins_itself = is_end(word.chars().next());
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        (begins_itself || is_end(before.chars().next_back())) && is_end(after.chars().next())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(marks: &[&str]) -> Marks {
+        marks.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_mark_is_found_as_a_word_alone() {
+        let marks = marks(&["web-1", ":8080", "10.0.0.7"]);
+        for text in [
+            "/b/web-1/port",
+            "x=web-1",
+            "1.2.3.4:8080",
+            "http://10.0.0.7/",
+        ] {
+            assert!(marks.are_in(text), "{text}");
+        }
+        for text in [
+            "/b/web-12",
+            "/b/web/1",
+            "1.2.3.4:18080",
+            ":80801",
+            "10.0.0.70",
+            "",
+        ] {
+            assert!(!marks.are_in(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_in_a_key_decides() {
+        let marks = marks(&["0123456789ab", "web-1", ":8080"]);
+        assert!(marks.may_own("/b/web/1/0123456789ab", "1.2.3.4:9999"));
+        assert!(marks.may_own("/b/web/1/web-1", "1.2.3.4:9999"));
+        assert!(marks.may_own("/b/web/1/other", "1.2.3.4:8080"));
+        // A new container has the port of one that is gone.
+        assert!(!marks.may_own("/b/web/1/fedcba987654", "1.2.3.4:8080"));
+        assert!(!marks.may_own("/b/web/1/other", "1.2.3.4:9999"));
+    }
+}

@@ -1,0 +1,173 @@
+//! Reads: single keys, and ranges a page at a time, because a directory may hold more than one answer can.
+
+use std::sync::Arc;
+
+use etcd_client::{Client, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
+use tracing::debug;
+
+use super::{EtcdStore, txn};
+use crate::entry::{Key, quote};
+use crate::store::{Found, LeaseId, StoreError};
+
+/// How many keys or ranges one call asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
+const READS_AT_ONCE: usize = 128;
+/// How many keys of a range one answer has at most: with their values, and without.
+const PAGE: i64 = 200;
+const PAGE_OF_KEYS: i64 = 1000;
+/// The largest answer that is taken, in bytes. The values of others are as large as they like: etcd takes 1.5 MiB.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+
+/// A range of keys: from the first one up to the second, which is not in it.
+struct Range {
+    from: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl EtcdStore {
+    /// The value of one key.
+    pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        let reply = self.get_or_fail_over(key.into(), GetOptions::new()).await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(reply.kvs().first().map(|kv| text(kv.value())))
+    }
+
+    /// All keys that begin with `prefix`, in order.
+    pub async fn below(&mut self, prefix: &str) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        let mut rest = Some(Range::of_prefix(prefix));
+        while let Some(range) = rest {
+            let options = GetOptions::new().with_range(range.end.as_slice());
+            let options = options.with_limit(PAGE);
+            let reply = self.get_or_fail_over(range.from.clone(), options).await?;
+            found.extend(reply.kvs().iter().filter_map(txn::found_of));
+            rest = range.after(&reply);
+        }
+        Ok(found)
+    }
+
+    /// One answer, from the first endpoint that gives one.
+    async fn get_or_fail_over(
+        &mut self,
+        key: Vec<u8>,
+        options: GetOptions,
+    ) -> Result<GetResponse, StoreError> {
+        let mut tries = self.access.endpoints.len();
+        loop {
+            tries -= 1;
+            let reply = self
+                .call(kv_client, |mut client| {
+                    let (key, options) = (key.clone(), options.clone());
+                    async move { client.get(key, Some(options)).await }
+                })
+                .await;
+            match reply {
+                Err(StoreError::Failed(_)) if tries > 0 => {}
+                reply => return reply,
+            }
+        }
+    }
+
+    /// These keys; those that do not exist are left out, and those that the user may not read, unless it may read none.
+    pub(super) async fn read_keys(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+        let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
+        match self.gets(keys.iter().map(get).collect()).await {
+            Err(StoreError::Refused(_)) if keys.len() > 1 => {}
+            replies => return Ok(replies?.iter().flat_map(found_in).collect()),
+        }
+        let (mut found, mut refusals) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.gets(vec![get(key)]).await {
+                Ok(replies) => found.extend(replies.iter().flat_map(found_in)),
+                Err(StoreError::Refused(error)) => {
+                    debug!("cannot read {}: {error:#}", quote(key));
+                    refusals.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match refusals.pop() {
+            Some(error) if refusals.len() + 1 == keys.len() => Err(StoreError::Refused(error)),
+            _ => Ok(found),
+        }
+    }
+
+    /// The keys in these directories that are on a lease, with their leases.
+    pub(super) async fn read_leased_in(
+        &mut self,
+        directories: &[Arc<str>],
+    ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
+        let mut leased = Vec::new();
+        let mut ranges: Vec<Range> = directories
+            .iter()
+            .map(|directory| Range::of_prefix(directory))
+            .collect();
+        while !ranges.is_empty() {
+            let asked = ranges.split_off(ranges.len().saturating_sub(READS_AT_ONCE));
+            let get = |range: &Range| {
+                let options = GetOptions::new().with_range(range.end.as_slice());
+                let options = options.with_limit(PAGE_OF_KEYS).with_keys_only();
+                TxnOp::get(range.from.as_slice(), Some(options))
+            };
+            let replies = self.gets(asked.iter().map(get).collect()).await?;
+            for (range, reply) in asked.into_iter().zip(replies) {
+                let found = found_in(&reply);
+                leased.extend(found.filter_map(|found| Some((found.key, found.lease?))));
+                ranges.extend(range.after(&reply));
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn gets(&mut self, gets: Vec<TxnOp>) -> Result<Vec<GetResponse>, StoreError> {
+        let mut replies = Vec::with_capacity(gets.len());
+        for chunk in gets.chunks(READS_AT_ONCE) {
+            let txn = Txn::new().and_then(chunk.to_vec());
+            let reply = self
+                .call(kv_client, |mut client| {
+                    let txn = txn.clone();
+                    async move { client.txn(txn).await }
+                })
+                .await?;
+            let get = |response| match response {
+                TxnOpResponse::Get(reply) => Some(reply),
+                _ => None,
+            };
+            replies.extend(reply.op_responses().into_iter().filter_map(get));
+        }
+        Ok(replies)
+    }
+}
+
+impl Range {
+    fn of_prefix(prefix: &str) -> Self {
+        let from = prefix.as_bytes().to_vec();
+        let mut end = from.clone();
+        match end.last_mut() {
+            // No byte of a text is the highest one.
+            Some(last) => *last += 1,
+            // etcd writes "from the first key" and "without an end" as a zero byte, and takes no empty key.
+            None => {
+                return Self {
+                    from: vec![0],
+                    end: vec![0],
+                };
+            }
+        }
+        Self { from, end }
+    }
+
+    /// What is left of the range after an answer, if there is more.
+    fn after(self, reply: &GetResponse) -> Option<Self> {
+        let last = reply.kvs().last().filter(|_| reply.more())?;
+        let from = [last.key(), &[0]].concat();
+        Some(Self { from, ..self })
+    }
+}
+
+fn found_in(reply: &GetResponse) -> impl Iterator<Item = Found> {
+    reply.kvs().iter().filter_map(txn::found_of)
+}
+
+fn kv_client(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(LARGEST_ANSWER)
+}
