@@ -326,7 +326,13 @@ impl Plan {
         if self.doubtful.len() > MOST_DOUBTFUL {
             self.doubtful.clear();
         }
-        self.doubtful.extend(batch.puts().cloned());
+        for key in batch.puts() {
+            // If another value is found there, it may be the one that we wanted a moment ago, and nobody else's.
+            if let Some(known) = self.known.get_mut(key) {
+                known.settled = None;
+            }
+            self.doubtful.insert(Arc::clone(key));
+        }
     }
 
     /// Takes over what was read of these keys; one that was not found does not exist.

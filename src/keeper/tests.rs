@@ -1,5 +1,6 @@
-//! Random schedules of two registrars against a model of etcd: whatever happens, they end with what is wanted, and no
-//! member ever stands without the port key of its directory.
+//! Random schedules of two registrars against a model of etcd: whatever happens, they end with what is wanted, no member
+//! ever stands without the port key of its directory, and no registrar deletes the last key of a container that runs.
+//! What containers ask for changes in layout, value, TTL and kind, and etcd refuses puts and takes deletes.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +10,31 @@ use proptest::sample::Index;
 use super::*;
 use crate::entry::{Entry, Key, directory};
 use crate::plan::{Claim, Who};
-use crate::store::model::{Model, ModelStore};
+use crate::store::model::{Model, ModelStore, Refuses};
 
 /// The TTLs of the registrars, in seconds: they need not agree.
 const TTLS: [u32; REGISTRARS] = [6, 9];
 const REGISTRARS: usize = 2;
 
-/// What one registrar's host runs: for each of six containers none, or the version of its address. Even ones are of
-/// one service, odd ones of another.
-type Host = [Option<u8>; 6];
+/// The TTLs of entries, in seconds. That of a shared key changes with the container that it is for.
+const ENTRY_TTLS: [u32; 3] = [6, 9, 24];
+/// Where layouts have their keys.
+const LAYOUTS: [&str; 2] = ["/old/", "/new/"];
+
+/// What one registrar's host runs: six containers or none in their places. Even ones are of one service, odd ones of
+/// another.
+type Host = [Option<Asked>; 6];
+
+/// What the policy asks for one container.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The version of its address.
+    version: u8,
+    layout: usize,
+    ttl: usize,
+    /// Whether the keys that may be one or the other are shared.
+    shared: bool,
+}
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -33,6 +50,8 @@ enum Act {
     Pass(u8, bool),
     /// etcd elects a new leader.
     Elect,
+    /// etcd takes no puts of some kind any more, or all of them again.
+    Refuse(Refuses),
     /// Somebody meddles, at once or right after the next transaction that is refused.
     Meddle(Meddling, Index, bool),
 }
@@ -116,6 +135,7 @@ impl World {
                 }
             }
             Act::Elect => self.etcd.model().elect(),
+            Act::Refuse(refuses) => self.etcd.model().refuses = *refuses,
             Act::Meddle(meddling, index, is_later) => {
                 let mut model = self.etcd.model();
                 if *is_later {
@@ -136,6 +156,27 @@ impl World {
             keeper.loaded = false;
         }
         assert!(keeper.gives_way.is_none(), "it has no rival");
+        self.assert_no_container_lost_all(registrar);
+    }
+
+    /// No transaction of a registrar took the last key of a container that runs, whatever etcd refused.
+    fn assert_no_container_lost_all(&self, registrar: usize) {
+        let transactions = std::mem::take(&mut self.etcd.model().transactions);
+        for [before, after] in transactions {
+            for container in 0..6 {
+                if self.hosts[registrar][container].is_none() {
+                    continue;
+                }
+                let end = format!("/{}", name(registrar, container));
+                let keys = |state: &BTreeMap<Key, Arc<str>>| {
+                    state.keys().filter(|key| key.ends_with(&end)).count()
+                };
+                assert!(
+                    keys(&before) == 0 || keys(&after) > 0,
+                    "{end} runs and lost its keys: {before:?} {after:?}"
+                );
+            }
+        }
     }
 
     /// A second passes, with a look at the clock in the middle; registrars from `first` on run.
@@ -152,14 +193,17 @@ impl World {
         }
     }
 
-    /// What etcd has to have in the end.
+    /// What etcd has to have in the end. Of two containers of one host the older one's entry stands.
     fn wanted(&self) -> BTreeMap<String, String> {
-        (0..REGISTRARS)
-            .map(|registrar| wanted(registrar, &self.hosts[registrar]))
-            .flat_map(|wanted| wanted.claims.iter().cloned().collect::<Vec<_>>())
-            .flat_map(|claim| claim.entries.to_vec())
-            .map(|entry| (entry.key.to_string(), entry.value.to_string()))
-            .collect()
+        let mut all = BTreeMap::new();
+        for (registrar, host) in self.hosts.iter().enumerate() {
+            let mut claims: Vec<Arc<Claim>> =
+                wanted(registrar, host).claims.iter().cloned().collect();
+            claims.reverse();
+            let entries = claims.iter().flat_map(|claim| claim.entries.iter());
+            all.extend(entries.map(|entry| (entry.key.to_string(), entry.value.to_string())));
+        }
+        all
     }
 
     /// What etcd has, but for what somebody put on no lease and nobody wants: that is not ours to delete.
@@ -175,27 +219,36 @@ impl World {
     }
 }
 
+fn name(registrar: usize, container: usize) -> String {
+    format!("r{registrar}c{container}")
+}
+
 fn wanted(registrar: usize, host: &Host) -> Wanted {
-    let claims = host.iter().enumerate().filter_map(|(container, version)| {
-        let version = (*version)?;
-        let (service, name) = (container % 2, format!("r{registrar}c{container}"));
+    let claims = host.iter().enumerate().filter_map(|(container, asked)| {
+        let asked = (*asked)?;
+        let (service, name) = (container % 2, name(registrar, container));
         let entry = |key: String, value: String, shared| Entry {
             key: key.into(),
             value: value.into(),
-            ttl: TTLS[registrar],
+            ttl: ENTRY_TTLS[asked.ttl],
             shared,
         };
         let who = Who {
             id: name.as_str().into(),
             name: name.as_str().into(),
         };
+        let directory = format!("{}s{service}/1/", LAYOUTS[asked.layout]);
+        let address = format!("10.0.0.{registrar}:{}", asked.version);
         let entries = [
+            entry(format!("{directory}{name}"), address.clone(), false),
+            entry(format!("{directory}port"), "80".to_owned(), true),
+            // One that this registrar alone wants, and one that both want.
             entry(
-                format!("/b/s{service}/1/{name}"),
-                format!("10.0.0.{registrar}:{version}"),
-                false,
+                format!("/own/r{registrar}s{service}"),
+                address,
+                asked.shared,
             ),
-            entry(format!("/b/s{service}/1/port"), "80".to_owned(), true),
+            entry(format!("/all/s{service}"), "all".to_owned(), asked.shared),
         ];
         Some(Arc::new(Claim {
             // Not in the order of their ids.
@@ -212,7 +265,22 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
 
 fn act(meddling: bool) -> impl Strategy<Value = Act> {
     let registrar = 0..REGISTRARS;
-    let host = prop::array::uniform6(prop::option::of(1..4u8));
+    let asked =
+        (1..4u8, 0..2usize, 0..3usize, any::<bool>()).prop_map(|(version, layout, ttl, shared)| {
+            Asked {
+                version,
+                layout,
+                ttl,
+                shared,
+            }
+        });
+    let host = prop::array::uniform6(prop::option::of(asked));
+    let refuses = prop_oneof![
+        2 => Just(Refuses::Nothing),
+        1 => Just(Refuses::Below(LAYOUTS[1])),
+        1 => Just(Refuses::Below("/new/s0/1/port")),
+        1 => Just(Refuses::Everything),
+    ];
     let meddlings = prop_oneof![
         Just(Meddling::Delete),
         Just(Meddling::Overwrite),
@@ -225,6 +293,7 @@ fn act(meddling: bool) -> impl Strategy<Value = Act> {
             .prop_map(|(registrar, after, with_effect)| Act::Fault(registrar, after, with_effect)),
         1 => registrar.prop_map(Act::Restart),
         1 => Just(Act::Elect),
+        2 => refuses.prop_map(Act::Refuse),
         3 => (1..12u8, any::<bool>()).prop_map(|(seconds, stopped)| Act::Pass(seconds, stopped)),
         if meddling { 3 } else { 0 } =>
             (meddlings, any::<Index>(), any::<bool>())
@@ -244,13 +313,14 @@ fn run(acts: &[Act], check_history: bool) {
             world.act(act).await;
         }
         world.etcd.model().after_refusal = None;
+        world.etcd.model().refuses = Refuses::Nothing;
         // Enough for all that a failure left behind to expire, with the margin of shared leases.
-        for _ in 0..3 * TTLS[1] {
+        for _ in 0..3 * ENTRY_TTLS[2] {
             world.second(0).await;
         }
         assert_eq!(world.held(), world.wanted());
         let revisions = world.etcd.model().history.len();
-        for _ in 0..2 * TTLS[1] {
+        for _ in 0..2 * ENTRY_TTLS[2] {
             world.second(0).await;
         }
         assert_eq!(
@@ -260,7 +330,8 @@ fn run(acts: &[Act], check_history: bool) {
         );
         if check_history {
             for state in &world.etcd.model().history {
-                for key in state.keys() {
+                let is_beside = |key: &&Key| LAYOUTS.iter().any(|layout| key.starts_with(layout));
+                for key in state.keys().filter(is_beside) {
                     let port = format!("{}port", directory(key));
                     assert!(
                         state.contains_key(port.as_str()),

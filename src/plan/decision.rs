@@ -127,10 +127,11 @@ impl Plan {
         }
     }
 
-    /// The lease that an entry belongs on.
+    /// The lease that an entry belongs on. A shared key lives for the longest time that any container wants it for.
     pub(super) fn lease_of(&self, entry: &Entry) -> LeaseId {
         if entry.shared {
-            LeaseId::shared(&entry.key, entry.ttl + SHARED_MARGIN)
+            let ttl = self.wants.longest_shared_ttl(&entry.key).max(entry.ttl);
+            LeaseId::shared(&entry.key, ttl + SHARED_MARGIN)
         } else {
             self.identity.lease(entry.ttl)
         }
@@ -143,9 +144,13 @@ impl Plan {
             || !self.alone && self.running.may_own(key, value)
     }
 
-    /// Whether a container goes without a key that it wants, because the key is on somebody else's lease.
+    /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.
     fn is_blocked(&self, id: &str) -> bool {
-        let mut notes = self.notes.values();
-        notes.any(|note| matches!(note, Note::Foreign { who, .. } if *who.id == *id))
+        let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
+        let entries = claim.map_or(&[][..], |claim| &*claim.entries);
+        let mut owned = entries.iter().filter(|entry| !entry.shared).peekable();
+        let is_foreign =
+            |entry: &Entry| matches!(self.notes.get(&entry.key), Some(Note::Foreign { .. }));
+        owned.peek().is_some() && owned.all(is_foreign)
     }
 }

@@ -44,6 +44,13 @@ impl Wants {
         self.0.get(key)?.split_first()
     }
 
+    /// The longest TTL, in seconds, of the wishes for a key as a shared one; 0 if there is none.
+    pub fn longest_shared_ttl(&self, key: &str) -> u32 {
+        let wants = self.0.get(key).into_iter().flatten();
+        let shared = wants.filter(|want| want.entry.shared);
+        shared.map(|want| want.entry.ttl).max().unwrap_or(0)
+    }
+
     /// Takes in all that a container wants.
     pub fn add(&mut self, claim: &Claim) {
         for wanted in claim.entries.iter() {

@@ -26,8 +26,41 @@ pub struct Model {
     pub term: u64,
     /// The keys and values at every revision.
     pub history: Vec<BTreeMap<Key, Arc<str>>>,
+    /// The keys and values before and after each transaction that changed something, until somebody takes them.
+    pub transactions: Vec<[BTreeMap<Key, Arc<str>>; 2]>,
+    /// What it takes no puts of.
+    pub refuses: Refuses,
     /// What happens right after the next transaction that is refused, before anybody asks why it was.
     pub after_refusal: Option<Meddle>,
+}
+
+/// Puts that a store does not take. It deletes all the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refuses {
+    /// None.
+    #[default]
+    Nothing,
+    /// Keys below this, for which the role has no right.
+    Below(&'static str),
+    /// All, and new leases too, because there is no space.
+    Everything,
+}
+
+impl Refuses {
+    fn put(self, key: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Below(prefix) => key.starts_with(prefix),
+            Self::Everything => true,
+        }
+    }
+
+    fn lease(self) -> Result<(), StoreError> {
+        if self == Self::Everything {
+            return Err(StoreError::Refused(anyhow!("no space")));
+        }
+        Ok(())
+    }
 }
 
 /// One registrar's connection.
@@ -133,6 +166,11 @@ impl Model {
             distinct.len(),
             "etcd refuses a key that is written twice"
         );
+        // etcd looks at its space and at the user's rights before it looks at the guards.
+        let is_refused = |step: &Step| matches!(step, Step::Put(key, ..) if self.refuses.put(key));
+        if transaction.steps.iter().any(is_refused) {
+            return Err(StoreError::Refused(anyhow!("not that key")));
+        }
         if !transaction.guards.iter().all(|guard| self.holds(guard)) {
             if let Some(meddle) = self.after_refusal.take() {
                 meddle(self);
@@ -182,6 +220,11 @@ impl Model {
         if after != before {
             self.keys = after;
             self.commit();
+            let states = [&before, &self.keys].map(|keys| {
+                let state = |found: &Found| (Arc::clone(&found.key), Arc::clone(&found.value));
+                keys.values().map(state).collect()
+            });
+            self.transactions.push(states);
         }
         Ok(Outcome::Done { swept })
     }
@@ -273,6 +316,9 @@ impl Store for ModelStore {
         self.call(|model| {
             let mut granted = BTreeMap::new();
             for lease in leases {
+                if !model.leases.contains_key(lease) {
+                    model.refuses.lease()?;
+                }
                 let ttl = Duration::from_secs(u64::from(lease.ttl()));
                 model.leases.insert(*lease, (Instant::now() + ttl, ttl));
                 granted.insert(*lease, lease.ttl());
@@ -286,6 +332,7 @@ impl Store for ModelStore {
             if model.leases.contains_key(&lease) {
                 return Ok(false);
             }
+            model.refuses.lease()?;
             let ttl = Duration::from_secs(u64::from(ttl));
             model.leases.insert(lease, (Instant::now() + ttl, ttl));
             Ok(true)
