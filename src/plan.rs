@@ -14,7 +14,7 @@
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on anybody else's lease            | a warning, until it is free |
 //! | no     | ours, owned, claimed since the start | delete, if still ours; with or after the puts of its container |
-//! | no     | ours, owned, never claimed         | delete, if still ours, after all puts; but see [`Wanted::unknown`] and [`Plan::set_alone`] |
+//! | no     | ours, owned, never claimed         | delete, if still ours; after all puts unless it is known to be that of a container that is gone; but see [`Wanted::unknown`] and [`Plan::set_alone`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
 //! | no     | anything else                      | nothing: it is not ours |
 
@@ -28,7 +28,7 @@ mod want;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::container::Container;
 use crate::entry::{Entry, Key, quote};
@@ -38,7 +38,7 @@ use crate::store::{Found, Identity, LeaseId, Outcome, Step};
 
 pub use batch::Batch;
 use batch::{Change, Group, Order};
-use decision::Decision;
+use decision::{Decision, SHARED_MARGIN};
 use marks::Marks;
 pub use note::Note;
 use want::Wants;
@@ -86,8 +86,8 @@ pub struct Plan {
     alone: bool,
     /// The marks of the containers whose entries are not known.
     unknown: Marks,
-    /// The marks of those that run, while it is not known whether this process is alone.
-    running: Marks,
+    /// The marks of those that run, once somebody has asked.
+    running: OnceLock<Marks>,
     /// Shared leases of keys that we hold, which nobody renews any more.
     abandoned: BTreeSet<LeaseId>,
     /// The claims of `wanted`, by container.
@@ -147,7 +147,7 @@ impl Plan {
             wanted: None,
             alone: false,
             unknown: Marks::default(),
-            running: Marks::default(),
+            running: OnceLock::new(),
             abandoned: BTreeSet::new(),
             claims: HashMap::new(),
             wants: Wants::default(),
@@ -184,8 +184,8 @@ impl Plan {
             self.unknown = wanted.unknown.iter().cloned().collect();
             self.touch_unclaimed();
         }
+        self.running = OnceLock::new();
         if !self.alone {
-            self.running = marks_of(wanted);
             self.touch_unclaimed();
         }
     }
@@ -197,19 +197,22 @@ impl Plan {
             return;
         }
         self.alone = alone;
-        self.running = match &self.wanted {
-            Some(wanted) if !alone => marks_of(wanted),
-            _ => Marks::default(),
-        };
         self.touch_unclaimed();
     }
 
     /// Whether this registrar keeps a shared lease of a key alive: unless it wants the key as an owned one, or for a
-    /// much shorter time. Then the lease is the business of those who need it, if there are any.
-    pub fn tends(&self, key: &str, lease: LeaseId) -> bool {
-        self.wants
-            .winner(key)
-            .is_none_or(|want| want.entry.shared && !self.is_too_long(lease, &want.entry))
+    /// much shorter time. Then the lease is the business of those who need it, if there are any. `longest` is the TTL of
+    /// the longest lease of our own that is in use, in seconds.
+    pub fn tends(&self, key: &str, lease: LeaseId, longest: u32) -> bool {
+        let Some(want) = self.wants.winner(key) else {
+            return true;
+        };
+        // Even run down to what is taken for a lease that nobody renews, it has to outlive ours.
+        let ours = self
+            .lease_of(&want.entry)
+            .ttl()
+            .max(longest + SHARED_MARGIN);
+        want.entry.shared && !lease.is_left_at(ours)
     }
 
     /// Whether a key is wanted as a shared one.
@@ -217,22 +220,22 @@ impl Plan {
         self.wants.winner(key).is_some_and(|want| want.entry.shared)
     }
 
-    /// Whether nothing that a batch deletes has to wait: for a running container's key, the puts of that container; for a
-    /// key that no container has claimed, all puts. `refused` has the keys that the store did not take in this round.
+    /// Whether nothing that a batch deletes has to wait: a container's key for the puts of that container, a key that no
+    /// container has claimed for all puts. `refused` has the keys that the store did not take in this round.
     pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
+        if batch.order == Order::Unclaimed {
+            return refused.is_empty();
+        }
         let mut owners = BTreeSet::new();
         for (step, owner) in batch.transaction.steps.iter().zip(&batch.owners) {
             if matches!(step, Step::Delete(_)) {
-                owners.insert(owner.as_ref().map(|owner| &owner.id));
+                owners.extend(owner.as_ref().map(|owner| &owner.id));
             }
         }
-        owners.into_iter().all(|owner| match owner {
-            None => refused.is_empty(),
-            Some(id) => {
-                let claim = self.claims.get(id);
-                let mut entries = claim.iter().flat_map(|claim| claim.entries.iter());
-                !entries.any(|entry| refused.contains(&entry.key))
-            }
+        owners.into_iter().all(|id| {
+            let claim = self.claims.get(id);
+            let mut entries = claim.iter().flat_map(|claim| claim.entries.iter());
+            !entries.any(|entry| refused.contains(&entry.key))
         })
     }
 
@@ -357,7 +360,7 @@ impl Plan {
         }
         let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
         let mut shared: HashMap<Key, Change> = HashMap::new();
-        let mut settled = Vec::new();
+        let (mut after_puts, mut settled) = (Group::default(), Vec::new());
         // What stands in the way of a container's puts is known before its deletes are decided.
         let is_wanted = |key: &&Key| self.wants.contains(key);
         let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
@@ -379,6 +382,7 @@ impl Plan {
                     self.idle.insert(Arc::clone(key), lease);
                     settled.push(Arc::clone(key));
                 }
+                Decision::AfterPuts(change) => after_puts.push(change),
                 Decision::Change(change) => {
                     let id = change.who.as_ref().map(|who| Arc::clone(&who.id));
                     let group = groups.entry(id).or_default();
@@ -394,7 +398,10 @@ impl Plan {
             self.dirty.remove(&key);
             self.settle(&key);
         }
-        let groups = self.with_shared(groups, shared);
+        let mut groups = self.with_shared(groups, shared);
+        if !after_puts.is_empty() {
+            groups.push((Order::Unclaimed, after_puts));
+        }
         batch::pack(groups, &self.idle, max_operations, one_by_one)
     }
 
@@ -418,11 +425,7 @@ impl Plan {
             .map(|(id, group)| {
                 let puts = !group.only_deletes()
                     || wanted(&id).any(|entry| shared.contains_key(&entry.key));
-                let order = match id {
-                    _ if puts => Order::Puts,
-                    Some(_) => Order::Deletes,
-                    None => Order::Unclaimed,
-                };
+                let order = if puts { Order::Puts } else { Order::Deletes };
                 (order, id, group)
             })
             .collect();
@@ -491,14 +494,16 @@ impl Plan {
         self.wants.contains(key)
     }
 
-    fn is_abandoned(&self, lease: LeaseId) -> bool {
-        self.abandoned.contains(&lease)
+    /// The marks of the containers that run. They are needed after a start, and hardly ever later.
+    fn running(&self) -> &Marks {
+        self.running.get_or_init(|| {
+            let running = self.wanted.iter().flat_map(|wanted| wanted.running.iter());
+            running.flat_map(|container| container.marks()).collect()
+        })
     }
 
-    /// Whether a shared lease outlives ours by so much that it may be left to others: even when it has run down to what
-    /// [`LeaseId::is_left_at`] takes for a lease that nobody renews, it lasts as long as ours.
-    fn is_too_long(&self, lease: LeaseId, entry: &Entry) -> bool {
-        lease.is_left_at(self.lease_of(entry).ttl())
+    fn is_abandoned(&self, lease: LeaseId) -> bool {
+        self.abandoned.contains(&lease)
     }
 
     /// Has the held keys looked at that no container wants.
@@ -562,11 +567,6 @@ impl Plan {
     fn known_mut(&mut self, key: &Key) -> &mut Known {
         self.known.entry(Arc::clone(key)).or_default()
     }
-}
-
-fn marks_of(wanted: &Wanted) -> Marks {
-    let running = wanted.running.iter();
-    running.flat_map(|container| container.marks()).collect()
 }
 
 impl Ranked for Claim {

@@ -50,8 +50,9 @@ impl<S: Store> Keeper<S> {
                 .filter(|lease| lease.is_shared_for(&found.key))?;
             Some((&found.key, lease))
         });
+        let longest = owned.iter().map(|lease| lease.ttl()).max().unwrap_or(0);
         let (tended, others): (Vec<_>, Vec<_>) =
-            shared.partition(|(key, lease)| self.plan.tends(key, *lease));
+            shared.partition(|(key, lease)| self.plan.tends(key, *lease, longest));
         let in_use: BTreeSet<LeaseId> = tended
             .iter()
             .map(|(_, lease)| *lease)
@@ -128,6 +129,8 @@ impl<S: Store> Keeper<S> {
                 abandoned.insert(*lease);
             }
         }
+        // If the store refuses to take their keys off them, they live on.
+        self.store.renew(&Vec::from_iter(abandoned.clone())).await?;
         Ok(abandoned)
     }
 

@@ -40,12 +40,17 @@ impl<S: Store> Keeper<S> {
                 let guards = batch.transaction.guards.iter();
                 let guarded: Vec<Key> = guards.map(|guard| Arc::clone(guard.key())).collect();
                 let mut found = self.store.read(&guarded).await?;
+                let owned = self
+                    .leases
+                    .iter()
+                    .filter(|lease| self.identity.owns(**lease));
+                let longest = owned.map(|lease| lease.ttl()).max().unwrap_or(0);
                 // Another registrar wants the same shared keys, and may just have died.
                 let met = |found: &Found| {
                     found.lease.filter(|lease| {
                         lease.is_shared_for(&found.key)
                             && self.plan.wants(&found.key)
-                            && self.plan.tends(&found.key, *lease)
+                            && self.plan.tends(&found.key, *lease, longest)
                             && !self.leases.contains(lease)
                     })
                 };

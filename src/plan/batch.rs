@@ -19,6 +19,7 @@ pub struct Batch {
     pub leases: BTreeSet<LeaseId>,
     /// For whom each step is, for the log; a key of a container that went before this process began is nobody's.
     pub owners: Vec<Option<Who>>,
+    pub(super) order: Order,
 }
 
 impl Batch {
@@ -105,13 +106,14 @@ impl Change {
 }
 
 /// In which order groups are carried out, and which of them never share a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// Those of containers that have something to put.
+    #[default]
     Puts,
     /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
     Deletes,
-    /// Deletes of keys that no container has claimed, which wait until all puts are in.
+    /// Deletes of keys that no container has claimed and one may have all the same.
     Unclaimed,
 }
 
@@ -188,16 +190,16 @@ pub(super) fn pack(
         idle,
         directories,
         max_operations,
+        order: Order::default(),
         batches: Vec::new(),
         current: Batch::default(),
     };
-    let mut last = Order::Puts;
     for (order, mut group) in groups {
         group.changes.sort_by_key(Change::order);
-        if one_by_one || order != last {
+        if one_by_one || order != packer.order {
             packer.flush();
         }
-        last = order;
+        packer.order = order;
         if !packer.fits(&group) {
             packer.flush();
             if !packer.fits(&group) {
@@ -216,6 +218,8 @@ struct Packer<'a> {
     /// The idle keys by their directory.
     directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
     max_operations: usize,
+    /// That of the groups in `current`.
+    order: Order,
     batches: Vec<Batch>,
     current: Batch,
 }
@@ -282,6 +286,7 @@ impl Packer<'_> {
 
     fn flush(&mut self) {
         let mut batch = std::mem::take(&mut self.current);
+        batch.order = self.order;
         if batch.transaction.steps.is_empty() {
             return;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::Change;
+use super::marks::Owner;
 use super::want::Want;
 use super::{Known, Note, Plan, State};
 use crate::entry::{Entry, Key};
@@ -11,7 +12,7 @@ use crate::store::LeaseId;
 /// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
 /// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
 /// the least that keeps the order.
-const SHARED_MARGIN: u32 = 2;
+pub(super) const SHARED_MARGIN: u32 = 2;
 
 /// What follows for one key.
 pub(super) enum Decision {
@@ -21,6 +22,8 @@ pub(super) enum Decision {
     /// A shared key that we hold, on this lease, and want no more.
     Idle(LeaseId),
     Change(Change),
+    /// A change that waits until all puts are in, because the key may be that of a container which runs.
+    AfterPuts(Change),
 }
 
 impl Plan {
@@ -53,12 +56,18 @@ impl Plan {
     }
 
     fn decide_unwanted(&self, key: &Key, known: &Known) -> Decision {
+        let delete = |lease: &LeaseId| Change::delete(key, *lease, known.owner.clone());
         match &known.state {
             State::Held { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
             State::Held { lease, value } => match &known.owner {
                 Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
-                None if self.is_protected(key, value) => Decision::Nothing,
-                owner => Decision::Change(Change::delete(key, *lease, owner.clone())),
+                Some(_) => Decision::Change(delete(lease)),
+                None if self.unknown.are_in(key) || self.unknown.are_in(value) => Decision::Nothing,
+                None => match self.running().owner(key, value) {
+                    Owner::Other => Decision::Change(delete(lease)),
+                    Owner::Known if !self.alone => Decision::Nothing,
+                    Owner::Known | Owner::Unclear => Decision::AfterPuts(delete(lease)),
+                },
             },
             _ => Decision::Nothing,
         }
@@ -135,13 +144,6 @@ impl Plan {
         } else {
             self.identity.lease(entry.ttl)
         }
-    }
-
-    /// Whether a key that no container has claimed is left alone for now.
-    fn is_protected(&self, key: &str, value: &str) -> bool {
-        self.unknown.are_in(key)
-            || self.unknown.are_in(value)
-            || !self.alone && self.running.may_own(key, value)
     }
 
     /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.

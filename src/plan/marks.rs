@@ -20,14 +20,33 @@ impl Marks {
         })
     }
 
-    /// Whether a key may be that of one of the containers. A key that has a container's id in it is that container's.
-    pub fn may_own(&self, key: &str, value: &str) -> bool {
+    /// Whose key this is. An id in the key decides; an address may be a new container's by now.
+    pub fn owner(&self, key: &str, value: &str) -> Owner {
         let mut ids = words(key).filter(|word| is_id(word)).peekable();
         if ids.peek().is_some() {
-            return ids.any(|id| self.are_in(id));
+            return if ids.any(|id| self.are_in(id)) {
+                Owner::Known
+            } else {
+                Owner::Other
+            };
         }
-        self.are_in(key) || self.are_in(value)
+        if self.are_in(key) || self.are_in(value) {
+            Owner::Known
+        } else {
+            Owner::Unclear
+        }
     }
+}
+
+/// Whose key one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// That of a container whose marks these are.
+    Known,
+    /// That of another container.
+    Other,
+    /// Nothing tells.
+    Unclear,
 }
 
 impl FromIterator<String> for Marks {
@@ -97,11 +116,12 @@ mod tests {
     #[test]
     fn an_id_in_a_key_decides() {
         let marks = marks(&["0123456789ab", "web-1", ":8080"]);
-        assert!(marks.may_own("/b/web/1/0123456789ab", "1.2.3.4:9999"));
-        assert!(marks.may_own("/b/web/1/web-1", "1.2.3.4:9999"));
-        assert!(marks.may_own("/b/web/1/other", "1.2.3.4:8080"));
+        let owner = |member: &str, value| marks.owner(&format!("/b/web/1/{member}"), value);
+        assert_eq!(owner("0123456789ab", "1.2.3.4:9999"), Owner::Known);
+        assert_eq!(owner("web-1", "1.2.3.4:9999"), Owner::Known);
+        assert_eq!(owner("other", "1.2.3.4:8080"), Owner::Known);
         // A new container has the port of one that is gone.
-        assert!(!marks.may_own("/b/web/1/fedcba987654", "1.2.3.4:8080"));
-        assert!(!marks.may_own("/b/web/1/other", "1.2.3.4:9999"));
+        assert_eq!(owner("fedcba987654", "1.2.3.4:8080"), Owner::Other);
+        assert_eq!(owner("other", "1.2.3.4:9999"), Owner::Unclear);
     }
 }

@@ -3,6 +3,7 @@
 use super::{SOON, UNPOISONED, eventually, signal};
 use etcd_client::{
     Client, Error, GetOptions, LeaseGrantOptions, LeaseStatus, LeaseTimeToLiveOptions, PutOptions,
+    Txn, TxnOp,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -208,6 +209,16 @@ impl Etcd {
     /// Writes a key without a lease.
     pub fn put(&self, key: &str, value: &str) {
         self.call(async |mut etcd| etcd.put(key, value, None).await);
+    }
+
+    /// Writes so many keys without a lease.
+    pub fn put_many(&self, number: usize, key: impl Fn(usize) -> String) {
+        const AT_ONCE: usize = 128;
+        for from in (0..number).step_by(AT_ONCE) {
+            let put = |number| TxnOp::put(key(number), "x", None);
+            let puts: Vec<TxnOp> = (from..number.min(from + AT_ONCE)).map(put).collect();
+            self.call(async |mut etcd| etcd.txn(Txn::new().and_then(puts)).await);
+        }
     }
 
     /// Writes a key on a lease, which must exist.

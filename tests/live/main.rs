@@ -24,6 +24,7 @@ mod logs;
 mod readers;
 mod readme;
 mod reload;
+mod replaced;
 mod restart;
 mod steady;
 mod systemd;
