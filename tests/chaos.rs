@@ -7,7 +7,8 @@
 mod common;
 
 use common::{
-    Dockerd, Mode, Proxy, Registrar, Rng, SOON, Script, TestBed, WEB, eventually, let_time_pass,
+    Dockerd, Mode, Proxy, Registrar, RegistrarBuilder, Rng, SOON, Script, TestBed, WEB, eventually,
+    let_time_pass,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -82,6 +83,15 @@ enum Act {
     RegistrarStarts(usize, &'static str),
     RegistrarSleeps(usize),
     RegistrarWakes(usize),
+    /// Nobody reads the registrar's log, which it writes at level debug.
+    LogStalls(usize),
+    LogIsRead(usize),
+    /// etcd takes no puts, as if it had no space, and all again.
+    PutsRefused,
+    PutsTaken,
+    /// Somebody starts a second registrar of one identity, with another prefix, and ends it again.
+    RivalStarts(usize),
+    RivalKilled(usize),
     /// Somebody deletes a member's key.
     Meddling(usize, usize),
 }
@@ -108,7 +118,9 @@ struct Host {
     etcd: Proxy,
     docker: Proxy,
     registrar: Option<Registrar>,
+    rival: Option<Registrar>,
     asleep: bool,
+    log_is_read: bool,
 }
 
 struct World {
@@ -122,6 +134,7 @@ struct World {
     script: Script,
     docker_is_up: bool,
     etcd_is_up: bool,
+    puts_are_taken: bool,
     names: usize,
     quiet_points: usize,
 }
@@ -134,7 +147,9 @@ impl World {
             etcd: Proxy::tcp(&bed.etcd.endpoint()),
             docker: Proxy::docker(&docker.host()),
             registrar: None,
+            rival: None,
             asleep: false,
+            log_is_read: true,
         };
         let hosts = [0, 1].map(host);
         let script = Script::new(
@@ -152,6 +167,7 @@ impl World {
             script,
             docker_is_up: true,
             etcd_is_up: true,
+            puts_are_taken: true,
             names: 0,
             quiet_points: 0,
         };
@@ -163,7 +179,7 @@ impl World {
     fn choose(&mut self) -> Act {
         loop {
             let host = self.rng.below(2);
-            let weight = self.rng.below(48);
+            let weight = self.rng.below(56);
             let act = match weight {
                 0..20 if !self.docker_is_up => continue,
                 0..4 if self.slots.len() < CONTAINERS => {
@@ -198,6 +214,12 @@ impl World {
                 44 if self.docker_is_up => Act::DockerKilled,
                 45 if self.docker_is_up => Act::DockerStopped,
                 46 | 47 if !self.docker_is_up => Act::DockerStarted,
+                48 | 49 if self.runs(host) && self.hosts[host].log_is_read => Act::LogStalls(host),
+                50 if !self.hosts[host].log_is_read => Act::LogIsRead(host),
+                51 if self.etcd_is_up && self.puts_are_taken => Act::PutsRefused,
+                52 | 53 if self.etcd_is_up && !self.puts_are_taken => Act::PutsTaken,
+                54 if self.hosts[host].rival.is_none() => Act::RivalStarts(host),
+                55 if self.hosts[host].rival.is_some() => Act::RivalKilled(host),
                 _ => continue,
             };
             // A place that does not exist stands for a container in that state, of which there is none.
@@ -330,13 +352,41 @@ impl World {
             }
             Act::Etcd(host, mode) => self.hosts[host].etcd.set(mode),
             Act::Docker(host, mode) => self.hosts[host].docker.set(mode),
+            Act::LogStalls(host) => {
+                self.registrar(host).stop_reading_log();
+                self.hosts[host].log_is_read = false;
+            }
+            Act::LogIsRead(host) => {
+                self.registrar(host).read_log_again();
+                self.hosts[host].log_is_read = true;
+            }
+            Act::PutsRefused => {
+                self.bed.etcd.refuse_puts();
+                self.puts_are_taken = false;
+            }
+            Act::PutsTaken => {
+                self.bed.etcd.take_puts();
+                self.puts_are_taken = true;
+            }
+            Act::RivalStarts(host) => {
+                let rival = self.registrar_of(host);
+                let rival = rival.flag("--prefix", format!("{}/rival", self.bed.prefix));
+                self.hosts[host].rival = Some(rival.start());
+            }
+            Act::RivalKilled(host) => {
+                let rival = self.hosts[host].rival.take().expect("it runs");
+                rival.kill9();
+                self.past.push(rival);
+            }
             Act::RegistrarKilled(host) => {
+                self.read_log(host);
                 let registrar = self.hosts[host].registrar.take().expect("it runs");
                 registrar.kill9();
                 self.hosts[host].asleep = false;
                 self.past.push(registrar);
             }
             Act::RegistrarEnds(host) => {
+                self.read_log(host);
                 let registrar = self.hosts[host].registrar.take().expect("it runs");
                 // Before it has said anything it may not yet listen for signals, and the system ends it.
                 registrar.wait_for_log("policy: ", SOON);
@@ -420,16 +470,31 @@ impl World {
         host.asleep = signal == "STOP";
     }
 
-    fn start_registrar(&mut self, host: usize, on_exit: &str) {
-        let registrar = self
-            .bed
+    fn registrar(&self, host: usize) -> &Registrar {
+        self.hosts[host].registrar.as_ref().expect("it runs")
+    }
+
+    /// Has the log of a registrar read, if nobody reads it.
+    fn read_log(&mut self, host: usize) {
+        if !self.hosts[host].log_is_read {
+            self.perform(Act::LogIsRead(host));
+        }
+    }
+
+    fn registrar_of(&self, host: usize) -> RegistrarBuilder {
+        self.bed
             .registrar_on(NAMES[host], ADDRESSES[host])
             .flag("--ttl", TTL.to_string())
             .flag("--resync", "5")
-            .flag("--on-exit", on_exit)
             .flag("--script", self.script.path())
             .flag("--etcd", self.hosts[host].etcd.address())
-            .env("DOCKER_HOST", self.hosts[host].docker.address());
+            .env("DOCKER_HOST", self.hosts[host].docker.address())
+    }
+
+    fn start_registrar(&mut self, host: usize, on_exit: &str) {
+        let registrar = self.registrar_of(host).flag("--on-exit", on_exit);
+        // Enough to fill a pipe that nobody reads.
+        let registrar = registrar.flag("--log-level", "debug");
         self.hosts[host].registrar = Some(registrar.start());
     }
 
@@ -441,7 +506,14 @@ impl World {
         if !self.docker_is_up {
             self.perform(Act::DockerStarted);
         }
+        if !self.puts_are_taken {
+            self.perform(Act::PutsTaken);
+        }
         for host in 0..2 {
+            self.read_log(host);
+            if self.hosts[host].rival.is_some() {
+                self.perform(Act::RivalKilled(host));
+            }
             self.hosts[host].etcd.set(Mode::Pass);
             self.hosts[host].docker.set(Mode::Pass);
             if self.hosts[host].asleep {

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
+use super::lifetime;
 use super::seat::is_sure;
-use super::{lifetime, seat_ttl};
+use super::seating::seat_ttl;
 use crate::status::{Held, Status};
 use crate::store::{LeaseId, Store, patience};
 

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::container::Sample;
 use crate::entry::directory;
-use crate::store::{Guard, Transaction};
+use crate::store::{Found, Guard, Outcome, Transaction};
 
 const TTL: u32 = 60;
 const MAX_OPERATIONS: usize = 128;
@@ -611,4 +612,218 @@ fn no_transaction_is_larger_than_etcd_allows_when_everything_goes() {
         80,
         "each port key is swept with the last members of its directory"
     );
+}
+
+/// A container as a snapshot has it.
+fn running(id: &str, name: &str, host_port: u16) -> Arc<Container> {
+    let sample = serde_json::json!({
+        "id": format!("{id:0<64}"), "name": name, "ports": [{ "port": 80, "host_port": host_port }],
+    });
+    Arc::new(Sample::read(sample).unwrap().container().unwrap())
+}
+
+fn steps(batches: &[Batch]) -> Vec<Vec<Step>> {
+    let steps = batches.iter().map(|batch| batch.transaction.steps.clone());
+    steps.collect()
+}
+
+fn delete(key: &str) -> Step {
+    Step::Delete(key.into())
+}
+
+#[test]
+fn a_key_that_a_renamed_container_leaves_goes_with_the_put_of_the_new_one() {
+    let named = |name: &str| Claim {
+        who: Who {
+            id: "0".into(),
+            name: name.into(),
+        },
+        ..claim("0", &[owned(&format!("/x/{name}"), "1")])
+    };
+    let mut plan = plan(&[named("before")], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[named("after")]));
+    assert_eq!(
+        only(&mut plan).steps,
+        [put("/x/after", "1", own()), delete("/x/before")]
+    );
+}
+
+#[test]
+fn deletes_wait_for_the_puts_that_replace_them() {
+    let mut plan = plan(
+        &[
+            claim("moves", &[owned("/old/moves", "1")]),
+            claim("gone", &[owned("/old/gone", "1")]),
+            claim("less", &[owned("/old/less", "1")]),
+        ],
+        &["moves", "gone", "less", "unclaimed"]
+            .map(|name| found(&format!("/old/{name}"), "1", Some(own()))),
+    );
+    plan.want(&wanted(&[
+        claim("moves", &[owned("/new/moves", "1")]),
+        claim("less", &[]),
+    ]));
+    let batches = plan.batches(MAX_OPERATIONS, false);
+    assert_eq!(
+        steps(&batches),
+        [
+            vec![put("/new/moves", "1", own()), delete("/old/moves")],
+            vec![delete("/old/gone"), delete("/old/less")],
+            vec![delete("/old/unclaimed")],
+        ]
+    );
+    let may_follow = |refused: &[&str]| {
+        let refused: BTreeSet<Key> = refused.iter().map(|key| Key::from(*key)).collect();
+        let each = batches.iter().map(|batch| plan.may_follow(batch, &refused));
+        each.collect::<Vec<_>>()
+    };
+    assert_eq!(may_follow(&[]), [true, true, true]);
+    assert_eq!(may_follow(&["/new/moves"]), [false, true, false]);
+    assert_eq!(may_follow(&["/new/other"]), [true, true, false]);
+}
+
+#[test]
+fn the_parts_of_a_container_wait_for_one_another() {
+    let entries = |prefix: &str| -> Vec<Entry> {
+        let entry = |number| owned(&format!("/{prefix}/{number:0>3}"), "1");
+        (0..MAX_OPERATIONS).map(entry).collect()
+    };
+    let mut plan = plan(&[claim("a", &entries("old"))], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[claim("a", &entries("new"))]));
+    let batches = plan.batches(MAX_OPERATIONS, false);
+    assert_eq!(batches.len(), 2);
+    let refused: BTreeSet<Key> = batches[0].puts().cloned().collect();
+    assert_eq!(refused.len(), MAX_OPERATIONS);
+    assert!(!plan.may_follow(&batches[1], &refused));
+}
+
+#[test]
+fn what_may_be_another_processs_waits_until_this_one_is_alone() {
+    let mut plan = Plan::new(identity());
+    let containers = [running("0123456789ab", "web-1", 32768)];
+    plan.want(&Arc::new(Wanted {
+        running: containers.into_iter().collect(),
+        ..Wanted::default()
+    }));
+    let held = |key: &str, value: &str| found(key, value, Some(own()));
+    plan.learn(vec![
+        held("/b/web/1/0123456789ab", "10.0.0.1:9"),
+        held("/b/web/1/web-1", "10.0.0.1:9"),
+        held("/b/web/1/other", "10.0.0.1:32768"),
+        held("/b/web/1/cba987654321", "10.0.0.1:32768"),
+        held("/b/web/1/unclear", "10.0.0.1:9"),
+    ]);
+    let batches = plan.batches(MAX_OPERATIONS, false);
+    assert_eq!(
+        steps(&batches),
+        [
+            vec![delete("/b/web/1/cba987654321")],
+            vec![delete("/b/web/1/unclear")]
+        ],
+        "an id that does not run decides, and what nothing tells of is left over"
+    );
+    settle(&mut plan);
+    plan.set_alone(true);
+    assert_eq!(only(&mut plan).steps.len(), 3);
+    plan.set_alone(false);
+    assert_is_settled(&mut plan);
+}
+
+#[test]
+fn nothing_follows_before_anything_is_wanted() {
+    let mut plan = Plan::new(identity());
+    plan.learn(vec![found("/x/a", "1", Some(own()))]);
+    plan.set_alone(true);
+    assert_is_settled(&mut plan);
+    plan.want(&wanted(&[]));
+    assert_eq!(only(&mut plan).steps, [delete("/x/a")]);
+}
+
+#[test]
+fn what_others_hold_does_not_replace_what_a_container_has() {
+    let stranger = LeaseId(0x77);
+    let mut plan = plan(&[claim("a", &[owned("/old/a", "1")])], &[]);
+    settle(&mut plan);
+    plan.want(&wanted(&[claim("a", &[owned("/new/a", "1")])]));
+    let old = found("/old/a", "1", Some(own()));
+    plan.learn(vec![old.clone(), found("/new/a", "9", Some(stranger))]);
+    assert_is_settled(&mut plan);
+    plan.learn(vec![old]);
+    assert_eq!(
+        only(&mut plan).steps,
+        [put("/new/a", "1", own()), delete("/old/a")]
+    );
+}
+
+#[test]
+fn a_shared_lease_that_nobody_renews_is_left_for_ours() {
+    let (long, ours) = (3000, TTL + 2);
+    let at = |ttl| LeaseId::shared("/x/port", ttl);
+    let mut plan = plan(
+        &[claim("a", &[shared("/x/port", "80")])],
+        &[found("/x/port", "80", Some(at(long)))],
+    );
+    assert!(!plan.tends("/x/port", at(long), TTL));
+    assert!(plan.tends("/x/port", at(ours), TTL));
+    assert!(
+        plan.tends("/x/port", at(2 * ours), TTL),
+        "it is not much longer"
+    );
+    assert!(
+        plan.tends("/x/port", at(long), long),
+        "a member of ours lives as long"
+    );
+    assert_is_settled(&mut plan);
+    plan.set_abandoned([at(long)].into());
+    let transaction = only(&mut plan);
+    assert_eq!(
+        transaction.guards,
+        [Guard::OnLease("/x/port".into(), at(long))]
+    );
+    assert_eq!(transaction.steps, [put("/x/port", "80", at(ours))]);
+
+    // The same for a key that is wanted as an owned one.
+    plan.want(&wanted(&[claim("a", &[owned("/x/port", "81")])]));
+    plan.set_abandoned(BTreeSet::new());
+    assert!(!plan.tends("/x/port", at(ours), TTL));
+    assert_is_settled(&mut plan);
+    assert!(notes(&mut plan)[0].contains("goes without it until"));
+    plan.set_abandoned([at(long)].into());
+    assert_eq!(only(&mut plan).steps, [put("/x/port", "81", own())]);
+}
+
+#[test]
+fn a_shared_key_lives_as_long_as_the_longest_of_its_wishes() {
+    let mut plan = Plan::new(identity());
+    let longer = Entry {
+        ttl: 2 * TTL,
+        ..shared("/x/port", "80")
+    };
+    plan.want(&wanted(&[
+        claim("a", &[shared("/x/port", "80")]),
+        claim("b", &[longer]),
+    ]));
+    let lease = LeaseId::shared("/x/port", 2 * TTL + 2);
+    assert_eq!(only(&mut plan).steps, [put("/x/port", "80", lease)]);
+}
+
+#[test]
+fn what_differs_in_the_store_is_told() {
+    let mut plan = plan(&[web("a")], &[]);
+    settle(&mut plan);
+    let surprises = plan.learn(vec![found("/b/web/1/strange", "1", Some(own()))]);
+    let keys = |keys: &[Key]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut missing = keys(&surprises.missing);
+    missing.sort();
+    assert_eq!(missing, ["/b/web/1/a", "/b/web/1/port"]);
+    assert_eq!(keys(&surprises.strange), ["/b/web/1/strange"]);
+    // A put that may yet arrive is no stranger's.
+    let batch = plan.batches(MAX_OPERATIONS, false).remove(0);
+    plan.doubt(&batch);
+    plan.want(&wanted(&[]));
+    settle(&mut plan);
+    let surprises = plan.learn(vec![found("/b/web/1/a", "1", Some(own()))]);
+    assert_eq!(keys(&surprises.strange), Vec::<String>::new());
 }

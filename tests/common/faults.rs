@@ -181,6 +181,19 @@ impl Etcd {
         self.call(async |mut etcd| etcd.delete(prefix, Some(options)).await);
         self.compact();
         self.call(async |mut etcd| etcd.defragment().await);
+        self.take_puts();
+    }
+
+    /// Has it refuse puts and new leases from now on, as if its space were used up. It deletes all the same.
+    pub fn refuse_puts(&self) {
+        self.call(async |mut etcd| {
+            etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, None)
+                .await
+        });
+    }
+
+    /// Ends the alarm for lack of space.
+    pub fn take_puts(&self) {
         self.call(async |mut etcd| {
             let alarms = etcd
                 .alarm(AlarmAction::Get, AlarmType::Nospace, None)
