@@ -15,7 +15,7 @@
 //! | `plan` | pure: held and wanted → changes |
 //! | `keeper` | the one task that owns the store, and what renews leases while a script does not let go |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
-//! | `address`, `deadline`, `trouble` | this host's address; bounds in time; what is wrong, said once |
+//! | `address`, `deadline`, `file`, `trouble` | this host's address; bounds in time; files; what is wrong, said once |
 //! | `status`, `metrics` | what a running registrar shows of itself |
 //! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
@@ -32,6 +32,7 @@ mod daemon;
 mod deadline;
 mod docker;
 mod entry;
+mod file;
 mod keeper;
 mod listen;
 mod log;
