@@ -184,7 +184,7 @@ async fn work(
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
-    systemd::say_goodbye();
+    systemd::say_goodbye().await;
     // The keeper says goodbye to the store, unless somebody is in a hurry.
     drop(shutdown);
     if !keeper.is_finished() {

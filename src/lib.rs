@@ -15,7 +15,7 @@
 //! | `plan` | pure: held and wanted → changes |
 //! | `keeper` | the one task that owns the store, and what renews leases while a script does not let go |
 //! | `store` | leases and transactions; etcd, and a store that only prints |
-//! | `address`, `deadline`, `trouble` | this host's address; bounds in time; what is wrong, said once |
+//! | `address`, `deadline`, `file`, `trouble` | this host's address; bounds in time; files; what is wrong, said once |
 //! | `status`, `metrics` | what a running registrar shows of itself |
 //! | `listen`, `systemd`, `log` | to whom: HTTP, the service manager, the log |
 //! | `commands` | what does one thing and exits |
@@ -32,6 +32,7 @@ mod daemon;
 mod deadline;
 mod docker;
 mod entry;
+mod file;
 mod keeper;
 mod listen;
 mod log;
@@ -59,6 +60,7 @@ use lua::Options;
 /// The program, from its arguments to its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
+    let _last_lines = LastLines;
     // From an event to its keys all is done on this thread, for waking another one takes longer than most of the steps.
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
@@ -76,7 +78,11 @@ pub fn main() -> ExitCode {
 
 async fn run() -> ExitCode {
     let command = Cli::read(std::env::args_os()).command;
-    let recent = command.log().map(log::start).unwrap_or_default();
+    let is_daemon = matches!(command, Command::Run(_));
+    let recent = command
+        .log()
+        .map(|args| log::start(args, is_daemon))
+        .unwrap_or_default();
     if command.log().is_some() {
         for unknown in cli::unknown_variables(std::env::vars_os()) {
             warn!("{unknown}");
@@ -106,10 +112,18 @@ async fn run() -> ExitCode {
         // Whoever read our output has had enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // That nobody listens is no reason to panic.
-            let _ = writeln!(stderr(), "error: {error:#}");
+            log::print(&format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Writes the last lines of the log at the end, also where a panic is the end.
+struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        log::flush();
     }
 }
 

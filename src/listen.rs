@@ -16,7 +16,7 @@ use axum::{Router, serve};
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
-use crate::log::Recent;
+use crate::log::{self, Recent};
 use crate::metrics::Now;
 use crate::status::Status;
 use bounded::Bounded;
@@ -112,6 +112,7 @@ async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
         keys: keys.as_ref().map(|keys| keys.as_slice()),
         lease_left: status.lease_left(),
         ready: troubles(status).await.is_empty(),
+        log_lines_dropped: log::dropped_lines(),
     });
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

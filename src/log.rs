@@ -1,22 +1,36 @@
-//! The log: how its lines look, and the last of them that need somebody.
+//! The log: how its lines look, how they get to stderr, and the last of them that need somebody.
 
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal as _, stderr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IsTerminal as _, Write, stderr};
+use std::panic::{self, PanicHookInfo};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::cli::{LogArgs, LogFormat, LogLevel};
+use queue::Queue;
 
 /// How many warnings and errors are remembered.
 const REMEMBERED: usize = 20;
+/// How long the last lines may hold up the end of the program.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The lines of a daemon, which waits for no reader. A command that does one thing writes straight to stderr: it loses
+/// no line, and nobody depends on how long it takes.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// The last warnings and errors.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +47,9 @@ pub struct Line {
     pub text: String,
 }
 
-/// Starts the log, on stderr. Returns where its warnings and errors are remembered.
-pub fn start(args: &LogArgs) -> Recent {
+/// Starts the log, on stderr. Returns where its warnings and errors are remembered. Nothing that a daemon logs waits for
+/// whoever reads stderr.
+pub fn start(args: &LogArgs, is_daemon: bool) -> Recent {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -43,8 +58,13 @@ pub fn start(args: &LogArgs) -> Recent {
     };
     // The libraries' own lines tell of frames and sockets, which help no operator.
     let ours = |level| Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    let writer = if is_daemon && start_queue().is_ok() {
+        BoxMakeWriter::new(|| Queued)
+    } else {
+        BoxMakeWriter::new(stderr)
+    };
     let lines = layer()
-        .with_writer(stderr)
+        .with_writer(writer)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
         .log_internal_errors(false);
@@ -62,6 +82,73 @@ pub fn start(args: &LogArgs) -> Recent {
         }
     };
     recent
+}
+
+/// Writes text to stderr as it is, in its place among the lines of the log.
+pub fn print(text: &str) {
+    match QUEUE.get() {
+        Some(queue) => queue.push(text.as_bytes()),
+        // That nobody listens is no reason to panic.
+        None => drop(stderr().write_all(text.as_bytes())),
+    }
+}
+
+/// Writes the last lines before the program ends, if somebody reads them within a second.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// How many lines were dropped because nobody read stderr.
+pub fn dropped_lines() -> u64 {
+    QUEUE.get().map_or(0, Queue::dropped)
+}
+
+fn start_queue() -> io::Result<()> {
+    let work = || {
+        QUEUE
+            .get_or_init(Queue::default)
+            .write_to(stderr(), |dropped| {
+                warn!("{dropped} log lines were dropped, because nobody read stderr");
+            })
+    };
+    thread::Builder::new().name("log".to_owned()).spawn(work)?;
+    QUEUE.get_or_init(Queue::default);
+    // The usual hook writes to stderr and may wait for ever.
+    panic::set_hook(Box::new(|panic| print(&describe(panic))));
+    Ok(())
+}
+
+/// What the usual hook says of a panic.
+fn describe(panic: &PanicHookInfo) -> String {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            format!("thread '{name}' {panic}\nstack backtrace:\n{backtrace}")
+        }
+        _ => format!(
+            "thread '{name}' {panic}\nnote: set RUST_BACKTRACE=1 to see where it came from\n"
+        ),
+    }
+}
+
+/// Puts each line that is written to it into the queue.
+struct Queued;
+
+impl Write for Queued {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(queue) = QUEUE.get() {
+            queue.push(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Recent {

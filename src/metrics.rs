@@ -32,6 +32,7 @@ pub struct Metrics {
     failed_syncs: IntCounter,
     changes: IntCounterVec,
     policy_errors: IntCounter,
+    log_lines_dropped: IntCounter,
     gauges: Mutex<Gauges>,
 }
 
@@ -55,6 +56,8 @@ pub struct Now<'a> {
     pub lease_left: Option<Duration>,
     /// Whether all is well.
     pub ready: bool,
+    /// How many log lines were dropped since the start.
+    pub log_lines_dropped: u64,
 }
 
 /// Which partner a connection was to.
@@ -112,6 +115,10 @@ impl Metrics {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         gauges.set(now);
+        let new = now
+            .log_lines_dropped
+            .saturating_sub(self.log_lines_dropped.get());
+        self.log_lines_dropped.inc_by(new);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8(text)?)
@@ -214,6 +221,10 @@ impl Default for Metrics {
                 "docker_register_policy_errors_total",
                 "Calls of the policy that failed for a container.",
             ),
+            log_lines_dropped: counter(
+                "docker_register_log_lines_dropped_total",
+                "Log lines that were dropped because nobody read stderr.",
+            ),
             gauges: Mutex::new(Gauges {
                 containers: gauges(
                     "docker_register_containers",
@@ -304,6 +315,7 @@ mod tests {
                 keys: None,
                 lease_left: None,
                 ready: true,
+                log_lines_dropped: 0,
             })
             .unwrap();
         let series: BTreeSet<&str> = text

@@ -7,9 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::select_all;
 use sd_notify::{NotifyState, notify};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::status::Status;
+
+/// How long the end of the program waits for the service manager.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Follows `status` for ever. It returns at once if systemd does not listen.
 pub async fn follow(status: Arc<Status>) {
@@ -32,10 +38,10 @@ pub async fn follow(status: Arc<Status>) {
         };
         if troubles.is_empty() && !is_ready {
             is_ready = true;
-            tell(&[NotifyState::Ready]);
+            tell(NotifyState::Ready).await;
         }
         if text != said {
-            tell(&[NotifyState::Status(&text)]);
+            tell(NotifyState::Status(&text)).await;
             said = text;
         }
         let changes = conditions
@@ -48,9 +54,9 @@ pub async fn follow(status: Arc<Status>) {
     }
 }
 
-/// Says that the program is about to end.
-pub fn say_goodbye() {
-    tell(&[NotifyState::Stopping]);
+/// Says that the program is about to end. A service manager that does not listen delays the end by little.
+pub async fn say_goodbye() {
+    let _ = timeout(GOODBYE, tell(NotifyState::Stopping)).await;
 }
 
 /// Tells the watchdog, if there is one, that both threads are alive: this runs on one, and asks the script's.
@@ -63,15 +69,24 @@ async fn feed_watchdog(status: &Status) {
         // At least a second, for a policy may take as long.
         let patience = pause.max(Duration::from_secs(2));
         if status.alive.ask_within(patience).await.is_some() {
-            tell(&[NotifyState::Watchdog]);
+            tell(NotifyState::Watchdog).await;
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-fn tell(what: &[NotifyState]) {
-    // A service manager that does not listen is no reason to do anything else.
-    if let Err(error) = notify(what) {
+/// Sends one message. A service manager that hangs keeps the sender waiting once its socket is full, so another thread
+/// sends, and at most one message waits.
+async fn tell(what: NotifyState<'_>) {
+    static SENDING: Mutex<()> = Mutex::const_new(());
+    let text = what.to_string();
+    let sending = SENDING.lock().await;
+    let sent = spawn_blocking(move || {
+        let _sending = sending;
+        notify(&[NotifyState::Custom(&text)])
+    });
+    // A service manager that is not there is no reason to do anything else.
+    if let Ok(Err(error)) = sent.await {
         debug!("cannot tell systemd: {error}");
     }
 }

@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _};
 
 use super::{Cli, value};
+use crate::log;
 use crate::store::etcd::{Access, Password, Tls, User};
 
 /// Where the password may be. It has no flag, for others can read the command line.
@@ -73,8 +74,10 @@ impl EtcdArgs {
     /// Where etcd is, and as whom it is reached. Prints usage and exits with 2 if the user has no password, or if it is
     /// not clear whether to speak TLS.
     pub fn access(&self) -> Access {
-        self.checked()
-            .unwrap_or_else(|(kind, message)| Cli::command().error(kind, message).exit())
+        self.checked().unwrap_or_else(|(kind, message)| {
+            log::flush();
+            Cli::command().error(kind, message).exit()
+        })
     }
 
     fn checked(&self) -> Result<Access, (ErrorKind, String)> {

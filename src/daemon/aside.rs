@@ -12,7 +12,7 @@ use tracing::error;
 use super::{Asked, Config, Signals};
 use crate::keeper::{relieve, watch_expiry};
 use crate::listen;
-use crate::log::Recent;
+use crate::log::{self, Recent};
 use crate::status::Status;
 use crate::store::etcd::EtcdStore;
 use crate::systemd;
@@ -97,5 +97,6 @@ async fn end_by_force(mut signals: Signals) {
     signals.next().await;
     tokio::time::sleep(LAST_RESORT).await;
     error!("the script does not let go, so this ends without it; the keys stay until their TTL");
+    log::flush();
     std::process::exit(1);
 }

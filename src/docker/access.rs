@@ -1,7 +1,7 @@
 //! Where Docker is, as the environment says it, and what to do where it cannot be reached.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::client::explain;
 use crate::entry::quote;
+use crate::file;
 
 /// Where Docker's client looks if nothing is said.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -226,9 +227,9 @@ fn certificates() -> anyhow::Result<PathBuf> {
         )
 }
 
-fn check_readable(file: &Path) -> anyhow::Result<()> {
-    let file_quoted = quote(&file.display().to_string());
-    File::open(file).map(drop).map_err(|error| {
+fn check_readable(path: &Path) -> anyhow::Result<()> {
+    let file_quoted = quote(&path.display().to_string());
+    file::open(path).map(drop).map_err(|error| {
         anyhow!(
             "cannot read {file_quoted}: {error}; DOCKER_TLS_VERIFY is set, so DOCKER_CERT_PATH is the directory with \
              ca.pem, cert.pem and key.pem"

@@ -15,6 +15,7 @@ use super::container::Containers;
 use super::failure::{self, Failure, Place};
 use super::frozen::Frozen;
 use super::{Host, Phase, Source, docker, etcd, json, log, options, outcome, test};
+use crate::file;
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
@@ -139,7 +140,7 @@ fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Fa
     let chunk = if let Some((name, text)) = bundled(&path.to_string_lossy()) {
         compile(lua, host, text.as_bytes(), name)
     } else {
-        let text = std::fs::read(path).map_err(|error| {
+        let text = read(host, path).map_err(|error| {
             let is_bare = path.components().count() == 1 && path.extension().is_none();
             let hint = if is_bare {
                 format!("; bundled policies are {}", bundled_names())
@@ -151,6 +152,14 @@ fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Fa
         compile(lua, host, &text, &path.to_string_lossy())
     };
     chunk.map_err(|error| Failure::from_error(&error))
+}
+
+/// Reads a script. A command that does one thing also reads it from a pipe.
+fn read(host: &Host, path: &Path) -> std::io::Result<Vec<u8>> {
+    match host.world.source {
+        Source::Live(_) => file::read(path),
+        Source::Once(_) => std::fs::read(path),
+    }
 }
 
 /// The file and the text of a bundled script.
@@ -299,7 +308,7 @@ fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
     if is_test && (!path.exists() || host.world.path.as_deref() == Some(path.as_path())) {
         path = directory.join("..").join(&file);
     }
-    match std::fs::read(&path) {
+    match read(host, &path) {
         Ok(text) => compile(lua, host, &text, &path.to_string_lossy()),
         Err(error) => Err(Failure::raise(format!(
             "there is no module `{name}`: cannot read `{}`: {error}; {there_are}",

@@ -51,7 +51,7 @@ pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use simulated::Simulated;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -359,6 +359,16 @@ impl Script {
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("policy.lua")
     }
+}
+
+/// Makes a named pipe, which keeps everybody waiting who opens it to read or write.
+///
+/// # Panics
+///
+/// If it cannot be made.
+pub fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("`mkfifo` can be run").success(), "a named pipe");
 }
 
 /// A name that no other test has, in this run or in another on the same machine.

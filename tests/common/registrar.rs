@@ -2,11 +2,17 @@
 
 use super::{SOON, UNPOISONED, eventually, signal};
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{PipeReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+/// The size of a pipe, as Linux makes it.
+const PIPE: usize = 64 * 1024;
 
 /// A `docker-register` that runs. It is killed when it goes out of scope; if the test fails, its log is printed.
 pub struct Registrar {
@@ -41,6 +47,16 @@ impl Registrar {
     /// What it has printed so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
+    }
+
+    /// Reads no more of its log, so that the pipe fills up.
+    pub fn stop_reading_log(&self) {
+        self.stderr.stalls.store(true, Ordering::SeqCst);
+    }
+
+    /// Reads its log again.
+    pub fn read_log_again(&self) {
+        self.stderr.stalls.store(false, Ordering::SeqCst);
     }
 
     /// Waits until its log contains `text`.
@@ -171,7 +187,23 @@ pub struct RegistrarBuilder {
     env: Vec<(String, OsString)>,
     stdin: Option<String>,
     closed_stdout: bool,
-    closed_stderr: bool,
+    stderr: Stderr,
+}
+
+/// What becomes of the log.
+#[derive(Clone, Default)]
+enum Stderr {
+    /// A pipe, which is read.
+    #[default]
+    Read,
+    /// A pipe whose other end is closed.
+    Closed,
+    /// No descriptor at all.
+    Missing,
+    /// A pipe that is full, and not read before [`Registrar::read_log_again`].
+    Full,
+    /// A file.
+    File(PathBuf),
 }
 
 impl RegistrarBuilder {
@@ -220,7 +252,25 @@ impl RegistrarBuilder {
 
     /// Closes the pipe that it logs to before it logs anything.
     pub fn closed_stderr(mut self) -> Self {
-        self.closed_stderr = true;
+        self.stderr = Stderr::Closed;
+        self
+    }
+
+    /// Starts it without a descriptor to log to, as `2>&-` does.
+    pub fn without_stderr(mut self) -> Self {
+        self.stderr = Stderr::Missing;
+        self
+    }
+
+    /// Has it log to a pipe that is full, and not read before [`Registrar::read_log_again`].
+    pub fn full_stderr(mut self) -> Self {
+        self.stderr = Stderr::Full;
+        self
+    }
+
+    /// Has it log to a file.
+    pub fn stderr_to(mut self, file: &Path) -> Self {
+        self.stderr = Stderr::File(file.to_owned());
         self
     }
 
@@ -240,7 +290,14 @@ impl RegistrarBuilder {
     }
 
     fn spawn(&self, subcommand: &str) -> Registrar {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_docker-register"));
+        let program = env!("CARGO_BIN_EXE_docker-register");
+        let mut command = if matches!(self.stderr, Stderr::Missing) {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec \"$0\" \"$@\" 2>&-", program]);
+            shell
+        } else {
+            Command::new(program)
+        };
         command.arg(subcommand);
         for (name, value) in &self.flags {
             command.arg(name).arg(value);
@@ -259,26 +316,47 @@ impl RegistrarBuilder {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
 
+        let (log, stderr) = self.stderr();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("docker-register can be run");
+        // It has an end of the pipe, which would keep the pipe open.
+        drop(command);
         // Before it is given anything to read, on which it might act.
         if self.closed_stdout {
             child.stdout = None;
-        }
-        if self.closed_stderr {
-            child.stderr = None;
         }
         let stdin = child.stdin.take().expect("stdin is a pipe");
         feed(stdin, self.stdin.clone().unwrap_or_default());
         Registrar {
             pid: child.id(),
             stdout: Stream::read(child.stdout.take()),
-            stderr: Stream::read(child.stderr.take()),
+            stderr: Stream::start(log, matches!(self.stderr, Stderr::Full)),
             child: Mutex::new(child),
+        }
+    }
+
+    /// The end of its log that is read, if any, and its own.
+    fn stderr(&self) -> (Option<PipeReader>, Stdio) {
+        match &self.stderr {
+            Stderr::Missing => (None, Stdio::null()),
+            Stderr::File(path) => {
+                let file = File::options().write(true).open(path);
+                (None, file.expect("the file to log to").into())
+            }
+            Stderr::Read | Stderr::Closed | Stderr::Full => {
+                let (reader, mut writer) = std::io::pipe().expect("a pipe");
+                if matches!(self.stderr, Stderr::Full) {
+                    writer
+                        .write_all("\n".repeat(PIPE).as_bytes())
+                        .expect("the pipe has room");
+                }
+                let is_closed = matches!(self.stderr, Stderr::Closed);
+                ((!is_closed).then_some(reader), writer.into())
+            }
         }
     }
 }
@@ -291,24 +369,39 @@ fn feed(mut pipe: impl Write + Send + 'static, text: String) {
 /// An output of a program, gathered by a thread so that the program never waits for its reader.
 struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
+    /// Whether the reader reads no more.
+    stalls: Arc<AtomicBool>,
     reader: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Stream {
     /// Reads a pipe to its end, if there is one.
     fn read(pipe: Option<impl Read + Send + 'static>) -> Self {
+        Self::start(pipe, false)
+    }
+
+    fn start(pipe: Option<impl Read + Send + 'static>, stalls: bool) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&bytes);
+        let stalls = Arc::new(AtomicBool::new(stalls));
+        let waits = Arc::clone(&stalls);
         let reader = thread::spawn(move || {
             let Some(mut pipe) = pipe else { return };
             let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            loop {
+                while waits.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                let Ok(count @ 1..) = pipe.read(&mut buffer) else {
+                    break;
+                };
                 let mut bytes = shared.lock().expect(UNPOISONED);
                 bytes.extend_from_slice(&buffer[..count]);
             }
         });
         Stream {
             bytes,
+            stalls,
             reader: Mutex::new(Some(reader)),
         }
     }
@@ -320,6 +413,7 @@ impl Stream {
 
     /// Waits for the end of the output, which comes with the end of the program.
     fn finish(&self) {
+        self.stalls.store(false, Ordering::SeqCst);
         if let Ok(mut reader) = self.reader.lock()
             && let Some(reader) = reader.take()
         {

@@ -2,7 +2,10 @@
 
 use crate::common;
 
-use common::{HOST_IP, Registrar, SOON, Script, TestBed, count, eventually, warnings, web_keys};
+use common::{
+    HOST_IP, Registrar, SOON, Script, TestBed, count, eventually, get, make_fifo, warnings,
+    web_keys,
+};
 use std::process::Command;
 
 /// Runs etcdctl as root, whose password is `root`.
@@ -251,4 +254,26 @@ fn a_token_that_ends_with_a_change_of_the_users_is_renewed_in_silence() {
     etcdctl(&bed, "auth disable");
     let keys = [&one, &two].map(|container| web_keys("web", container, HOST_IP));
     assert_eq!(bed.keys(), common::joined([&keys[0], &keys[1]]));
+}
+
+#[test]
+fn files_for_etcd_that_are_no_regular_files_are_refused_and_keep_nothing_waiting() {
+    let bed = TestBed::new();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pipe = directory.path().join("pipe");
+    make_fifo(&pipe);
+    for flag in ["--etcd-password-file", "--etcd-cacert"] {
+        let registrar = reader(&bed).env("DOCKER_REGISTER_ETCD_PASSWORD", "secret");
+        let registrar = registrar
+            .flag("--listen", "127.0.0.1:0")
+            .flag(flag, &pipe)
+            .start();
+        let message = format!(
+            "from `{}`: it is a named pipe, and only a regular file is read",
+            pipe.display()
+        );
+        registrar.wait_for_log(&message, SOON);
+        assert_eq!(get(&registrar.address(), "/healthz").status, 200);
+        assert!(registrar.terminate().success());
+    }
 }

@@ -3,8 +3,9 @@
 use crate::common;
 
 use std::fs;
+use std::thread;
 
-use common::{SOON, TestBed, eventually, map};
+use common::{SOON, TestBed, eventually, make_fifo, map};
 
 const POLICY: &str = "local register = require 'register'
 function register.service(container, port) return NAME end
@@ -75,4 +76,61 @@ fn a_reload_changes_what_differs_and_nothing_else() {
         before
     );
     assert!(bed.etcd.revision() > revision);
+}
+
+#[test]
+fn a_script_that_is_no_regular_file_is_refused_and_keeps_nothing_waiting() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let _web = bed.container().publish_all().start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let script = directory.path().join("site.lua");
+    let message = format!(
+        "cannot read `{}`: it is a named pipe, and only a regular file is read while the program runs; put a regular \
+         file there\n",
+        script.display()
+    );
+    let registrar = bed.registrar().flag("--ttl", TTL.to_string());
+    let registrar = registrar.flag("--script", &script);
+    make_fifo(&script);
+    let output = registrar.run("run");
+    assert_eq!(output.status.code(), Some(1));
+    let error = format!("error: {message}");
+    assert!(output.stderr.contains(&error), "{}", output.stderr);
+
+    // A module is read with it, so the script changes and the module does not.
+    fs::remove_file(&script).expect("the pipe goes");
+    fs::write(&script, "return require 'module'").expect("the script");
+    let module = directory.path().join("module.lua");
+    fs::write(&module, "return require 'register'").expect("the module");
+    let registrar = registrar.start();
+    eventually(SOON, "the keys", || bed.keys().len() == 4);
+    let revision = bed.etcd.revision();
+    for (path, message) in [
+        (&module, "there is no module `module`: "),
+        (&script, &message),
+    ] {
+        fs::remove_file(path).expect("the file goes");
+        make_fifo(path);
+        registrar.signal("HUP");
+        let message = format!("ERROR the policy cannot be loaded anew: {message}");
+        registrar.wait_for_log(&message, SOON);
+    }
+    bed.etcd.let_pass(2 * TTL);
+    assert_eq!(bed.keys().len(), 4);
+    assert_eq!(bed.etcd.revision(), revision, "the keys never went");
+    assert!(registrar.terminate().success());
+}
+
+#[test]
+fn a_command_that_does_one_thing_reads_a_script_from_a_pipe() {
+    let bed = TestBed::new();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let script = directory.path().join("site.lua");
+    make_fifo(&script);
+    let pipe = script.clone();
+    let writer = thread::spawn(move || fs::write(pipe, "return require 'register'"));
+    let output = bed.registrar().flag("--script", &script).run("keys");
+    assert!(output.status.success(), "{}", output.stderr);
+    writer.join().expect("a thread").expect("it is read");
 }

@@ -3,9 +3,9 @@
 use crate::common;
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{RegistrarBuilder, SOON, Script, TestBed, eventually};
+use common::{RegistrarBuilder, SOON, Script, TestBed, eventually, get};
 use tempfile::TempDir;
 
 /// A service manager that only listens.
@@ -27,6 +27,16 @@ impl Manager {
 
     fn start_under(&self, registrar: RegistrarBuilder) -> RegistrarBuilder {
         registrar.env("NOTIFY_SOCKET", self.directory.path().join("notify"))
+    }
+
+    /// Fills the socket, so that those who tell it something wait until it listens again.
+    fn stop_listening(&self) {
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("it can be set");
+        while sender
+            .send_to(b"full", self.directory.path().join("notify"))
+            .is_ok()
+        {}
     }
 
     /// What it is told next, if anything at all.
@@ -109,7 +119,7 @@ fn the_watchdog_is_fed_for_as_long_as_the_script_lets_go() {
     }
     let _hangs = bed.container().env("HANG", "1").publish_all().start();
     eventually(SOON, "silence for longer than the watchdog waits", || {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(4) {
             if manager
                 .told()
@@ -121,4 +131,32 @@ fn the_watchdog_is_fed_for_as_long_as_the_script_lets_go() {
         true
     });
     registrar.kill9();
+}
+
+#[test]
+fn a_service_manager_that_hangs_holds_up_nothing() {
+    const TTL: u32 = 3;
+    let bed = TestBed::new();
+    let _web = bed.container().publish_all().start();
+    let manager = Manager::new();
+    manager.stop_listening();
+    let registrar = bed.registrar().flag("--ttl", TTL.to_string());
+    let registrar = registrar.flag("--listen", "127.0.0.1:0");
+    let registrar = manager
+        .start_under(registrar)
+        .env("WATCHDOG_USEC", "2000000")
+        .start();
+    eventually(SOON, "the keys", || bed.keys().len() == 4);
+    let revision = bed.etcd.revision();
+    bed.etcd.let_pass(2 * TTL);
+    assert_eq!(get(&registrar.address(), "/healthz").status, 200);
+    assert_eq!(bed.etcd.revision(), revision, "the keys never went");
+    manager.wait_for("READY=1");
+    manager.wait_for("WATCHDOG=1");
+
+    manager.stop_listening();
+    let begun = Instant::now();
+    assert!(registrar.terminate().success());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }

@@ -9,6 +9,7 @@ use etcd_client::{Client, ConnectOptions, Error};
 
 use super::Tls;
 use crate::entry::quote;
+use crate::file;
 
 /// Where etcd is, and who we are to it.
 #[derive(Debug, Clone)]
@@ -92,7 +93,7 @@ impl User {
         match &self.password {
             Password::Text(text) => Ok(text.clone()),
             Password::File(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| {
+                let text = file::read_text(path).with_context(|| {
                     let (name, path) = (quote(&self.name), path.display());
                     format!("cannot read the password of etcd's user {name} from `{path}`")
                 })?;

@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 
 use crate::entry::quote;
+use crate::file;
 
 /// How many of a certificate's names are told.
 const NAMES: usize = 8;
@@ -182,5 +183,5 @@ fn read_certificates(
 }
 
 fn read(path: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {what} from `{}`", path.display()))
+    file::read(path).with_context(|| format!("cannot read {what} from `{}`", path.display()))
 }

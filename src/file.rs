@@ -1,0 +1,98 @@
+//! Reading of files while the program runs. A named pipe, a terminal or another device may keep its reader waiting for
+//! ever, and the keys' leases with it; so only regular files are read.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Reads a regular file, or one that a symbolic link leads to.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open(path)?.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Reads a regular file of text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Opens a regular file, or one that a symbolic link leads to.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Opening a device may have effects of its own.
+    check(&fs::metadata(path)?)?;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    // It may have been replaced meanwhile.
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn check(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let what = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(io::Error::other(format!(
+        "it is {what}, and only a regular file is read while the program runs; put a regular file there"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let made = Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+        assert!(made.success());
+        let _listener = UnixListener::bind(path("socket")).unwrap();
+        symlink(path("fifo"), path("link to the fifo")).unwrap();
+        for (path, what) in [
+            (path("fifo"), "a named pipe"),
+            (path("link to the fifo"), "a named pipe"),
+            (path("socket"), "a socket"),
+            (path(""), "a directory"),
+            ("/dev/zero".into(), "a device"),
+            ("/dev/ptmx".into(), "a device"),
+        ] {
+            assert_eq!(
+                read(&path).unwrap_err().to_string(),
+                format!(
+                    "it is {what}, and only a regular file is read while the program runs; put a regular file there"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_regular_file_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("file"), "text").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        assert_eq!(read(&path("link")).unwrap(), b"text");
+    }
+}
