@@ -78,7 +78,7 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let status = Arc::new(Status::default());
-    let aside = Aside::start(&config, &status, recent).await?;
+    let aside = Aside::start(&config, &status, recent)?;
     let memory = Rc::new(RefCell::new(Memory::default()));
     let snapshots = watch::Sender::new(None);
     let answers = answer(&status, &memory, snapshots.subscribe());

@@ -25,6 +25,7 @@ mod readers;
 mod readme;
 mod reload;
 mod restart;
+mod slow_clients;
 mod steady;
 mod systemd;
 mod unit;
