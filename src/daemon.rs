@@ -70,6 +70,13 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
 }
 
+impl Config {
+    /// How long keys live whose entries name no TTL.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(self.asked.options.ttl.into())
+    }
+}
+
 /// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
 /// others to see.
 pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
@@ -180,7 +187,9 @@ async fn work(
         patience(config.asked.options.ttl),
     );
     let feed = feed.of(daemon).shown(Arc::clone(status));
-    let feed = tokio::spawn(feed.run(snapshot_sender));
+    let trouble = Trouble::new("Docker", "keys stay as they are", config.ttl())
+        .shown(status, Partner::Docker);
+    let feed = tokio::spawn(feed.run(snapshot_sender, trouble));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
@@ -295,7 +304,11 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
         host_ip_or_loopback(&mut config.asked).await;
         return Ok(());
     }
-    let mut trouble = Trouble::new("this host's route to etcd", "nothing is registered yet");
+    let mut trouble = Trouble::new(
+        "this host's route to etcd",
+        "nothing is registered yet",
+        config.ttl(),
+    );
     loop {
         match address::toward(&config.asked.etcd.endpoints).await {
             Ok(Some(address)) => {
@@ -324,8 +337,8 @@ async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
     if config.dry_run {
         return None;
     }
-    let mut trouble =
-        Trouble::new("Docker", "nothing is registered yet").shown(status, Partner::Docker);
+    let mut trouble = Trouble::new("Docker", "nothing is registered yet", config.ttl())
+        .shown(status, Partner::Docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {

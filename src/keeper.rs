@@ -120,7 +120,7 @@ impl<S: Store> Keeper<S> {
             probe_at: now,
             seat: Seat::new(ttl),
             gives_way: None,
-            trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
+            trouble: Trouble::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl)),
             status: Arc::default(),
         }
     }
