@@ -1,6 +1,7 @@
 //! `run`: joins the feed, the script and the store, and answers signals.
 
 mod aside;
+mod introduction;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ use crate::store::{Identity, patience};
 use crate::systemd;
 use crate::trouble::Trouble;
 use aside::Aside;
+use introduction::introduction;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
@@ -180,6 +182,7 @@ async fn work(
         () = signals.end() => return Ok(()),
     };
     let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
+    info!("{}", introduction(&config, daemon.as_ref())?);
     let identity = Identity::new(id, &config.asked.options.instance);
     let feed = Feed::new(
         config.asked.filters.clone(),
