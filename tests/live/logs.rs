@@ -4,10 +4,12 @@
 use crate::common;
 
 use common::{
-    HOST_IP, Proxy, Registrar, SOON, TestBed, count, docker, eventually, in_step, let_time_pass,
-    web_keys,
+    FEW, FakeDocker, HOST_IP, Proxy, Registrar, Reply, SOON, TestBed, count, docker, eventually,
+    in_step, let_time_pass, web_keys,
 };
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -66,13 +68,16 @@ fn levels_and_messages(registrar: &Registrar) -> Vec<(String, String)> {
     lines.lines().map(of_line).collect()
 }
 
-/// The messages of the lines that say how long something has been retried at this level.
+/// The messages of this level that say that something is retried.
 fn retried(registrar: &Registrar, level: &str) -> Vec<String> {
+    let says = |message: &str| {
+        ["; retrying", "; it has come and gone"]
+            .iter()
+            .any(|how| message.contains(how))
+    };
     let lines = levels_and_messages(registrar).into_iter();
-    lines
-        .filter(|(of, message)| of == level && message.contains("; retrying"))
-        .map(|(_, message)| message)
-        .collect()
+    let of_level = lines.filter(|(of, message)| of == level && says(message));
+    of_level.map(|(_, message)| message).collect()
 }
 
 #[test]
@@ -122,6 +127,46 @@ fn an_etcd_that_is_away_for_half_a_ttl_is_an_error_once() {
     for registrar in &registrars {
         registrar.wait_for_log("etcd is back after ", SOON);
     }
+}
+
+/// A Docker that answers everything, and whose events end as soon as they begin.
+#[test]
+fn a_docker_that_comes_and_goes_is_one_trouble() {
+    const TTL: u32 = 6;
+    let bed = TestBed::new();
+    let ends = Arc::new(AtomicBool::new(true));
+    let does_end = Arc::clone(&ends);
+    let fake = FakeDocker::start(move |_, path| {
+        // A stream whose sender is gone.
+        let ended = || Reply::Stream(mpsc::channel().1);
+        (path == "/events" && does_end.load(Ordering::SeqCst)).then(ended)
+    });
+    let registrar = bed.registrar_of(&fake).flag("--ttl", TTL.to_string());
+    let registrar = registrar.start();
+    let backs = || count(&registrar.log(), "Docker is back after ");
+    let tries = || count(&fake.requests().join("\n"), "GET /events");
+
+    eventually(SOON, "the error", || {
+        !retried(&registrar, "ERROR").is_empty()
+    });
+    let (tried, told, begun) = (tries(), registrar.log().len(), Instant::now());
+    let_time_pass(Duration::from_secs(5));
+    let most = usize::try_from(begun.elapsed().as_secs()).expect("a small number") + 2;
+    let tried = tries() - tried;
+    assert!(tried > 0 && tried <= most, "{tried} tries in 5 s");
+    assert_eq!(registrar.log().len(), told, "{}", registrar.log());
+    assert!(
+        retried(&registrar, "WARN").len() <= FEW,
+        "{}",
+        registrar.log()
+    );
+    assert!(backs() < FEW, "{}", registrar.log());
+
+    let before = backs();
+    ends.store(false, Ordering::SeqCst);
+    eventually(SOON, "the end of the trouble", || backs() > before);
+    assert_eq!(backs(), before + 1);
+    assert_eq!(retried(&registrar, "ERROR").len(), 1);
 }
 
 #[test]
