@@ -1,6 +1,7 @@
 //! `run`: joins the feed, the script and the store, and answers signals.
 
 mod aside;
+mod introduction;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ use crate::store::{Identity, patience};
 use crate::systemd;
 use crate::trouble::Trouble;
 use aside::Aside;
+use introduction::introduction;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
@@ -70,6 +72,13 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
 }
 
+impl Config {
+    /// How long keys live whose entries name no TTL.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(self.asked.options.ttl.into())
+    }
+}
+
 /// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
 /// others to see.
 pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
@@ -78,7 +87,7 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let status = Arc::new(Status::default());
-    let aside = Aside::start(&config, &status, recent).await?;
+    let aside = Aside::start(&config, &status, recent)?;
     let memory = Rc::new(RefCell::new(Memory::default()));
     let snapshots = watch::Sender::new(None);
     let answers = answer(&status, &memory, snapshots.subscribe());
@@ -173,6 +182,7 @@ async fn work(
         () = signals.end() => return Ok(()),
     };
     let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
+    info!("{}", introduction(&config, daemon.as_ref())?);
     let identity = Identity::new(id, &config.asked.options.instance);
     let feed = Feed::new(
         config.asked.filters.clone(),
@@ -180,7 +190,9 @@ async fn work(
         patience(config.asked.options.ttl),
     );
     let feed = feed.of(daemon).shown(Arc::clone(status));
-    let feed = tokio::spawn(feed.run(snapshot_sender));
+    let trouble = Trouble::new("Docker", "keys stay as they are", config.ttl())
+        .shown(status, Partner::Docker);
+    let feed = tokio::spawn(feed.run(snapshot_sender, trouble));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
     let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
@@ -295,7 +307,11 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
         host_ip_or_loopback(&mut config.asked).await;
         return Ok(());
     }
-    let mut trouble = Trouble::new("this host's route to etcd", "nothing is registered yet");
+    let mut trouble = Trouble::new(
+        "this host's route to etcd",
+        "nothing is registered yet",
+        config.ttl(),
+    );
     loop {
         match address::toward(&config.asked.etcd.endpoints).await {
             Ok(Some(address)) => {
@@ -324,8 +340,8 @@ async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
     if config.dry_run {
         return None;
     }
-    let mut trouble =
-        Trouble::new("Docker", "nothing is registered yet").shown(status, Partner::Docker);
+    let mut trouble = Trouble::new("Docker", "nothing is registered yet", config.ttl())
+        .shown(status, Partner::Docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {

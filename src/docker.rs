@@ -25,7 +25,6 @@ use tracing::{debug, warn};
 
 use crate::container::Container;
 use crate::entry::quote;
-use crate::metrics::Partner;
 use crate::roll::Roll;
 use crate::status::Status;
 use crate::trouble::Trouble;
@@ -145,10 +144,12 @@ impl Feed {
         Ok(self.known.snapshot(&self.unreadable))
     }
 
-    /// Keeps `snapshots` up to date for ever.
-    pub async fn run(mut self, snapshots: watch::Sender<Option<Arc<Snapshot>>>) {
-        let mut trouble =
-            Trouble::new("Docker", "keys stay as they are").shown(&self.status, Partner::Docker);
+    /// Keeps `snapshots` up to date for ever. `trouble` is that with Docker.
+    pub async fn run(
+        mut self,
+        snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+        mut trouble: Trouble,
+    ) {
         loop {
             let Err(error) = self.watch(&snapshots, &mut trouble).await;
             tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
@@ -219,6 +220,7 @@ impl Feed {
                 }
                 () = tokio::time::sleep_until(ping_at) => {
                     within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
+                    trouble.over();
                     ping_at = Instant::now() + self.patience;
                 }
                 () = tokio::time::sleep_until(resync_at) => {}

@@ -121,7 +121,7 @@ impl<S: Store> Keeper<S> {
             seat: Seat::new(seat_ttl(ttl)),
             told_of_strangers: None,
             gives_way: None,
-            trouble: Trouble::new("etcd", "keys in etcd stay until their TTL"),
+            trouble: Trouble::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl)),
             status: Arc::default(),
         }
     }

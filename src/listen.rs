@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, serve};
-use tokio::net::TcpListener;
+use axum::serve::Listener as _;
+use axum::{Router, middleware, serve};
 use tracing::{error, info};
 
 use crate::log::{self, Recent};
@@ -41,15 +41,15 @@ struct Shown {
     about: Arc<[(&'static str, String)]>,
 }
 
-/// Listens on `address` and answers in the background, for as long as the program runs. `about` is what the page says
-/// of this registrar.
-pub async fn start(
+/// Listens on `address` and answers in the background of this runtime, for as long as the program runs. `about` is what
+/// the page says of this registrar.
+pub fn start(
     address: SocketAddr,
     status: Arc<Status>,
     recent: Recent,
     about: Vec<(&'static str, String)>,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
+    let listener = Bounded::bind(address).with_context(|| {
         format!(
             "cannot listen on {address}; say --listen with an address of this host and a free port"
         )
@@ -66,13 +66,19 @@ pub async fn start(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .layer(middleware::map_response(close))
         .with_state(shown);
     tokio::spawn(async move {
-        if let Err(error) = serve(Bounded::new(listener), routes).await {
+        if let Err(error) = serve(listener, routes).await {
             error!("no longer listening on {address}: {error}");
         }
     });
     Ok(())
+}
+
+/// Ends the connection with this answer, so that each has one request and is short.
+async fn close(answer: Response) -> impl IntoResponse {
+    ([(header::CONNECTION, "close")], answer)
 }
 
 async fn healthz(State(shown): State<Shown>) -> impl IntoResponse {

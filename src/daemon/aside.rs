@@ -31,11 +31,7 @@ pub(super) struct Aside {
 impl Aside {
     /// Answers HTTP if it is to, tells systemd how it goes, renews the leases if the keeper cannot, and ends the program by
     /// force after a signal.
-    pub async fn start(
-        config: &Config,
-        status: &Arc<Status>,
-        recent: Recent,
-    ) -> anyhow::Result<Self> {
+    pub fn start(config: &Config, status: &Arc<Status>, recent: Recent) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("aside")
@@ -56,10 +52,8 @@ impl Aside {
             handle.spawn(watch_expiry(Arc::clone(status)));
         }
         if let Some(address) = config.listen {
-            let listening =
-                listen::start(address, Arc::clone(status), recent, about(&config.asked));
-            let listens = handle.spawn(listening).await;
-            listens.context("cannot start to listen")??;
+            let _there = handle.enter();
+            listen::start(address, Arc::clone(status), recent, about(&config.asked))?;
         }
         Ok(aside)
     }

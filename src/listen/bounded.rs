@@ -1,6 +1,7 @@
-//! A listener that is no danger to the rest of the program: it has so many connections at a time and no more, and none
-//! for long, so that those who connect and say nothing take no descriptor from Docker and etcd.
+//! Limits how many connections are open and for how long, so that slow clients neither use up the descriptors that
+//! Docker and etcd need nor keep a health check waiting.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,34 +11,95 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::select;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most connections at a time. Others wait until one ends.
+/// The most connections at a time. One more displaces the oldest that has not sent its request; without such a one it
+/// waits.
 const MOST: usize = 64;
-/// How long a connection may last, whatever is said on it.
+/// How long a connection may last.
 const LONGEST: Duration = Duration::from_secs(20);
+/// How long a request's head may take.
+const HEAD: Duration = Duration::from_secs(2);
+/// How long a connection is safe from displacement. A health check needs less to send its request, and it bounds the
+/// work that clients make which connect again as soon as they are displaced.
+const GRACE: Duration = Duration::from_millis(10);
+/// How many connections wait in the kernel. When more come, theirs and a health check's are put off by a second; all of
+/// these have had their turn long before.
+const WAITING: u32 = 1024;
 
-/// A listener with these bounds.
+/// A listener with these limits.
 pub struct Bounded {
     listener: TcpListener,
     free: Arc<Semaphore>,
+    /// The connections that have not sent their request's head, oldest first, and some that have since.
+    silent: VecDeque<Silent>,
 }
 
 /// A connection that ends in time.
 pub struct Connection {
     stream: TcpStream,
-    over: Pin<Box<Sleep>>,
+    since: Instant,
+    deadline: Pin<Box<Sleep>>,
+    /// Given back once the stream is closed.
     _place: Option<OwnedSemaphorePermit>,
+    /// None once the head has come.
+    awaited: Option<Awaited>,
+}
+
+/// A request's head that has not come yet.
+struct Awaited {
+    head: Head,
+    /// Closed when the head has come or the connection has ended.
+    displaced: mpsc::Receiver<()>,
+}
+
+/// The listener's end of [`Awaited`].
+struct Silent {
+    since: Instant,
+    displace: mpsc::Sender<()>,
+}
+
+/// Finds the end of a request's head, which is an empty line after others. As hyper does, it takes a line feed alone for
+/// the end of a line.
+#[derive(Default)]
+struct Head {
+    has_begun: bool,
+    is_at_line_start: bool,
 }
 
 impl Bounded {
-    /// Bounds a listener.
-    pub fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
+    /// Listens on `address`.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A restart takes over the address at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self {
+            listener: socket.listen(WAITING)?,
             free: Arc::new(Semaphore::new(MOST)),
+            silent: VecDeque::new(),
+        })
+    }
+
+    /// A place for one more connection.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            // This fails only when the semaphore is closed, which nobody does.
+            let free = Arc::clone(&self.free).acquire_owned();
+            let Some(oldest) = self.silent.front() else {
+                return free.await.ok();
+            };
+            select! {
+                biased;
+                place = free => return place.ok(),
+                () = oldest.give_way() => drop(self.silent.pop_front()),
+            }
         }
     }
 }
@@ -47,13 +109,21 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // It fails only when it is closed, which nobody does.
-        let place = Arc::clone(&self.free).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let place = self.place().await;
+        let since = Instant::now();
+        let (displace, displaced) = mpsc::channel(1);
+        self.silent.retain(|silent| !silent.displace.is_closed());
+        self.silent.push_back(Silent { since, displace });
         let connection = Connection {
             stream,
-            over: Box::pin(sleep(LONGEST)),
+            since,
+            deadline: Box::pin(sleep_until(since + HEAD)),
             _place: place,
+            awaited: Some(Awaited {
+                head: Head::default(),
+                displaced,
+            }),
         };
         (connection, address)
     }
@@ -63,13 +133,64 @@ impl Listener for Bounded {
     }
 }
 
-impl Connection {
-    /// The stream, if it is not over.
-    fn stream(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        if self.over.as_mut().poll(context).is_ready() {
-            return Err(ErrorKind::TimedOut.into());
+impl Silent {
+    /// Asks it for its place, and waits until it has ended or turns out to have sent its head.
+    async fn give_way(&self) {
+        select! {
+            biased;
+            () = self.displace.closed() => return,
+            () = sleep_until(self.since + GRACE) => {}
         }
-        Ok(Pin::new(&mut self.stream))
+        // It is asked once and has room for that.
+        let _ = self.displace.try_send(());
+        self.displace.closed().await;
+    }
+}
+
+impl Connection {
+    fn note(&mut self, bytes: &[u8]) {
+        if let Some(awaited) = &mut self.awaited
+            && awaited.head.ends_in(bytes)
+        {
+            self.awaited = None;
+            self.deadline.as_mut().reset(self.since + LONGEST);
+        }
+    }
+
+    /// What comes of a read or a write: an error where it would have to wait and the connection is to end. What is there
+    /// already is read first, however late.
+    fn in_time<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            return result;
+        }
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        if let Some(awaited) = &mut self.awaited
+            && awaited.displaced.poll_recv(context).is_ready()
+        {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Head {
+    /// Whether it ends in the bytes that follow those before.
+    fn ends_in(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            match byte {
+                b'\n' if self.has_begun && self.is_at_line_start => return true,
+                b'\n' => self.is_at_line_start = true,
+                b'\r' => {}
+                _ => (self.has_begun, self.is_at_line_start) = (true, false),
+            }
+        }
+        false
     }
 }
 
@@ -79,10 +200,10 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.stream(context) {
-            Ok(stream) => stream.poll_read(context, buffer),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        let known = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.note(&buffer.filled()[known..]);
+        self.in_time(context, result)
     }
 }
 
@@ -92,10 +213,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.stream(context) {
-            Ok(stream) => stream.poll_write(context, bytes),
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.in_time(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,5 +223,34 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a head ends that comes a byte at a time.
+    fn end(text: &str) -> Option<usize> {
+        let mut head = Head::default();
+        text.bytes()
+            .position(|byte| head.ends_in(&[byte]))
+            .map(|at| at + 1)
+    }
+
+    #[test]
+    fn a_head_ends_with_an_empty_line_however_it_is_cut() {
+        for (text, wanted) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /", Some(27)),
+            ("GET / HTTP/1.0\n\nmore", Some(16)),
+            ("GET / HTTP/1.0\n\r\n", Some(17)),
+            ("\r\n\r\nGET / HTTP/1.0\r\n\r\n", Some(22)),
+            ("GET / HTTP/1.1\r\nHost: a\r\n", None),
+            ("\r\n\r\n\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(end(text), wanted, "{text:?}");
+            assert_eq!(Head::default().ends_in(text.as_bytes()), wanted.is_some());
+        }
     }
 }

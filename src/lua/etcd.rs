@@ -64,7 +64,8 @@ async fn read_etcd<T>(
     host: &Host,
     read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
-    let mut trouble = Trouble::new("etcd", "the policy, which reads etcd, waits");
+    let ttl = Duration::from_secs(host.world.options.ttl.into());
+    let mut trouble = Trouble::new("etcd", "the policy, which reads etcd, waits", ttl);
     loop {
         let result = read(&mut *host.world.reader.lock().await).await;
         match (result, &host.world.source) {

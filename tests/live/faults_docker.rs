@@ -5,8 +5,8 @@ use crate::common;
 
 use common::{
     ContainerBuilder, Dockerd, HOST_IP, Kind, Mode, Proxy, Registrar, RegistrarBuilder, Reply,
-    SOON, Script, TestBed, WEB, assert_told_of, docker, eventually, in_step, inspection, joined,
-    let_time_pass, map, summary, warnings, web_keys,
+    SOON, Script, TestBed, WEB, assert_told_of, count, docker, eventually, in_step, inspection,
+    joined, let_time_pass, map, summary, warnings, web_keys,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,10 +29,13 @@ fn nothing() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-/// Checks that the log speaks of the troubles that were, of each when it began and when it was over.
+/// Checks that the log speaks of the troubles that were, of each when it began and when it was over, and that the `serious`
+/// ones, which lasted for half a TTL, were errors, once each.
 #[track_caller]
-fn assert_told(registrar: &Registrar, troubles: usize) {
+fn assert_told(registrar: &Registrar, troubles: usize, serious: usize) {
     assert_told_of(registrar, "Docker", troubles);
+    let log = registrar.log();
+    assert_eq!(count(&log, "ERROR "), serious, "{log}");
 }
 
 #[track_caller]
@@ -67,14 +70,14 @@ fn a_half_open_connection_is_noticed_within_a_third_of_the_ttl() {
         let took = start.elapsed();
         assert!(took <= THIRD + SLACK, "noticed after {took:?} only");
         proxy.set(Mode::Pass);
-        assert_told(&registrar, trouble);
+        assert_told(&registrar, trouble, 0);
     }
     assert_eq!(bed.keys(), web_keys("web", &web, HOST_IP));
     assert_eq!(bed.etcd.revision(), revision, "nothing was written");
 }
 
 /// Lets containers come and go while Docker cannot be asked, for longer than the TTL.
-fn changes_are_made_up_for(away: Mode) {
+fn changes_are_made_up_for(away: Mode, serious: usize) {
     const TTL: u32 = 3;
     let bed = TestBed::new();
     let [lives, dies, pauses, moves] =
@@ -100,7 +103,7 @@ fn changes_are_made_up_for(away: Mode) {
         &web_keys("new", &comes, HOST_IP),
     ]);
     bed.wait_for_keys(&wanted, REPAIR);
-    assert_told(&registrar, 1);
+    assert_told(&registrar, 1, serious);
 
     // It follows events again.
     pauses.unpause();
@@ -112,12 +115,13 @@ fn changes_are_made_up_for(away: Mode) {
 
 #[test]
 fn what_happened_while_docker_was_cut_off_is_made_up_for() {
-    changes_are_made_up_for(Mode::Cut);
+    changes_are_made_up_for(Mode::Cut, 1);
 }
 
 #[test]
 fn what_happened_while_docker_did_not_answer_is_made_up_for() {
-    changes_are_made_up_for(Mode::Stall);
+    // A single try lasts for all that time, and none has failed since the first.
+    changes_are_made_up_for(Mode::Stall, 0);
 }
 
 #[test]
@@ -419,7 +423,7 @@ fn a_restart_with_live_restore(end: impl Fn(&Dockerd)) {
     bed.etcd.let_pass(6);
     assert_eq!(bed.keys(), host_keys("web", &web));
     daemon.start_again();
-    assert_told(&registrar, 1);
+    assert_told(&registrar, 1, 1);
     assert_eq!(bed.keys(), host_keys("web", &web));
     assert_nothing_was_ever_deleted(&bed);
 
@@ -455,7 +459,7 @@ fn a_restart_without_live_restore(end: impl Fn(&Dockerd)) {
     daemon.start_again();
     // Its containers ended with it, and one is to be started again.
     bed.wait_for_keys(&host_keys("always", &always), SOON);
-    assert_told(&registrar, 1);
+    assert_told(&registrar, 1, 1);
     let new = daemon.run(WEB, &["--env", "SERVICE_NAME=new"]);
     let wanted = joined([&host_keys("always", &always), &host_keys("new", &new)]);
     bed.wait_for_keys(&wanted, SOON);
