@@ -26,10 +26,13 @@ struct Decided {
     wanted: Arc<Wanted>,
     /// What each container's call came to.
     memory: Rc<RefCell<Memory>>,
+    /// Whether all containers could be read; the log names the others.
+    whole: bool,
 }
 
 /// Runs the policy once, for these containers.
 async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
+    let whole = snapshot.unreadable.is_empty();
     let (sender, wanted) = watch::channel(None);
     let memory = Rc::new(RefCell::new(Memory::default()));
     let world = World {
@@ -48,12 +51,16 @@ async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
         .borrow()
         .clone()
         .context("the policy's `run` ended without a call of etcd.sync")?;
-    Ok(Decided { wanted, memory })
+    Ok(Decided {
+        wanted,
+        memory,
+        whole,
+    })
 }
 
 impl Decided {
-    /// Says on stderr for which containers the policy failed and, if asked, what it left out. Returns whether it did
-    /// well for all. That nobody listens is no failure.
+    /// Says on stderr for which containers the policy failed and, if asked, what it left out. Returns whether all could be
+    /// read and it did well for them. That nobody listens is no failure.
     fn say(&self, explain: bool) -> bool {
         let mut stderr = std::io::stderr().lock();
         let memory = self.memory.borrow();
@@ -67,9 +74,7 @@ impl Decided {
                 }
             }
         }
-        memory
-            .all()
-            .iter()
-            .all(|remembered| remembered.failure.is_none())
+        let mut all = memory.all().into_iter();
+        self.whole && all.all(|remembered| remembered.failure.is_none())
     }
 }

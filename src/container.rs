@@ -25,6 +25,7 @@ use crate::roll::{Rank, Ranked};
 
 pub use image::Image;
 pub use inspect::Inspect;
+pub use listed::{listed_marks, listed_names};
 pub use map::Map;
 pub use port::{Binding, Port};
 pub use sample::Sample;

@@ -138,7 +138,7 @@ async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots)
                 let mut accounts = memory.borrow().accounts();
                 let newest = snapshots.borrow().clone();
                 let unreadable = newest.iter().flat_map(|snapshot| &snapshot.unreadable);
-                accounts.extend(unreadable.map(|id| Account::unreadable(id)));
+                accounts.extend(unreadable.map(|container| Account::unreadable(&container.name)));
                 status.containers.answer(accounts);
             }
         }

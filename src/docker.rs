@@ -5,9 +5,12 @@
 
 mod access;
 mod client;
+mod events;
+mod inspections;
 mod known;
+mod outside;
+mod unreadable;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,32 +18,32 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bollard::Docker;
-use bollard::errors::Error;
-use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
-use futures_util::future;
+use bollard::models::ContainerSummary;
+use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::container::Container;
 use crate::entry::quote;
 use crate::roll::Roll;
 use crate::status::Status;
 use crate::trouble::Trouble;
-use client::{Inspected, connect, inspect, list, subscribe, within};
+use client::{Events, Inspected, connect, inspect, list, subscribe, within};
+use inspections::{AT_ONCE, Inspections};
 use known::Known;
+use outside::Outside;
+use unreadable::Waiting;
 
 pub use access::Access;
 pub use client::{Daemon, Filters};
+pub use unreadable::Unreadable;
 
-/// When Docker is asked again for a container that it could not show: its answer may only have come at a bad moment,
-/// such as in a state on the way to another, of which no event tells.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// What was not possible, where a list fails.
+const CANNOT_LIST: &str = "cannot list containers";
 /// How long after a snapshot what can wait does: until then the processors are wanted by Docker, the policy and etcd.
 const REST: Duration = Duration::from_millis(100);
-/// How many containers are inspected at a time.
-const INSPECTS_AT_ONCE: usize = 16;
 /// Each how many lists all containers are inspected. After the others it is those that are listed otherwise than they are
 /// known: an inspection costs far more, and hardly anything changes of which neither an event nor a list tells.
 const LISTS_TO_A_WHOLE_LOOK: u32 = 10;
@@ -50,8 +53,10 @@ const LISTS_TO_A_WHOLE_LOOK: u32 = 10;
 pub struct Snapshot {
     /// The containers. One that has not changed is the same allocation as in the snapshot before.
     pub containers: Roll<Container>,
-    /// The ids of containers that Docker lists and has never been able to show.
-    pub unreadable: Vec<String>,
+    /// The containers that Docker lists and has not shown.
+    pub unreadable: Vec<Arc<Unreadable>>,
+    /// The ids, short ids and names of the containers that run and do not pass the filters; none while they are not known.
+    pub outside: Option<Arc<[String]>>,
 }
 
 /// Where the newest snapshot is found; none before the first.
@@ -72,30 +77,51 @@ pub struct Feed {
     signals: HashMap<String, Vec<String>>,
     /// The containers that need a look.
     dirty: BTreeSet<String>,
-    /// Those that are being looked at.
-    looked_at: BTreeSet<String>,
-    /// The containers that Docker lists but could not show, and whether the log has told of it.
-    unreadable: BTreeMap<String, bool>,
-    /// When those are asked for again.
-    look_again_at: Option<Instant>,
+    /// The looks that are under way.
+    inspections: Inspections,
+    /// The containers that Docker could not show.
+    unreadable: Waiting,
+    outside: Outside,
     /// The network owners that were asked for since the last list.
     owners_asked: BTreeSet<String>,
     changed: bool,
-    /// Whether an event has come since the last list.
+    /// Whether an event has come since the last list was asked for.
     heard: bool,
+    /// Whether a list is under way.
+    lists: bool,
     /// How many lists there are to be before all containers are inspected again.
     lists_left: u32,
-    /// The containers of the first list that have not been looked at yet; none before there is a list.
-    unseen: Option<BTreeSet<String>>,
-    /// Whether all of them have been. Until then there is no snapshot, for it would be taken for a host with fewer.
-    whole: bool,
+    phase: Phase,
 }
+
+/// How far it is from a first snapshot: one that is made too early would be taken for a host with fewer containers.
+enum Phase {
+    /// There is no list yet.
+    Unlisted,
+    /// These containers of the first list have not been looked at yet.
+    Unseen(BTreeSet<String>),
+    /// All of them have been, or are unreadable.
+    Whole,
+}
+
+/// What is asked beside the events.
+enum Answer {
+    /// Another stream of events, in place of one that has said nothing.
+    Events(Events),
+    Listed(BTreeMap<String, ContainerSummary>),
+    /// The list without filters, or why there is none.
+    Running(anyhow::Result<BTreeMap<String, ContainerSummary>>),
+    Alive,
+}
+
+type Asked = FuturesUnordered<BoxFuture<'static, anyhow::Result<Answer>>>;
 
 impl Feed {
     /// A feed of the containers that pass `filters`, which are all listed again every `resync`. Docker is asked for a sign
     /// of life every `patience`, and has as long to give it.
     pub fn new(filters: Filters, resync: Duration, patience: Duration) -> Self {
         Self {
+            outside: Outside::new(&filters),
             filters,
             resync,
             patience,
@@ -105,15 +131,14 @@ impl Feed {
             stopping: HashMap::new(),
             signals: HashMap::new(),
             dirty: BTreeSet::new(),
-            looked_at: BTreeSet::new(),
-            unreadable: BTreeMap::new(),
-            look_again_at: None,
+            inspections: Inspections::default(),
+            unreadable: Waiting::default(),
             owners_asked: BTreeSet::new(),
             changed: false,
             heard: false,
+            lists: false,
             lists_left: 0,
-            unseen: None,
-            whole: false,
+            phase: Phase::Unlisted,
         }
     }
 
@@ -127,21 +152,31 @@ impl Feed {
         Self { status, ..self }
     }
 
-    /// One snapshot of what runs now.
+    /// One snapshot of what runs now. The log names what cannot be read.
     pub async fn once(mut self) -> anyhow::Result<Snapshot> {
         let docker = connect().await?;
-        self.list(&docker).await?;
+        let listed = list(docker.clone(), self.filters.clone());
+        self.learn_list(listed.await.context(CANNOT_LIST)?);
+        if self.outside.asks() {
+            let running = list(docker.clone(), Filters::new());
+            let running = running.await.context(CANNOT_LIST)?;
+            self.learn_running(Ok(running));
+        }
         while !self.dirty.is_empty() {
             let ids = std::mem::take(&mut self.dirty);
             let filters = self.filters.clone();
             let mut inspections = stream::iter(ids)
                 .map(|id| inspect(docker.clone(), filters.clone(), id))
-                .buffer_unordered(INSPECTS_AT_ONCE);
+                .buffer_unordered(AT_ONCE);
             while let Some((id, inspected)) = inspections.next().await {
-                self.learn(id, inspected)?;
+                if let Inspected::Unreadable(why) = &inspected {
+                    let name = self.unreadable.name_of(&id);
+                    warn!("cannot read container {}: {why:#}", quote(&name));
+                }
+                self.learn(&id, inspected);
             }
         }
-        Ok(self.known.snapshot(&self.unreadable))
+        Ok(self.snapshot())
     }
 
     /// Keeps `snapshots` up to date for ever. `trouble` is that with Docker.
@@ -159,7 +194,8 @@ impl Feed {
     /// Feeds snapshots for as long as one connection lasts.
     ///
     /// Docker shows a container that is just starting only when it has started, so each inspection runs by itself and
-    /// none holds up the others. A snapshot is made whenever something has changed and nothing more is ready at once.
+    /// none holds up the others; nor does a list. A snapshot is made whenever something has changed and nothing more is
+    /// ready at once.
     async fn watch(
         &mut self,
         snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
@@ -167,134 +203,202 @@ impl Feed {
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
         let mut events = subscribe(&docker, self.daemon.take()).await?;
-        self.heard = true;
         // Nobody knows what happened before.
         self.lists_left = 0;
-        let mut inspections = FuturesUnordered::new();
-        self.looked_at.clear();
-        let mut resync_at = Instant::now();
-        let mut ping_at = resync_at + self.patience;
-        let mut pack_at = resync_at;
+        self.inspections = Inspections::default();
+        if !self.is_whole() {
+            self.phase = Phase::Unlisted;
+        }
+        self.outside.begin(&self.filters);
+        let mut asked = Asked::new();
+        self.ask_for_list(&docker, &mut asked);
+        let mut resync_at = None;
+        let mut ping_at = Some(Instant::now() + self.patience);
+        let mut pack_at = Instant::now();
         loop {
-            if Instant::now() >= resync_at {
-                // A stream that a firewall has forgotten stays silent for ever, and a ping goes another way.
-                if !self.heard {
-                    events = subscribe(&docker, None).await?;
-                }
-                self.heard = false;
-                self.list(&docker).await?;
-                trouble.over();
-                resync_at = Instant::now() + self.resync;
-            }
-            while inspections.len() < INSPECTS_AT_ONCE
-                && let Some(id) = self.dirty.difference(&self.looked_at).next().cloned()
-            {
-                self.dirty.remove(&id);
-                self.looked_at.insert(id.clone());
-                inspections.push(inspect(docker.clone(), self.filters.clone(), id));
-            }
-            self.whole |= self.unseen.as_ref().is_some_and(BTreeSet::is_empty);
-            let stopped_by = self.stopping.values().min().copied().unwrap_or(resync_at);
-            let look_again_at = self.look_again_at.unwrap_or(resync_at);
+            self.begin_inspections(&docker);
+            self.see_whether_whole();
+            let late_at = [self.inspections.late_at(), self.outside.awaited_until()];
             tokio::select! {
                 biased;
                 event = events.next() => self.note(event)?,
-                Some((id, inspected)) = inspections.next() => {
-                    self.looked_at.remove(&id);
-                    let is_first = self.unseen.as_mut().is_some_and(|unseen| unseen.remove(&id));
-                    // What has changed meanwhile is looked at again: this reply may be from before. But a container
-                    // that changes all the time must not hold up the first snapshot.
-                    if is_first || !self.dirty.contains(&id) || matches!(inspected, Inspected::Lost(_)) {
-                        self.learn(id, inspected)?;
+                Some((id, inspected)) = self.inspections.next() => self.take_over(&id, inspected),
+                Some(answer) = asked.next() => match answer? {
+                    Answer::Events(new) => {
+                        events = new;
+                        self.ask_for_list(&docker, &mut asked);
                     }
-                }
-                () = future::ready(()), if self.changed && self.whole => {
+                    Answer::Listed(listed) => {
+                        self.learn_list(listed);
+                        trouble.over();
+                        resync_at = Some(Instant::now() + self.resync);
+                    }
+                    Answer::Running(listed) => self.learn_running(listed),
+                    Answer::Alive => {
+                        trouble.over();
+                        ping_at = Some(Instant::now() + self.patience);
+                    }
+                },
+                () = future::ready(()), if self.changed && self.is_whole() => {
                     self.publish(snapshots);
                     pack_at = Instant::now() + REST;
                 }
                 () = tokio::time::sleep_until(pack_at), if self.known.is_unpacked() => self.known.pack(),
-                () = tokio::time::sleep_until(stopped_by) => self.end_grace(),
-                () = tokio::time::sleep_until(look_again_at), if self.look_again_at.is_some() => {
-                    self.look_again_at = None;
-                    self.dirty.extend(self.unreadable.keys().cloned());
+                () = until(self.stopping.values().min().copied()) => self.end_grace(),
+                () = until(self.unreadable.next_at()) => self.dirty.extend(self.unreadable.due()),
+                () = until(late_at.into_iter().flatten().min()) => {
+                    self.inspections.note_late();
+                    self.outside.give_up();
                 }
-                () = tokio::time::sleep_until(ping_at) => {
-                    within(self.patience, docker.ping()).await.context("Docker gives no sign of life")?;
-                    trouble.over();
-                    ping_at = Instant::now() + self.patience;
+                () = until(ping_at) => {
+                    ping_at = None;
+                    asked.push(Box::pin(ping(docker.clone(), self.patience)));
                 }
-                () = tokio::time::sleep_until(resync_at) => {}
+                () = until(resync_at) => {
+                    resync_at = None;
+                    // A stream that a firewall has forgotten stays silent for ever, and a ping goes another way.
+                    if self.heard {
+                        self.ask_for_list(&docker, &mut asked);
+                    } else {
+                        asked.push(Box::pin(subscribe_again(docker.clone())));
+                    }
+                }
             }
         }
     }
 
-    /// Lists all containers, and has those inspected that need it.
-    async fn list(&mut self, docker: &Docker) -> anyhow::Result<()> {
-        let listed = list(docker, &self.filters)
-            .await
-            .context("cannot list containers")?;
-        self.changed = true;
-        self.known.keep_listed(|id| listed.contains_key(id));
-        // One that only lends its network is in no list; its own inspection tells when it is gone.
-        self.unreadable
-            .retain(|id, _| listed.contains_key(id) || self.owners_asked.contains(id));
-        self.owners_asked.clear();
-        if !self.whole {
-            self.unseen = Some(listed.keys().cloned().collect());
+    /// Asks for all containers, and for those that do not pass the filters where they are not known.
+    fn ask_for_list(&mut self, docker: &Docker, asked: &mut Asked) {
+        self.heard = false;
+        self.lists = true;
+        let listed = list(docker.clone(), self.filters.clone());
+        asked.push(Box::pin(async {
+            Ok(Answer::Listed(listed.await.context(CANNOT_LIST)?))
+        }));
+        if self.outside.asks() {
+            let running = list(docker.clone(), Filters::new());
+            asked.push(Box::pin(async { Ok(Answer::Running(running.await)) }));
         }
+    }
+
+    /// Has those inspected that need it, as many as may be. Those that could not be read before come last.
+    fn begin_inspections(&mut self, docker: &Docker) {
+        while self.inspections.have_room() {
+            let mut ids = self.dirty.iter();
+            let is_new =
+                |id: &&String| !self.inspections.contain(id) && !self.unreadable.contains(id);
+            let is_free = |id: &&String| !self.inspections.contain(id);
+            let id = match ids.find(is_new) {
+                None if self.inspections.have_room_to_repeat() => self.dirty.iter().find(is_free),
+                new => new,
+            };
+            let Some(id) = id.cloned() else { return };
+            self.dirty.remove(&id);
+            let inspection = inspect(docker.clone(), self.filters.clone(), id.clone());
+            self.inspections.begin(id, inspection);
+        }
+    }
+
+    /// Takes over a list, and has those inspected that need it. Events may have told of what came after it, so that it is
+    /// no proof that a container is gone.
+    fn learn_list(&mut self, listed: BTreeMap<String, ContainerSummary>) {
+        self.changed = true;
+        self.lists = false;
+        self.owners_asked.clear();
         let lists_left = self.lists_left.checked_sub(1);
         self.lists_left = lists_left.unwrap_or(LISTS_TO_A_WHOLE_LOOK - 1);
-        let unlisted = self.known.ids().filter(|id| !listed.contains_key(*id));
-        self.dirty.extend(unlisted.map(str::to_owned));
-        let needs_a_look = |(id, summary): &(String, ContainerSummary)| {
-            // What is not seen yet is waited for; and an answer that is on its way may be older than the list.
-            lists_left.is_none()
-                || !self.whole
-                || self.looked_at.contains(id)
-                || self.unreadable.contains_key(id)
-                || !self.known.is_listed_as(id, summary)
+        // One that only lends its network is in no list either.
+        let unreadable = self.unreadable.iter().map(|unreadable| &*unreadable.id);
+        let missing = self.known.ids().chain(unreadable);
+        let missing = missing.filter(|id| !listed.contains_key(*id));
+        self.dirty.extend(missing.map(str::to_owned));
+        self.unreadable.begin_list();
+        self.outside.learn_passing(listed.keys());
+        self.settle_outside();
+        let mut unseen = BTreeSet::new();
+        for (id, summary) in listed {
+            if !self.known.is_listed(&id) {
+                self.unreadable.describe(&id, &summary);
+                unseen.insert(id.clone());
+            }
+            // An answer that is on its way may be older than the list.
+            if lists_left.is_none()
+                || self.inspections.contain(&id)
+                || self.unreadable.contains(&id)
+                || !self.known.is_listed_as(&id, &summary)
+            {
+                self.dirty.insert(id);
+            }
+        }
+        match &mut self.phase {
+            Phase::Unlisted => self.phase = Phase::Unseen(unseen),
+            Phase::Unseen(before) => before.extend(unseen),
+            Phase::Whole => {}
+        }
+    }
+
+    fn learn_running(&mut self, listed: anyhow::Result<BTreeMap<String, ContainerSummary>>) {
+        self.outside.learn_running(listed);
+        self.settle_outside();
+    }
+
+    fn settle_outside(&mut self) {
+        self.changed |= self.outside.settle(|id| self.known.is_listed(id));
+    }
+
+    fn is_whole(&self) -> bool {
+        matches!(self.phase, Phase::Whole)
+    }
+
+    /// Goes on to the first snapshot once there is what makes one. A container that Docker does not show in time holds it
+    /// up no longer, nor do those that have to wait for that one: until they are shown they are unreadable.
+    fn see_whether_whole(&mut self) {
+        let Phase::Unseen(unseen) = &mut self.phase else {
+            return;
         };
-        let listed = listed.into_iter().filter(needs_a_look);
-        self.dirty.extend(listed.map(|(id, _)| id));
-        Ok(())
+        let is_late = unseen.iter().any(|id| self.inspections.is_late(id));
+        if is_late || self.inspections.are_full() {
+            for id in std::mem::take(unseen) {
+                self.unreadable.overdue(&id);
+            }
+        }
+        if unseen.is_empty() && self.outside.awaited_until().is_none() {
+            self.phase = Phase::Whole;
+        }
+    }
+
+    /// Takes over an answer, unless it may be from before the last change, which is looked at again. But a container that
+    /// changes all the time must not hold up the first snapshot, nor stay unreadable.
+    fn take_over(&mut self, id: &str, inspected: Inspected) {
+        let is_first = match &mut self.phase {
+            Phase::Unseen(unseen) => unseen.remove(id),
+            _ => false,
+        };
+        let is_failure = matches!(inspected, Inspected::Unreadable(_));
+        if is_first || is_failure || self.unreadable.contains(id) || !self.dirty.contains(id) {
+            self.learn(id, inspected);
+        }
     }
 
     /// Takes over one inspection.
-    fn learn(&mut self, id: String, inspected: Inspected) -> anyhow::Result<()> {
+    fn learn(&mut self, id: &str, inspected: Inspected) {
+        if !matches!(inspected, Inspected::Unreadable(_)) {
+            // This is what was asked for, which may be a name.
+            self.changed |= self.unreadable.end(id);
+        }
         match inspected {
             Inspected::Gone => {
-                self.unreadable.remove(&id);
-                self.stopping.remove(&id);
-                self.signals.remove(&id);
-                self.changed |= self.known.forget(&id);
+                self.stopping.remove(id);
+                self.signals.remove(id);
+                self.changed |= self.known.forget(id);
             }
             Inspected::Unreadable(why) => {
-                self.look_again_at
-                    .get_or_insert_with(|| Instant::now() + SECOND_LOOK);
-                match self.unreadable.entry(id) {
-                    Entry::Vacant(entry) => {
-                        debug!("cannot read container {}: {why:#}", quote(entry.key()));
-                        entry.insert(false);
-                        self.changed = true;
-                    }
-                    Entry::Occupied(mut entry) if !entry.get() => {
-                        warn!(
-                            "cannot read container {}, whose keys stay as they are: {why:#}",
-                            quote(entry.key())
-                        );
-                        entry.insert(true);
-                    }
-                    Entry::Occupied(_) => {}
-                }
-            }
-            Inspected::Lost(error) => {
-                self.dirty.insert(id);
-                return Err(error);
+                self.changed |= self.unreadable.fail(id, self.known.get(id), &why);
             }
             Inspected::There { container, listed }
                 if !listed && !self.known.uses_network_of(&container) =>
             {
-                self.learn(container.id.to_string(), Inspected::Gone)?;
+                self.learn(&container.id, Inspected::Gone);
             }
             Inspected::There {
                 mut container,
@@ -308,89 +412,10 @@ impl Feed {
                     self.begin_to_stop(&container);
                 }
                 container.stopping = self.stopping.contains_key(&id);
-                self.changed |= self.unreadable.remove(&id).is_some();
+                self.changed |= self.unreadable.end(&id);
                 self.changed |= self.known.learn(*container, listed);
             }
         }
-        Ok(())
-    }
-
-    /// Takes note of one event.
-    fn note(&mut self, event: Option<Result<EventMessage, Error>>) -> anyhow::Result<()> {
-        let event = event
-            .context("Docker ended the event stream")?
-            .context("lost Docker's events")?;
-        let actor = event.actor.unwrap_or_default();
-        let attributes = actor.attributes.unwrap_or_default();
-        let action = event.action.unwrap_or_default();
-        let id = match event.typ {
-            Some(EventMessageTypeEnum::CONTAINER) => actor.id,
-            // The actor is the network here, but with Podman the container.
-            Some(EventMessageTypeEnum::NETWORK) => {
-                attributes.get("container").cloned().or(actor.id)
-            }
-            _ => None,
-        };
-        let Some(id) = id else { return Ok(()) };
-        self.status.metrics.count_event();
-        self.heard = true;
-        debug!("event {action} of {id}");
-        if !self.may_tell(&action, &id) {
-            return Ok(());
-        }
-        match action.as_str() {
-            "kill" => {
-                let signal = attributes.get("signal").map_or("", String::as_str);
-                match self.known.get(&id).cloned() {
-                    // Nothing else of it has changed, so it need not be inspected.
-                    Some(container) if container.ends_by(signal) => self.begin_to_stop(&container),
-                    Some(_) => {}
-                    None => {
-                        self.signals
-                            .entry(id.clone())
-                            .or_default()
-                            .push(signal.to_owned());
-                        self.dirty.insert(id);
-                    }
-                }
-            }
-            "start" | "die" => {
-                self.stopping.remove(&id);
-                self.signals.remove(&id);
-                self.dirty.insert(id);
-            }
-            _ => drop(self.dirty.insert(id)),
-        }
-        Ok(())
-    }
-
-    /// Whether an event may tell of a change. What is not known does not run or does not pass the filters, and few events
-    /// change anything there: neither the network that Docker connects a container to before it starts it, nor all that
-    /// follows its end. Podman lists no paused container, so that one may be unknown; and a new name may be that of the
-    /// owner of a network. Other filters than by label look at what may change at any time.
-    fn may_tell(&self, action: &str, id: &str) -> bool {
-        ["start", "unpause", "rename"].contains(&action)
-            || self.known.get(id).is_some()
-            || self.dirty.contains(id)
-            || self.looked_at.contains(id)
-            || self.unreadable.contains_key(id)
-            || !self.owners_asked.is_empty()
-            || self.filters.keys().any(|filter| filter != "label")
-    }
-
-    fn begin_to_stop(&mut self, container: &Container) {
-        let over = Instant::now() + container.stop_grace();
-        self.stopping.insert(container.id.to_string(), over);
-        self.changed |= self.known.begin_to_stop(&container.id);
-    }
-
-    /// Looks again at the containers that should have ended by now.
-    fn end_grace(&mut self) {
-        let now = Instant::now();
-        let (over, stopping) = self.stopping.drain().partition(|(_, over)| *over <= now);
-        self.stopping = stopping;
-        let over: HashMap<String, Instant> = over;
-        self.dirty.extend(over.into_keys());
     }
 
     /// Has the container looked at whose network this one uses, if it is not known; once, for it may not exist.
@@ -400,7 +425,7 @@ impl Feed {
         };
         if self.known.find(owner).is_none() && self.owners_asked.insert(owner.to_owned()) {
             self.dirty.insert(owner.to_owned());
-            if let Some(unseen) = &mut self.unseen {
+            if let Phase::Unseen(unseen) = &mut self.phase {
                 unseen.insert(owner.to_owned());
             }
         }
@@ -408,7 +433,29 @@ impl Feed {
 
     fn publish(&mut self, snapshots: &watch::Sender<Option<Arc<Snapshot>>>) {
         self.changed = false;
-        let snapshot = self.known.snapshot(&self.unreadable);
+        let snapshot = self.snapshot();
         snapshots.send_replace(Some(Arc::new(snapshot)));
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        self.known.snapshot(&self.unreadable, self.outside.marks())
+    }
+}
+
+async fn ping(docker: Docker, patience: Duration) -> anyhow::Result<Answer> {
+    let pong = within(patience, docker.ping()).await;
+    pong.context("Docker gives no sign of life")?;
+    Ok(Answer::Alive)
+}
+
+async fn subscribe_again(docker: Docker) -> anyhow::Result<Answer> {
+    Ok(Answer::Events(subscribe(&docker, None).await?))
+}
+
+/// Until a moment; for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => future::pending().await,
     }
 }

@@ -77,6 +77,8 @@ pub struct Wanted {
     pub unknown: Vec<String>,
     /// All containers that run, also those that ask for nothing.
     pub running: Roll<Container>,
+    /// The ids and names of those that run and do not pass the filters; none while they are not known.
+    pub outside: Option<Arc<[String]>>,
 }
 
 /// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
@@ -369,7 +371,12 @@ impl Plan {
     fn running(&self) -> &Marks {
         self.running.get_or_init(|| {
             let running = self.wanted.iter().flat_map(|wanted| wanted.running.iter());
-            running.flat_map(|container| container.marks()).collect()
+            let outside = self.wanted.iter().flat_map(|wanted| &wanted.outside);
+            let outside = outside.flat_map(|outside| outside.iter().cloned());
+            running
+                .flat_map(|container| container.marks())
+                .chain(outside)
+                .collect()
         })
     }
 

@@ -82,7 +82,7 @@ pub enum State {
 /// What the policy made of one container.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// Its name, or its id where Docker cannot show it.
+    /// Its name, or its id where Docker shows neither it nor its name.
     pub name: String,
     /// What it asks for, from the last good call.
     pub entries: Arc<[Entry]>,
@@ -164,9 +164,9 @@ impl Status {
 
 impl Account {
     /// Of a container that Docker lists and cannot show.
-    pub fn unreadable(id: &str) -> Self {
+    pub fn unreadable(name: &str) -> Self {
         Self {
-            name: id.to_owned(),
+            name: name.to_owned(),
             entries: [].into(),
             left_out: Vec::new(),
             failure: Some("Docker lists it and cannot show it".to_owned()),

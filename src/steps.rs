@@ -61,6 +61,7 @@ impl Deciding {
             Arc::new(Snapshot {
                 containers,
                 unreadable: Vec::new(),
+                outside: Some(Arc::default()),
             })
         });
         let (snapshots, source) = watch::channel(None);

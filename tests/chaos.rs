@@ -324,6 +324,13 @@ impl World {
                 self.docker(&["rm", "--force"], slot);
                 self.slots.remove(slot);
             }
+            fault => self.fail(fault),
+        }
+    }
+
+    /// Has something fail that is no container.
+    fn fail(&mut self, fault: Act) {
+        match fault {
             Act::DockerKilled => {
                 self.docker.kill9();
                 self.docker_is_up = false;
@@ -401,6 +408,7 @@ impl World {
                 let key = format!("{service}/{index}/{name}");
                 self.bed.etcd.delete(&self.bed.key(&key));
             }
+            act => panic!("{act:?} is something that a container does"),
         }
     }
 

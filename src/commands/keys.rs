@@ -4,6 +4,7 @@ mod format;
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
@@ -31,6 +32,7 @@ pub async fn run(
         Some(file) => Snapshot {
             containers: container::read_saved(&read(file)?)?.into_iter().collect(),
             unreadable: Vec::new(),
+            outside: Some(Arc::default()),
         },
         None => daemon::snapshot(asked.filters.clone()).await?,
     };

@@ -53,6 +53,34 @@ impl Container {
     }
 }
 
+/// The name of a listed container, without the slash that Docker puts in front, and those that it has beside.
+pub fn listed_names(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
+    let names = summary.names.iter().flatten();
+    let names = names.map(|name| name.trim_start_matches('/'));
+    // Another container's name for it, by which that one is linked to it, has a slash within.
+    names.filter(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// What a list tells of [`Container::marks`], but for the id: names, published ports and addresses.
+pub fn listed_marks(summary: &ContainerSummary) -> Vec<String> {
+    let ports = summary.ports.iter().flatten();
+    let ports: BTreeSet<u16> = ports.filter_map(|port| port.public_port).collect();
+    let settings = summary.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    let addresses = networks
+        .into_iter()
+        .flat_map(HashMap::values)
+        .map(|endpoint| {
+            let network = Network::new(endpoint);
+            [network.ip, network.ip6]
+        });
+    listed_names(summary)
+        .map(str::to_owned)
+        .chain(ports.into_iter().map(|port| format!(":{port}")))
+        .chain(addresses.flatten().flatten())
+        .collect()
+}
+
 /// What a list says of the health, in the text for people alone: `Up 5 minutes (health: starting)` (`String` in Docker's
 /// `container/state.go`). One that is paused shows that in its place.
 fn health(status: &str) -> &str {

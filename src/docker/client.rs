@@ -9,7 +9,7 @@ use bollard::errors::Error;
 use bollard::models::{ContainerSummary, EventMessage};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use futures_util::future::try_join;
-use futures_util::stream::Stream;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ pub type Filters = HashMap<String, Vec<String>>;
 
 /// How long Docker may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The client's own limit, which also counts for a stream to begin. It is well above ours: when ours ends a call, it is
+/// known which one.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// For how long the daemon's time is made use of: so many events are repeated.
 const FRESH: Duration = Duration::from_secs(2);
 /// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
@@ -95,15 +98,13 @@ pub enum Inspected {
     },
     /// It does not run, does not exist, or does not pass the filters any more.
     Gone,
-    /// Docker answered with an error, or with something that is no container.
+    /// Docker answered with an error, with something that is no container, or not at all. The daemon may be well, and this
+    /// one container hang.
     Unreadable(anyhow::Error),
-    /// Docker did not answer.
-    Lost(anyhow::Error),
 }
 
 /// Docker's events.
-pub trait Events: Stream<Item = Result<EventMessage, Error>> {}
-impl<S: Stream<Item = Result<EventMessage, Error>>> Events for S {}
+pub type Events = BoxStream<'static, Result<EventMessage, Error>>;
 
 /// Connects as Docker's own client would: by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, in the newest
 /// version of the API that both sides know.
@@ -111,7 +112,7 @@ pub async fn connect() -> anyhow::Result<Docker> {
     let access = Access::from_env()?;
     let host = quote(&access.host);
     let docker = access
-        .client(TIMEOUT)
+        .client(CLIENT_TIMEOUT)
         .with_context(|| format!("cannot use Docker at {host}"))?;
     within(TIMEOUT, docker.negotiate_version())
         .await
@@ -122,10 +123,7 @@ pub async fn connect() -> anyhow::Result<Docker> {
 /// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
 /// repeated in it, so that a list which is asked for from now on misses nothing. What `daemon` said a moment ago will
 /// do for its time.
-pub async fn subscribe(
-    docker: &Docker,
-    daemon: Option<Daemon>,
-) -> anyhow::Result<impl Events + Unpin + use<>> {
+pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Events> {
     let is_fresh =
         |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
     let daemon = match daemon.filter(is_fresh) {
@@ -141,15 +139,15 @@ pub async fn subscribe(
             ("event".to_owned(), list(&EVENTS)),
         ])),
     };
-    Ok(docker.events(Some(options)))
+    Ok(docker.events(Some(options)).boxed())
 }
 
 /// The containers that `docker ps` with these filters would show, by id.
 pub async fn list(
-    docker: &Docker,
-    filters: &Filters,
+    docker: Docker,
+    filters: Filters,
 ) -> anyhow::Result<BTreeMap<String, ContainerSummary>> {
-    within(TIMEOUT, listed(docker, filters)).await
+    within(TIMEOUT, listed(&docker, &filters)).await
 }
 
 async fn listed(
@@ -171,19 +169,12 @@ async fn listed(
 pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspected) {
     let inspected = match deadline::within(TIMEOUT, look(&docker, filters, &id)).await {
         Some(inspected) => inspected,
-        // The daemon may be well, and this one container hang.
         None => Inspected::Unreadable(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
     };
     (id, inspected)
 }
 
 async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
-    let failed = |error| match error {
-        Error::DockerResponseServerError { .. } | Error::JsonDataError { .. } => {
-            Inspected::Unreadable(explain(error))
-        }
-        error => Inspected::Lost(explain(error).context("cannot inspect a container")),
-    };
     let container = match docker
         .inspect_container(id, None::<InspectContainerOptions>)
         .await
@@ -196,7 +187,7 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
         {
             return Inspected::Gone;
         }
-        Err(error) => return failed(error),
+        Err(error) => return Inspected::Unreadable(explain(error)),
     };
     let container = match container {
         Ok(container) => Box::new(container),
@@ -218,7 +209,7 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
             listed: listed.contains_key(&*container.id),
             container,
         },
-        Err(error) => failed(error),
+        Err(error) => Inspected::Unreadable(explain(error)),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is known of each container, and the snapshots that are made of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bollard::models::ContainerSummary;
 
 use super::Snapshot;
+use super::unreadable::{Unreadable, Waiting};
 use crate::container::{Container, Inspect, find};
 use crate::roll::{Ranked as _, Roll};
 
@@ -37,6 +38,11 @@ impl Known {
     /// The container with that id.
     pub fn get(&self, id: &str) -> Option<&Arc<Container>> {
         self.containers.get(id).map(|shown| &shown.container)
+    }
+
+    /// Whether a container is known as one that is listed.
+    pub fn is_listed(&self, id: &str) -> bool {
+        self.containers.get(id).is_some_and(|shown| shown.listed)
     }
 
     /// The container with that id, beginning of an id, or name.
@@ -111,17 +117,6 @@ impl Known {
         true
     }
 
-    /// Forgets all listed containers but these.
-    pub fn keep_listed(&mut self, is_listed: impl Fn(&str) -> bool) {
-        let is_gone = |(id, shown): (&Arc<str>, &Shown)| {
-            (shown.listed && !is_listed(id)).then(|| Arc::clone(id))
-        };
-        let gone: Vec<Arc<str>> = self.containers.iter().filter_map(is_gone).collect();
-        for id in gone {
-            self.forget(&id);
-        }
-    }
-
     /// Takes note that a container is about to end. Returns whether that is new.
     pub fn begin_to_stop(&mut self, id: &str) -> bool {
         match self.containers.get(id) {
@@ -138,12 +133,12 @@ impl Known {
         }
     }
 
-    /// All listed containers, but for those of the `unreadable` ones that have never been shown.
-    pub fn snapshot(&mut self, unreadable: &BTreeMap<String, bool>) -> Snapshot {
+    /// All listed containers, but for those of the unreadable ones that have never been shown.
+    pub fn snapshot(&mut self, unreadable: &Waiting, outside: Option<Arc<[String]>>) -> Snapshot {
         let mut joined = HashMap::new();
-        let mut hidden: Vec<String> = unreadable
-            .keys()
-            .filter(|id| !self.containers.contains_key(id.as_str()))
+        let mut hidden: Vec<Arc<Unreadable>> = unreadable
+            .iter()
+            .filter(|unreadable| !self.containers.contains_key(unreadable.id.as_str()))
             .cloned()
             .collect();
         let guests = self.guests.iter().filter_map(|id| self.get(id));
@@ -169,7 +164,11 @@ impl Known {
                     Some(whole)
                 }
                 // Its ports are not known now, which is not the same as none.
-                (None, before) if unreadable.keys().any(|id| id.starts_with(owner_name)) => {
+                (None, before)
+                    if unreadable
+                        .iter()
+                        .any(|unreadable| unreadable.is_called(owner_name)) =>
+                {
                     let whole = before.as_ref().map(|[.., whole]| Arc::clone(whole));
                     joined.extend(before.map(|before| (Arc::clone(id), before)));
                     whole
@@ -179,7 +178,7 @@ impl Known {
             if let Some(whole) = whole {
                 self.roll.insert(whole);
             } else {
-                hidden.push(id.to_string());
+                hidden.push(Arc::new(Unreadable::shown(&container)));
                 self.roll.remove(&container.rank());
             }
         }
@@ -187,6 +186,7 @@ impl Known {
         Snapshot {
             containers: self.roll.clone(),
             unreadable: hidden,
+            outside,
         }
     }
 

@@ -12,7 +12,7 @@ use super::failure::{Failure, name_of};
 use super::frozen::Frozen;
 use super::memory::Mapper;
 use super::{Host, Phase, Report, Source};
-use crate::container::{Container, SHORT_ID};
+use crate::container::Container;
 use crate::entry::{join, quote};
 use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
@@ -146,13 +146,11 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
             turn = Instant::now();
         }
     }
-    let unreadable = snapshot
-        .unreadable
-        .iter()
-        .flat_map(|id| [id.clone(), id.chars().take(SHORT_ID).collect()]);
-    let unknown = unreadable.collect();
-    let running = snapshot.containers.clone();
-    let wanted = host.world.memory.borrow_mut().end(round, unknown, running);
+    let unreadable = snapshot.unreadable.iter();
+    let unknown = unreadable.flat_map(|unreadable| unreadable.marks.iter().cloned());
+    let mut wanted = host.world.memory.borrow_mut().end(round, unknown.collect());
+    wanted.running = snapshot.containers.clone();
+    wanted.outside.clone_from(&snapshot.outside);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
     match host.world.memory.borrow().failure_of_all() {
         Some(failure) => host.world.status.policy.bad(&failure),

@@ -185,13 +185,8 @@ impl Memory {
     }
 
     /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `unknown` tells the keys of
-    /// containers that were not even in the snapshot, and `running` has those that were.
-    pub fn end(
-        &mut self,
-        round: Round,
-        mut unknown: Vec<String>,
-        running: Roll<Container>,
-    ) -> Wanted {
+    /// containers that were not even in the snapshot.
+    pub fn end(&mut self, round: Round, mut unknown: Vec<String>) -> Wanted {
         for rank in round.gone {
             self.claims.remove(&rank);
             // One whose age is another now is there all the same.
@@ -224,7 +219,7 @@ impl Memory {
         Wanted {
             claims: self.claims.clone(),
             unknown,
-            running,
+            ..Wanted::default()
         }
     }
 

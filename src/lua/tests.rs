@@ -32,6 +32,7 @@ fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         containers: containers.into_iter().collect(),
         unreadable: Vec::new(),
+        outside: Some(Arc::default()),
     })
 }
 
@@ -540,6 +541,7 @@ async fn a_container_that_has_not_changed_is_not_mapped_again() {
             .cloned()
             .collect(),
         unreadable: Vec::new(),
+        outside: Some(Arc::default()),
     };
     site.snapshots.send_replace(Some(first));
     let (ran, ()) = tokio::join!(script.run(), async {

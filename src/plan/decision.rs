@@ -64,8 +64,9 @@ impl Plan {
                 Some(_) => Decision::Change(delete(lease)),
                 None if self.unknown.are_in(key) || self.unknown.are_in(value) => Decision::Nothing,
                 None => match self.running().owner(key, value) {
-                    Owner::Other => Decision::Change(delete(lease)),
                     Owner::Known if !self.alone => Decision::Nothing,
+                    Owner::Other if !self.alone && !self.knows_outside() => Decision::Nothing,
+                    Owner::Other => Decision::Change(delete(lease)),
                     Owner::Known | Owner::Unclear => Decision::AfterPuts(delete(lease)),
                 },
             },
@@ -144,6 +145,12 @@ impl Plan {
         } else {
             self.identity.lease(entry.ttl)
         }
+    }
+
+    /// Whether it is known what runs beside what passes the filters.
+    fn knows_outside(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.outside.is_some())
     }
 
     /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.

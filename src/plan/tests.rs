@@ -705,6 +705,7 @@ fn what_may_be_another_processs_waits_until_this_one_is_alone() {
     let containers = [running("0123456789ab", "web-1", 32768)];
     plan.want(&Arc::new(Wanted {
         running: containers.into_iter().collect(),
+        outside: Some(["fedcba987654".to_owned()].into()),
         ..Wanted::default()
     }));
     let held = |key: &str, value: &str| found(key, value, Some(own()));
@@ -713,6 +714,7 @@ fn what_may_be_another_processs_waits_until_this_one_is_alone() {
         held("/b/web/1/web-1", "10.0.0.1:9"),
         held("/b/web/1/other", "10.0.0.1:32768"),
         held("/b/web/1/cba987654321", "10.0.0.1:32768"),
+        held("/b/web/1/fedcba987654", "10.0.0.1:9"),
         held("/b/web/1/unclear", "10.0.0.1:9"),
     ]);
     let batches = plan.batches(MAX_OPERATIONS, false);
@@ -726,7 +728,7 @@ fn what_may_be_another_processs_waits_until_this_one_is_alone() {
     );
     settle(&mut plan);
     plan.set_alone(true);
-    assert_eq!(only(&mut plan).steps.len(), 3);
+    assert_eq!(only(&mut plan).steps.len(), 4);
     plan.set_alone(false);
     assert_is_settled(&mut plan);
 }

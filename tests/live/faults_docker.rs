@@ -166,7 +166,7 @@ fn a_slow_docker_is_no_trouble() {
 }
 
 /// The keys of the container that [`inspection`] describes.
-fn simulated_keys(service: &str, number: u16, port: u16) -> BTreeMap<String, String> {
+pub fn simulated_keys(service: &str, number: u16, port: u16) -> BTreeMap<String, String> {
     let of_port = |(index, exposed)| {
         let address = format!("{HOST_IP}:{}", port + index - 1);
         [

@@ -21,6 +21,7 @@ mod layout;
 mod lifecycle;
 mod listen;
 mod logs;
+mod one_container;
 mod operator;
 mod readers;
 mod readme;

@@ -469,6 +469,7 @@ fn give(site: &Site, containers: Vec<Arc<Container>>) {
     site.snapshots.send_replace(Some(Arc::new(Snapshot {
         containers: containers.into_iter().collect(),
         unreadable,
+        outside: Some(Arc::default()),
     })));
 }
 
