@@ -311,7 +311,7 @@ fn many_containers_that_docker_does_not_show_hold_up_no_other() {
 #[test]
 fn a_layout_without_ids_keeps_the_keys_of_one_that_cannot_be_shown() {
     let script = Script::new(
-        "local register = require 'register'\n\
+        "local options, register = require 'options', require 'register'\n\
          function register.entries(container)\n\
            local entries = {}\n\
            for _, port in ipairs(container.ports) do\n\
