@@ -118,7 +118,7 @@ impl Trouble {
         } else if is_news {
             warn!("{line}");
         } else {
-            debug!("{line}");
+            debug!("{message}");
         }
         if is_error || is_news {
             current.said = now;

@@ -26,8 +26,8 @@ const HEAD: Duration = Duration::from_secs(2);
 /// How long a connection is safe from displacement. A health check needs less to send its request, and it bounds the
 /// work that clients make which connect again as soon as they are displaced.
 const GRACE: Duration = Duration::from_millis(10);
-/// How many connections wait in the kernel. When more come, theirs and a health check's are put off by a second; all of
-/// these have had their turn long before.
+/// How many connections the kernel keeps until they are accepted. It drops further ones, which are tried again only after
+/// a second, and the usual 128 are too few for 200 slow clients.
 const WAITING: u32 = 1024;
 
 /// A listener with these limits.

@@ -157,6 +157,14 @@ fn two_that_start_together_settle_it() {
     assert!(!gives_way(&both[stays]), "one of them works");
 }
 
+/// Lost answers and a restart of etcd may last for half of a short TTL, which is an error of its own.
+#[track_caller]
+fn assert_no_error_but_of_etcd(registrar: &Registrar) {
+    let log = registrar.log();
+    let mut errors = log.lines().filter(|line| line.contains("ERROR "));
+    assert!(errors.all(|line| line.contains("; retrying for ")), "{log}");
+}
+
 #[test]
 fn a_registrar_is_not_its_own_rival() {
     const TTL: u32 = 2;
@@ -177,12 +185,12 @@ fn a_registrar_is_not_its_own_rival() {
         bed.etcd.let_pass(1);
         proxy.set(Mode::Pass);
         bed.etcd.let_pass(2 * TTL);
-        assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
+        assert_no_error_but_of_etcd(&registrar);
         assert_eq!(bed.keys(), keys_of(1));
     }
     bed.etcd.stop();
     bed.etcd.start_again();
     bed.etcd.let_pass(3 * TTL);
-    assert_eq!(count(&registrar.log(), "ERROR "), 0, "{}", registrar.log());
+    assert_no_error_but_of_etcd(&registrar);
     assert_eq!(bed.keys(), keys_of(1));
 }
