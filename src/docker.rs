@@ -213,6 +213,7 @@ impl Feed {
         self.outside.begin(&self.filters);
         let mut asked = Asked::new();
         self.ask_for_list(&docker, &mut asked);
+        let mut is_listed = false;
         let mut resync_at = None;
         let mut ping_at = Some(Instant::now() + self.patience);
         let mut pack_at = Instant::now();
@@ -231,12 +232,21 @@ impl Feed {
                     }
                     Answer::Listed(listed) => {
                         self.learn_list(listed);
+                        // One after the other, for two lists of a large host take much memory.
+                        if self.outside.asks() {
+                            let running = list(docker.clone(), Filters::new());
+                            asked.push(Box::pin(async { Ok(Answer::Running(running.await)) }));
+                        }
+                        is_listed = true;
                         trouble.over();
                         resync_at = Some(Instant::now() + self.resync);
                     }
                     Answer::Running(listed) => self.learn_running(listed),
                     Answer::Alive => {
-                        trouble.over();
+                        // A Docker that answers this alone is not back.
+                        if is_listed {
+                            trouble.over();
+                        }
                         ping_at = Some(Instant::now() + self.patience);
                     }
                 },
@@ -268,7 +278,7 @@ impl Feed {
         }
     }
 
-    /// Asks for all containers, and for those that do not pass the filters where they are not known.
+    /// Asks for all containers that pass the filters.
     fn ask_for_list(&mut self, docker: &Docker, asked: &mut Asked) {
         self.heard = false;
         self.lists = true;
@@ -276,10 +286,6 @@ impl Feed {
         asked.push(Box::pin(async {
             Ok(Answer::Listed(listed.await.context(CANNOT_LIST)?))
         }));
-        if self.outside.asks() {
-            let running = list(docker.clone(), Filters::new());
-            asked.push(Box::pin(async { Ok(Answer::Running(running.await)) }));
-        }
     }
 
     /// Has those inspected that need it, as many as may be. Those that could not be read before come last.

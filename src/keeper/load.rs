@@ -134,15 +134,19 @@ impl<S: Store> Keeper<S> {
         Ok(abandoned)
     }
 
-    /// Tells an operator what etcd had otherwise than this process left it.
+    /// Logs what differs in etcd from what this process left there.
     fn tell(&mut self, surprises: &Surprises) {
         if !self.adopted {
             return;
         }
-        if let Some(key) = surprises.missing.first() {
-            let number = surprises.missing.len();
-            let key = quote(key);
-            warn!("{number} keys were missing in etcd and are put again, such as {key}");
+        match &surprises.missing[..] {
+            [] => {}
+            [key] => warn!("a key was missing in etcd and is put again: {}", quote(key)),
+            [key, ..] => warn!(
+                "{} keys were missing in etcd and are put again, such as {}",
+                surprises.missing.len(),
+                quote(key)
+            ),
         }
         let now = Instant::now();
         if let Some(key) = surprises.strange.first()
@@ -151,9 +155,9 @@ impl<S: Store> Keeper<S> {
                 .is_none_or(|said| now >= said + REMINDER)
         {
             warn!(
-                "another process writes on this registrar's lease: {} was put there, which this one does not want; is \
-                 a second registrar of this Docker daemon and --instance running? It will give way; stop it, or give it \
-                 an --instance of its own",
+                "another process writes on this registrar's lease: it put {}, which this one does not want and deletes; \
+                 a second registrar of this Docker daemon and --instance is running: stop it, or give it an --instance \
+                 of its own",
                 quote(key)
             );
             self.told_of_strangers = Some(now);

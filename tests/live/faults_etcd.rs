@@ -5,7 +5,7 @@ use crate::common;
 
 use common::{
     Container, ContainerBuilder, Etcd, FEW, HOST_IP, Kind, Mode, Proxy, Registrar,
-    RegistrarBuilder, SOON, Script, TestBed, assert_told_of, cluster, docker_of, endpoints,
+    RegistrarBuilder, SOON, Script, TestBed, assert_told_of, cluster, count, docker_of, endpoints,
     eventually, in_step, inspection, joined, let_time_pass, map, warnings, web_keys,
 };
 use std::collections::BTreeMap;
@@ -139,6 +139,8 @@ fn an_etcd_that_lost_its_data_has_all_keys_again() {
     bed.wait_for_keys(&keys_of_hundred(), REPAIR);
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), keys_of_hundred());
+    let missing = format!("{} keys were missing in etcd", keys_of_hundred().len());
+    assert_eq!(count(&registrar.log(), &missing), 1, "{}", registrar.log());
     assert!(registrar.exited().is_none());
     bed.assert_each_member_always_had_its_port();
 }
