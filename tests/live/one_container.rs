@@ -235,7 +235,11 @@ fn after_a_crash_one_container_that_docker_does_not_show_holds_up_no_other() {
     let moved = inspection(2, "s2", 9000);
     host.set(|state| drop(state.running.insert(id(&moved), moved.clone())));
     host.mend();
-    let wanted = joined([&keys_of(1..=1), &keys_of(3..=5), &simulated_keys("s2", 2, 9000)]);
+    let wanted = joined([
+        &keys_of(1..=1),
+        &keys_of(3..=5),
+        &simulated_keys("s2", 2, 9000),
+    ]);
     bed.wait_for_keys(&wanted, SOON);
     registrar.wait_for_log("Docker answers about container `c2` again", SOON);
     bed.assert_each_member_always_had_its_port();
@@ -307,7 +311,7 @@ fn many_containers_that_docker_does_not_show_hold_up_no_other() {
 #[test]
 fn a_layout_without_ids_keeps_the_keys_of_one_that_cannot_be_shown() {
     let script = Script::new(
-        "local register = require 'register'\n\
+        "local options, register = require 'options', require 'register'\n\
          function register.entries(container)\n\
            local entries = {}\n\
            for _, port in ipairs(container.ports) do\n\
@@ -465,9 +469,15 @@ fn five_hundred_containers_that_start_together_are_registered() {
     let host = Host::of(&containers(1..=1));
     let registrar = in_step(&bed.registrar_of(&host.fake));
     let new = containers(2..=501);
-    host.set(|state| state.running.extend(new.iter().map(|one| (id(one), one.clone()))));
+    host.set(|state| {
+        state
+            .running
+            .extend(new.iter().map(|one| (id(one), one.clone())));
+    });
     let begun = Instant::now();
-    new.iter().for_each(|one| host.tell("start", one));
+    for one in &new {
+        host.tell("start", one);
+    }
     bed.wait_for_keys(&keys_of(1..=501), SOON);
     eprintln!("500 containers were registered in {:?}", begun.elapsed());
     assert_eq!(history(&bed).len(), 4 * 501, "each key was put once");
@@ -520,7 +530,9 @@ fn what_runs_outside_the_filters_is_known_when_the_first_keys_are_put() {
     let registrar = bed.registrar().flag("--log-level", "debug").start();
     registrar.wait_for_log("in step", SOON);
     let log = registrar.log();
-    let (before, after) = log.split_once("outside the filters: ").expect("a word of it");
+    let (before, after) = log
+        .split_once("outside the filters: ")
+        .expect("a word of it");
     assert!(!before.contains("in step"), "{log}");
     let marks: Vec<&str> = after.lines().next().unwrap().split(' ').collect();
     for mark in [outside.id(), outside.short_id(), &name] {
