@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of them. It takes two lists, one with the filters and one without, which come in any order.
 pub struct Outside {
-    /// Whether a list without filters is to be asked for together with the next one with filters.
+    /// Whether a list without filters is to be asked for after the next one with filters.
     is_wanted: bool,
     /// Whether both lists have yet to come.
     is_pending: bool,
