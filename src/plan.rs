@@ -194,7 +194,7 @@ impl Plan {
     /// Whether nothing that a batch deletes has to wait: a container's key for the puts of that container, a key that no
     /// container has claimed for all puts. `refused` has the keys that the store did not take in this round.
     pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
-        if batch.order == Order::Unclaimed {
+        if refused.is_empty() || batch.order == Order::Unclaimed {
             return refused.is_empty();
         }
         let mut owners = BTreeSet::new();

@@ -320,7 +320,7 @@ fn a_key_that_was_shared_and_is_owned_now_gets_its_new_value() {
 
 #[test]
 fn a_shared_key_that_another_host_still_shares_is_not_taken_from_it() {
-    const TTL: u32 = 3;
+    const TTL: u32 = 6;
     let bed = TestBed::new();
     let [_a, _b] = ["a", "b"].map(|host| bed.container_on(host).start());
     let shares = Script::new(&of_one_key("shared = true", "shared", TTL));
@@ -345,8 +345,8 @@ fn a_shared_key_that_another_host_still_shares_is_not_taken_from_it() {
 
 #[test]
 fn a_port_key_lives_no_longer_than_somebody_needs_it() {
-    const SHORT: u32 = 2;
-    const LONG: u32 = 15;
+    const SHORT: u32 = 3;
+    const LONG: u32 = 18;
     let bed = TestBed::new();
     let web = bed.container().env("SERVICE_NAME", "web").publish_all();
     let web = web.start();
