@@ -9,13 +9,16 @@ use super::{Keeper, REMINDER, third};
 use crate::status::{Held, State};
 use crate::store::{Store, StoreError};
 
-/// What is shown meanwhile.
+/// What is shown by a process that gives way.
 const GIVES_WAY: &str =
     "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
 
 /// What is shown by a process that has started and cannot tell yet.
 const NOT_SEATED: &str = "another process of this Docker daemon and --instance was at work and may still be; it is known \
                           once its seat in etcd has run out or is renewed";
+/// The same, where nobody has the seat.
+const NO_SEAT: &str = "etcd grants no lease, so that it is not known whether another process of this Docker daemon and \
+                       --instance is at work";
 /// The longest life of a seat, in seconds: for so long a process cannot tell whether one before it was killed.
 const LONGEST_SEAT: u32 = 60;
 /// How soon to look again at a seat that should have run out: etcd ends leases twice a second.
@@ -36,7 +39,11 @@ impl<S: Store> Keeper<S> {
             seat.good();
         } else if matches!(seat.state(), State::Unknown) {
             // Who has had it keeps it until somebody else is seen in it.
-            seat.bad(NOT_SEATED);
+            seat.bad(if self.seat.is_taken() {
+                NOT_SEATED
+            } else {
+                NO_SEAT
+            });
         }
     }
 

@@ -220,7 +220,7 @@ impl Secure {
         let web = web.start();
         let registrar = registrar.clone().flag("--log-level", "debug").start();
         registrar.wait_for_log(&format!("WARN {message}; retrying, "), SOON);
-        let again = || count(&registrar.log(), &format!("DEBUG {message}; retrying"));
+        let again = || count(&registrar.log(), &format!("DEBUG {message}\n"));
         common::eventually(SOON, "four more tries", || again() >= 4);
         assert_eq!(warnings(&registrar), 1, "{}", registrar.log());
         mend();
