@@ -36,13 +36,14 @@ pub async fn follow(status: Arc<Status>) {
             // Each line is a message of its own.
             Some(first) => first.lines().next().unwrap_or_default().to_owned(),
         };
-        if troubles.is_empty() && !is_ready {
-            is_ready = true;
-            tell(NotifyState::Ready).await;
-        }
+        // The text comes first, so that whoever waits for the program to be ready reads that it is.
         if text != said {
             tell(NotifyState::Status(&text)).await;
             said = text;
+        }
+        if troubles.is_empty() && !is_ready {
+            is_ready = true;
+            tell(NotifyState::Ready).await;
         }
         let changes = conditions
             .iter_mut()
