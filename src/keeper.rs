@@ -147,7 +147,10 @@ impl<S: Store> Keeper<S> {
             match result {
                 Ok(()) => {
                     self.trouble.over();
-                    self.show_seat();
+                    // Nobody is ready before the first keys are in etcd.
+                    if self.plan.is_wanting() {
+                        self.show_seat();
+                    }
                     if self.gives_way.is_some() {
                         in_step = false;
                     } else if !in_step && self.plan.is_wanting() {

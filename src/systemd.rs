@@ -36,14 +36,18 @@ pub async fn follow(status: Arc<Status>) {
             // Each line is a message of its own.
             Some(first) => first.lines().next().unwrap_or_default().to_owned(),
         };
-        // The text comes first, so that whoever waits for the program to be ready reads that it is.
-        if text != said {
-            tell(NotifyState::Status(&text)).await;
-            said = text;
-        }
+        // In one message: a unit that is ready has the text that says so.
+        let mut news = Vec::new();
         if troubles.is_empty() && !is_ready {
             is_ready = true;
-            tell(NotifyState::Ready).await;
+            news.push(NotifyState::Ready);
+        }
+        if text != said {
+            news.push(NotifyState::Status(&text));
+        }
+        if !news.is_empty() {
+            tell(&news).await;
+            said = text;
         }
         let changes = conditions
             .iter_mut()
@@ -57,7 +61,7 @@ pub async fn follow(status: Arc<Status>) {
 
 /// Says that the program is about to end. A service manager that does not listen delays the end by little.
 pub async fn say_goodbye() {
-    let _ = timeout(GOODBYE, tell(NotifyState::Stopping)).await;
+    let _ = timeout(GOODBYE, tell(&[NotifyState::Stopping])).await;
 }
 
 /// Tells the watchdog, if there is one, that both threads are alive: this runs on one, and asks the script's.
@@ -70,7 +74,7 @@ async fn feed_watchdog(status: &Status) {
         // At least a second, for a policy may take as long.
         let patience = pause.max(Duration::from_secs(2));
         if status.alive.ask_within(patience).await.is_some() {
-            tell(NotifyState::Watchdog).await;
+            tell(&[NotifyState::Watchdog]).await;
         }
         tokio::time::sleep(pause).await;
     }
@@ -78,9 +82,10 @@ async fn feed_watchdog(status: &Status) {
 
 /// Sends one message. A service manager that hangs keeps the sender waiting once its socket is full, so another thread
 /// sends, and at most one message waits.
-async fn tell(what: NotifyState<'_>) {
+async fn tell(what: &[NotifyState<'_>]) {
     static SENDING: Mutex<()> = Mutex::const_new(());
-    let text = what.to_string();
+    let text: Vec<String> = what.iter().map(ToString::to_string).collect();
+    let text = text.join("\n");
     let sending = SENDING.lock().await;
     let sent = spawn_blocking(move || {
         let _sending = sending;
