@@ -1,4 +1,4 @@
-//! What Docker's lists say: which containers need a look, and whether there is enough for a first snapshot.
+//! Takes over Docker's lists: marks the containers to inspect, and decides when the first snapshot can be made.
 
 use std::collections::{BTreeMap, BTreeSet};
 

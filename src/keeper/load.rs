@@ -58,7 +58,7 @@ impl<S: Store> Keeper<S> {
             .map(|(_, lease)| *lease)
             .chain(owned)
             .collect();
-        // What a script that hangs must not let end either, though it is left to others while all goes well.
+        // Late renewal keeps these alive too, because a script that hangs would let them run out.
         let needed = others
             .iter()
             .filter(|(key, _)| self.plan.wants_shared(key))

@@ -9,11 +9,11 @@ use super::{Keeper, REMINDER, third};
 use crate::status::{Held, State};
 use crate::store::{Store, StoreError};
 
-/// What is shown by a process that gives way.
+/// The seat's condition while this process gives way.
 const GIVES_WAY: &str =
     "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
 
-/// What is shown by a process that has started and cannot tell yet.
+/// The seat's condition after a start, while the seat of an earlier or another process stands.
 const NOT_SEATED: &str = "another process of this Docker daemon and --instance was at work and may still be; it is known \
                           once its seat in etcd has run out or is renewed";
 /// The same, where nobody has the seat.

@@ -1,4 +1,4 @@
-//! What is known of the store, and what becomes of it when the store is read or written.
+//! The plan's view of the store, brought up to date by each read and each transaction.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) enum State {
     Foreign { lease: LeaseId },
 }
 
-/// What a store has otherwise than this process left it.
+/// Differences between the store and the state in which this process left it.
 #[derive(Debug, Default)]
 pub struct Surprises {
     /// Wanted keys that were there and are not.

@@ -49,8 +49,9 @@ fn revisions(bed: &TestBed) -> BTreeMap<String, i64> {
     keys.map(|key| (key.clone(), revision(&key))).collect()
 }
 
+/// Checks that these keys stood at every revision from when they were there first.
 #[track_caller]
-fn assert_never_deleted<'a>(bed: &TestBed, keys: impl IntoIterator<Item = &'a String>) {
+pub fn assert_never_deleted<'a>(bed: &TestBed, keys: impl IntoIterator<Item = &'a String>) {
     let history = bed.etcd.history(&bed.prefix);
     for key in keys {
         let key = bed.key(key);

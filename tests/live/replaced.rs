@@ -4,9 +4,8 @@
 use crate::common;
 
 use common::{
-    Etcd, FakeDocker, HOST_IP, Kind, Registrar, RegistrarBuilder, Reply, SOON, Script, TestBed,
-    count, docker_of, eventually, in_step, inspection, joined, let_time_pass, map, summary,
-    web_keys,
+    Etcd, FakeDocker, HOST_IP, Registrar, RegistrarBuilder, Reply, SOON, Script, TestBed, count,
+    docker_of, eventually, in_step, inspection, joined, let_time_pass, map, summary, web_keys,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -15,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::etcd_access::etcdctl;
+use super::faults_etcd::assert_never_deleted;
 
 /// Keys as they are below another prefix in the test's own.
 fn below(prefix: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -25,19 +25,6 @@ fn below(prefix: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, Stri
 fn at_prefix(bed: &TestBed, prefix: &str) -> RegistrarBuilder {
     bed.registrar()
         .flag("--prefix", format!("{}/{prefix}", bed.prefix))
-}
-
-/// Checks that these keys stood at every revision from when they were there first.
-#[track_caller]
-fn assert_never_deleted<'a>(bed: &TestBed, keys: impl IntoIterator<Item = &'a String>) {
-    let history = bed.etcd.history(&bed.prefix);
-    for key in keys {
-        let key = bed.key(key);
-        let gone = history
-            .iter()
-            .find(|event| event.key == key && event.kind == Kind::Delete);
-        assert_eq!(gone, None, "{key} should have stood all the time");
-    }
 }
 
 /// An etcd that soon has no space.
