@@ -24,28 +24,19 @@
 //! Policies say what should exist; Rust makes it so. An error is never an empty list: whoever cannot tell what runs
 //! or what is held says nothing, and nothing is deleted.
 
-mod address;
+mod base;
 mod cli;
 mod commands;
 mod container;
-mod daemon;
-mod deadline;
 mod docker;
-mod entry;
-mod file;
-mod keeper;
-mod listen;
-mod log;
-mod lua;
-mod metrics;
-mod plan;
-mod roll;
-mod status;
-#[doc(hidden)]
-pub mod steps;
+mod ops;
+mod policy;
+mod register;
 mod store;
-mod systemd;
-mod trouble;
+mod wanted;
+
+#[doc(hidden)]
+pub use register::steps;
 
 use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;
@@ -54,8 +45,9 @@ use tokio::runtime::Builder;
 use tracing::warn;
 
 use cli::{Cli, Command, CommonArgs, DiffFormat, OptionArgs};
-use daemon::Asked;
-use lua::Options;
+use ops::log;
+use policy::Options;
+use register::run::{self as daemon, Asked};
 
 /// The program, from its arguments to its exit status.
 #[must_use]

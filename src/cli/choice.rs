@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::commands::keys::Format;
-use crate::keeper::OnExit;
+use crate::register::keeper::OnExit;
 
 /// `--format` of `keys`.
 #[derive(Debug, Clone, Copy, ValueEnum)]

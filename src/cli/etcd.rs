@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _};
 
 use super::{Cli, value};
-use crate::log;
+use crate::ops::log;
 use crate::store::etcd::{Access, Password, Tls, User};
 
 /// Where the password may be. It has no flag, for others can read the command line.

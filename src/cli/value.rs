@@ -1,6 +1,6 @@
 //! What the values of flags look like.
 
-use crate::entry::{TTL, check_key};
+use crate::wanted::entry::{TTL, check_key};
 use crate::store::etcd::is_server_name;
 
 /// The port of an endpoint that names none.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::lua::{Options, test_file};
+use crate::policy::{Options, test_file};
 
 /// The host's address in tests that name none: one for documentation (RFC 5737), so that they are the same everywhere.
 const HOST_IP: &str = "192.0.2.1";

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use crate::container::Container;
-use crate::deadline;
-use crate::entry::{printable, quote};
+use crate::base::deadline;
+use crate::wanted::entry::{printable, quote};
 
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;

@@ -8,7 +8,7 @@ use bollard::models::ContainerSummary;
 use super::Snapshot;
 use super::unreadable::{Unreadable, Waiting};
 use crate::container::{Container, Inspect, find};
-use crate::roll::{Ranked as _, Roll};
+use crate::base::by_age::{Ranked as _, Roll};
 
 /// How many inspect objects may wait to be packed: they take tens of kilobytes each.
 const MOST_UNPACKED: usize = 16;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::entry::Entry;
-use crate::plan::Who;
+use crate::wanted::entry::Entry;
+use crate::register::plan::Who;
 
 /// What the keys are printed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

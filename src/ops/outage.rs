@@ -1,0 +1,390 @@
+//! Paces the retries with a partner in trouble, and keeps the log of it short: when it begins, when it has lasted for too
+//! long, and when it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::register::metrics::Partner;
+use crate::register::status::Status;
+
+/// The first wait before a retry; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait, so that a partner that comes back is made use of within a second.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often an error is repeated while its trouble lasts.
+const REMINDER: Duration = Duration::from_secs(600);
+/// How soon another message of the same trouble is logged. Where several endpoints are tried in turn, each has its own.
+const NEWS: Duration = Duration::from_secs(10);
+/// After how long a partner that is back is steady. One that is lost sooner is retried as slowly as before.
+const STEADY: Duration = Duration::from_secs(10);
+/// A partner that is lost so soon after its return was never really back.
+const BRIEF: Duration = Duration::from_secs(1);
+/// After how many brief returns in a row a partner comes and goes. Further returns and losses are no news then, until it
+/// is steady.
+const FLAPS: u32 = 2;
+
+/// A partner that may be in trouble, and what is known of it.
+#[derive(Debug)]
+pub struct Trouble {
+    partner: &'static str,
+    consequence: &'static str,
+    /// How long a trouble may last before it is an error.
+    serious: Duration,
+    /// There until the partner is steady again.
+    current: Option<Current>,
+    /// Where others see it.
+    shown: Option<(Arc<Status>, Partner)>,
+}
+
+#[derive(Debug)]
+struct Current {
+    message: String,
+    /// When it began. Brief returns do not end it.
+    since: Instant,
+    /// When the log last had a line of it.
+    said: Instant,
+    /// When it was last called an error.
+    error: Option<Instant>,
+    wait: Duration,
+    /// Since when the partner is back.
+    back: Option<Instant>,
+    /// How many returns in a row were brief.
+    flaps: u32,
+}
+
+impl Trouble {
+    /// No trouble yet with `partner`. `consequence` tells an operator what becomes of the keys meanwhile. A trouble that
+    /// lasts for half of their `ttl` is an error.
+    pub fn new(partner: &'static str, consequence: &'static str, ttl: Duration) -> Self {
+        Self {
+            partner,
+            consequence,
+            serious: ttl / 2,
+            current: None,
+            shown: None,
+        }
+    }
+
+    /// The same, and `status` shows it.
+    pub fn shown(self, status: &Arc<Status>, partner: Partner) -> Self {
+        Self {
+            shown: Some((Arc::clone(status), partner)),
+            ..self
+        }
+    }
+
+    /// Takes note of a failure, logs it if it is news, and returns how long to wait before the next try.
+    pub fn with(&mut self, message: String) -> Duration {
+        if let Some((status, partner)) = &self.shown {
+            status.condition(*partner).bad(&message);
+        }
+        self.settle();
+        let now = Instant::now();
+        let Some(current) = &mut self.current else {
+            warn!("{message}; retrying, {}", self.consequence);
+            self.current = Some(Current::new(message, now, FIRST_WAIT));
+            return FIRST_WAIT;
+        };
+        let wait = (current.wait * 2).min(LONGEST_WAIT);
+        let mut is_news = now - current.said >= NEWS && current.message != message;
+        if let Some(back) = current.back.take()
+            && !current.comes_and_goes()
+        {
+            is_news = true;
+            if now - back < BRIEF {
+                current.flaps += 1;
+            } else {
+                *current = Current::new(String::new(), now, wait);
+            }
+        }
+        current.wait = wait;
+        let lasts = now - current.since;
+        let how = match (current.comes_and_goes(), lasts.as_secs()) {
+            (true, seconds) => format!("it has come and gone for {seconds} s"),
+            (false, 0) => "retrying".to_owned(),
+            (false, seconds) => format!("retrying for {seconds} s"),
+        };
+        let line = format!("{message}; {how}, {}", self.consequence);
+        let is_error = match current.error {
+            Some(said) => now - said >= REMINDER,
+            None => lasts >= self.serious,
+        };
+        if is_error {
+            error!("{line}");
+            current.error = Some(now);
+        } else if is_news {
+            warn!("{line}");
+        } else {
+            debug!("{message}");
+        }
+        if is_error || is_news {
+            current.said = now;
+            current.message = message;
+        }
+        wait
+    }
+
+    /// Takes note of a success, which is something useful and not just an open connection. It may be called at each.
+    pub fn over(&mut self) {
+        if let Some((status, partner)) = &self.shown
+            && status.condition(*partner).good()
+        {
+            status.metrics.count_reconnection(*partner);
+        }
+        self.settle();
+        if let Some(current) = &mut self.current
+            && current.back.is_none()
+        {
+            let now = Instant::now();
+            current.back = Some(now);
+            if !current.comes_and_goes() {
+                current.tell_return(self.partner, now);
+            }
+        }
+    }
+
+    /// Ends the trouble with a partner that is steady.
+    fn settle(&mut self) {
+        if let Some(current) = &self.current
+            && let Some(back) = current.back
+            && back.elapsed() >= STEADY
+        {
+            if current.comes_and_goes() {
+                current.tell_return(self.partner, back);
+            }
+            self.current = None;
+        }
+    }
+}
+
+impl Current {
+    fn new(message: String, now: Instant, wait: Duration) -> Self {
+        Self {
+            message,
+            since: now,
+            said: now,
+            error: None,
+            wait,
+            back: None,
+            flaps: 0,
+        }
+    }
+
+    fn comes_and_goes(&self) -> bool {
+        self.flaps >= FLAPS
+    }
+
+    fn tell_return(&self, partner: &str, at: Instant) {
+        let lasted = (at - self.since).as_secs_f64();
+        info!("{partner} is back after {lasted:.1} s");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use tokio::time::advance;
+    use tracing::Level;
+    use tracing::subscriber::{DefaultGuard, set_default};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TTL: Duration = Duration::from_secs(60);
+
+    /// What is logged in this thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn begin() -> (Self, DefaultGuard) {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_writer(move || writer.clone())
+                .with_max_level(Level::INFO)
+                .with_target(false)
+                .with_ansi(false)
+                .without_time();
+            (log, set_default(subscriber.finish()))
+        }
+
+        /// The lines since it was last asked.
+        fn lines(&self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            text.lines().map(|line| line.trim().to_owned()).collect()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn trouble() -> Trouble {
+        Trouble::new("etcd", "keys stay", TTL)
+    }
+
+    fn refused(trouble: &mut Trouble) -> u128 {
+        trouble.with("refused".to_owned()).as_millis()
+    }
+
+    /// Retries once a second.
+    async fn retry(trouble: &mut Trouble, seconds: u32) {
+        for _ in 0..seconds {
+            advance(SECOND).await;
+            refused(trouble);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_to_a_second_and_start_anew_when_the_partner_is_steady() {
+        let mut trouble = trouble();
+        let waits: Vec<_> = (0..3).map(|_| refused(&mut trouble)).collect();
+        assert_eq!(waits, [50, 100, 200]);
+        trouble.over();
+        advance(9 * SECOND).await;
+        let waits: Vec<_> = (0..4).map(|_| refused(&mut trouble)).collect();
+        assert_eq!(waits, [400, 800, 1000, 1000]);
+        trouble.over();
+        advance(STEADY).await;
+        assert_eq!(refused(&mut trouble), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trouble_is_an_error_after_half_a_ttl_and_again_every_ten_minutes() {
+        let (log, _guard) = Log::begin();
+        let mut trouble = trouble();
+        refused(&mut trouble);
+        retry(&mut trouble, 29).await;
+        assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
+        retry(&mut trouble, 600).await;
+        assert_eq!(log.lines(), ["ERROR refused; retrying for 30 s, keys stay"]);
+        retry(&mut trouble, 601).await;
+        let reminders =
+            [630, 1230].map(|s| format!("ERROR refused; retrying for {s} s, keys stay"));
+        assert_eq!(log.lines(), reminders);
+        trouble.over();
+        assert_eq!(log.lines(), ["INFO etcd is back after 1230.0 s"]);
+        advance(TTL).await;
+        trouble.over();
+        refused(&mut trouble);
+        assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_message_is_news_once_in_ten_seconds() {
+        let (log, _guard) = Log::begin();
+        let mut trouble = trouble();
+        for second in 0..=20 {
+            let message = if second % 2 == 0 {
+                "refused"
+            } else {
+                "no route"
+            };
+            trouble.with(message.to_owned());
+            advance(SECOND).await;
+        }
+        assert_eq!(
+            log.lines(),
+            [
+                "WARN refused; retrying, keys stay",
+                "WARN no route; retrying for 11 s, keys stay",
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn troubles_that_are_seconds_apart_are_each_told() {
+        let (log, _guard) = Log::begin();
+        let mut trouble = trouble();
+        for _ in 0..5 {
+            refused(&mut trouble);
+            advance(SECOND).await;
+            trouble.over();
+            advance(SECOND).await;
+        }
+        let each = [
+            "WARN refused; retrying, keys stay",
+            "INFO etcd is back after 1.0 s",
+        ];
+        assert_eq!(log.lines(), each.repeat(5));
+    }
+
+    /// Comes back and is lost after a tenth of a second, again and again.
+    async fn flap(trouble: &mut Trouble, times: u32) {
+        for _ in 0..times {
+            trouble.over();
+            advance(SECOND / 10).await;
+            let wait = trouble.with("lost".to_owned());
+            advance(wait).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partner_that_comes_and_goes_is_told_of_as_one_trouble() {
+        let (log, _guard) = Log::begin();
+        let mut trouble = trouble();
+        trouble.with("lost".to_owned());
+        flap(&mut trouble, 2).await;
+        assert_eq!(
+            log.lines(),
+            [
+                "WARN lost; retrying, keys stay",
+                "INFO etcd is back after 0.0 s",
+                "WARN lost; retrying, keys stay",
+                "INFO etcd is back after 0.2 s",
+                "WARN lost; it has come and gone for 0 s, keys stay",
+            ]
+        );
+        flap(&mut trouble, 25).await;
+        assert_eq!(log.lines(), [""; 0]);
+        flap(&mut trouble, 10).await;
+        assert_eq!(
+            log.lines(),
+            ["ERROR lost; it has come and gone for 30 s, keys stay"]
+        );
+        // It is back for longer, but not for long enough.
+        trouble.over();
+        advance(5 * SECOND).await;
+        trouble.over();
+        refused(&mut trouble);
+        assert_eq!(
+            log.lines(),
+            ["WARN refused; it has come and gone for 43 s, keys stay"]
+        );
+        trouble.over();
+        advance(STEADY).await;
+        trouble.over();
+        trouble.over();
+        assert_eq!(log.lines(), ["INFO etcd is back after 43.2 s"]);
+        refused(&mut trouble);
+        assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_not_repeated_after_a_brief_return() {
+        let (log, _guard) = Log::begin();
+        let mut trouble = trouble();
+        refused(&mut trouble);
+        retry(&mut trouble, 30).await;
+        flap(&mut trouble, 1).await;
+        retry(&mut trouble, 30).await;
+        let errors = log
+            .lines()
+            .into_iter()
+            .filter(|line| line.starts_with("ERROR"));
+        assert_eq!(errors.count(), 1);
+    }
+}

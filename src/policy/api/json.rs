@@ -1,0 +1,114 @@
+//! `json`: values that are the same text for the same content, whatever order Lua keeps its tables in.
+
+use mlua::{Lua, Result, Table, Value};
+use serde_json::{Map, Number};
+
+use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::frozen::Frozen;
+
+/// How deep tables may lie within one another; a table that contains itself is deeper than any.
+const MAX_DEPTH: usize = 64;
+
+/// The module's table.
+pub fn module(lua: &Lua, frozen: &Frozen) -> Result<Table> {
+    let module = lua.create_table()?;
+    let frozen = frozen.clone();
+    module.set(
+        "encode",
+        lua.create_function(move |_, value: Value| Ok(to_json(&frozen, &value, 0)?.to_string()))?,
+    )?;
+    module.set("decode", lua.create_function(decode)?)?;
+    module.set("null", Value::NULL)?;
+    Ok(module)
+}
+
+/// The Lua value of a JSON value, with `null` for a JSON null.
+pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Value> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        Json::Null => null.clone(),
+        Json::Bool(bool) => Value::Boolean(*bool),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table_with_capacity(items.len(), 0)?;
+            for item in items {
+                table.raw_push(to_lua(lua, item, null)?)?;
+            }
+            Value::Table(table)
+        }
+        Json::Object(fields) => {
+            let table = lua.create_table_with_capacity(0, fields.len())?;
+            for (name, field) in fields {
+                table.raw_set(name.as_str(), to_lua(lua, field, null)?)?;
+            }
+            Value::Table(table)
+        }
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a function for Lua takes its arguments by value"
+)]
+fn decode(lua: &Lua, text: mlua::LuaString) -> Result<Value> {
+    let value: serde_json::Value = serde_json::from_slice(&text.as_bytes())
+        .map_err(|error| Failure::raise(format!("json.decode: {error}")))?;
+    to_lua(lua, &value, &Value::NULL)
+}
+
+/// The JSON value of a Lua value, which lies so deep in others.
+pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_json::Value> {
+    use serde_json::Value as Json;
+    let refuse = |what: &str| Err(Failure::raise(format!("json.encode: {what}")));
+    if depth > MAX_DEPTH {
+        return refuse("a table lies in itself, or deeper than 64 levels");
+    }
+    Ok(match value {
+        Value::Nil => Json::Null,
+        Value::LightUserData(pointer) if pointer.0.is_null() => Json::Null,
+        Value::Boolean(bool) => Json::Bool(*bool),
+        Value::Integer(integer) => Json::from(*integer),
+        Value::Number(number) => match Number::from_f64(*number) {
+            Some(number) => Json::Number(number),
+            None => return refuse("JSON has no infinite number and no NaN"),
+        },
+        Value::String(text) => match text.to_str() {
+            Ok(text) => Json::String(text.to_owned()),
+            Err(_) => return refuse("a string is not UTF-8"),
+        },
+        Value::Table(table) => {
+            let table = frozen.contents(table)?;
+            let length = table.raw_len();
+            if length > 0 {
+                let mut items = Vec::with_capacity(length);
+                for item in table.sequence_values::<Value>() {
+                    items.push(to_json(frozen, &item?, depth + 1)?);
+                }
+                if table.pairs::<Value, Value>().count() != items.len() {
+                    return refuse("a table has both a list and named fields");
+                }
+                return Ok(Json::Array(items));
+            }
+            let mut fields = Map::new();
+            for pair in table.pairs::<Value, Value>() {
+                let (name, field) = pair?;
+                let name = match &name {
+                    Value::String(name) => name.to_string_lossy(),
+                    other => {
+                        return refuse(&format!(
+                            "a field's name is a {}, not a string",
+                            other.type_name()
+                        ));
+                    }
+                };
+                fields.insert(name, to_json(frozen, &field, depth + 1)?);
+            }
+            Json::Object(fields)
+        }
+        other => return refuse(&format!("a {} is no JSON", other.type_name())),
+    })
+}

@@ -1,0 +1,26 @@
+//! `options`: what the command line says and the host has, read-only.
+
+use mlua::{Lua, Result, Table};
+
+use crate::policy::Options;
+use crate::policy::sandbox::frozen::Frozen;
+use crate::base::address::interfaces;
+
+/// The module's table.
+pub fn module(lua: &Lua, options: &Options, frozen: &Frozen) -> Result<Table> {
+    let table = lua.create_table()?;
+    for (name, value) in &options.set {
+        table.set(name.as_str(), value.as_str())?;
+    }
+    table.set("prefix", options.prefix.as_str())?;
+    table.set("ttl", options.ttl)?;
+    table.set("host_ip", options.host_ip.as_str())?;
+    table.set("instance", options.instance.as_str())?;
+    let by_name = lua.create_table()?;
+    for (name, addresses) in interfaces() {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        by_name.set(name, frozen.strings(lua, &addresses)?)?;
+    }
+    table.set("interfaces", frozen.freeze(by_name)?)?;
+    frozen.freeze(table)
+}

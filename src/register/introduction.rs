@@ -1,0 +1,56 @@
+//! The log line that says which program this is and what it works with.
+
+use std::iter;
+
+use super::run::Config;
+use crate::docker::{self, Daemon};
+
+/// That line, as words of `name=value`. A dry run asks no daemon for its id.
+pub fn introduction(config: &Config, daemon: Option<&Daemon>) -> anyhow::Result<String> {
+    let options = &config.asked.options;
+    let facts = [
+        ("version", Some(env!("VERSION_AND_COMMIT"))),
+        ("docker", Some(&docker::Access::from_env()?.host)),
+        ("docker_id", daemon.map(|daemon| &*daemon.id)),
+        ("etcd", Some(&config.asked.etcd.endpoints.join(","))),
+        ("host_ip", Some(&options.host_ip)),
+        ("prefix", Some(&options.prefix)),
+        ("ttl", Some(&options.ttl.to_string())),
+        ("instance", Some(&options.instance)),
+    ];
+    let words = facts
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", word(value?))));
+    let line: Vec<String> = iter::once("docker-register".to_owned())
+        .chain(words)
+        .collect();
+    Ok(line.join(" "))
+}
+
+/// A value that is one word, in quotes if it were not without.
+fn word(value: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation() && c != '"';
+    if !value.is_empty() && value.chars().all(is_plain) {
+        value.to_owned()
+    } else {
+        format!("{value:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_is_one_word() {
+        for (value, wanted) in [
+            ("unix:///var/run/docker.sock", "unix:///var/run/docker.sock"),
+            ("[fd00::1]:2379", "[fd00::1]:2379"),
+            ("0.1.0 (7b98e4a)", "\"0.1.0 (7b98e4a)\""),
+            ("a\nINFO b", "\"a\\nINFO b\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(word(value), wanted);
+        }
+    }
+}

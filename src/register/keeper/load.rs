@@ -1,0 +1,219 @@
+//! Reading back what the store has of ours, and renewing what keeps it alive.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{Keeper, REMINDER, lifetime};
+use crate::wanted::entry::{Key, directory, quote};
+use crate::register::plan::Surprises;
+use crate::register::status::Held;
+use crate::store::{Found, LeaseId, Store, StoreError};
+
+/// How often in a row a lease may end while its keys are read.
+const MAX_LOADS: usize = 3;
+
+impl<S: Store> Keeper<S> {
+    /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
+    pub(super) async fn load(&mut self) -> Result<(), StoreError> {
+        self.loaded = false;
+        for _ in 0..MAX_LOADS {
+            if self.read_and_renew().await? {
+                self.loaded = true;
+                return Ok(());
+            }
+            warn!("a lease expired or was revoked: what was on it is put again");
+        }
+        Err(StoreError::Failed(anyhow!(
+            "leases in etcd end faster than they can be renewed"
+        )))
+    }
+
+    /// Returns false if a lease ended in between, so that what was read is not true any more.
+    async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
+        let start = Instant::now();
+        // Reading takes the longer the more there is, and what we keep must not end meanwhile.
+        let kept: Vec<LeaseId> = self.leases.iter().copied().collect();
+        let mut alive = self.renew(&kept).await?;
+        let (owned, on_owned) = self.own_leases().await?;
+        let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
+        let mut found = self.store.read(&Vec::from_iter(keys)).await?;
+        let siblings = self.shared_siblings(&found).await?;
+        found.extend(siblings);
+
+        let shared = found.iter().filter_map(|found| {
+            let lease = found
+                .lease
+                .filter(|lease| lease.is_shared_for(&found.key))?;
+            Some((&found.key, lease))
+        });
+        let longest = owned.iter().map(|lease| lease.ttl()).max().unwrap_or(0);
+        let (tended, others): (Vec<_>, Vec<_>) =
+            shared.partition(|(key, lease)| self.plan.tends(key, *lease, longest));
+        let in_use: BTreeSet<LeaseId> = tended
+            .iter()
+            .map(|(_, lease)| *lease)
+            .chain(owned)
+            .collect();
+        // Late renewal keeps these alive too, because a script that hangs would let them run out.
+        let needed = others
+            .iter()
+            .filter(|(key, _)| self.plan.wants_shared(key))
+            .map(|(_, lease)| *lease)
+            .collect::<Vec<_>>();
+        let others: BTreeSet<LeaseId> = others.into_iter().map(|(_, lease)| lease).collect();
+        let new: Vec<LeaseId> = in_use
+            .iter()
+            .copied()
+            .filter(|lease| !alive.contains_key(lease))
+            .collect();
+        alive.extend(self.renew(&new).await?);
+        alive.retain(|lease, _| in_use.contains(lease));
+        let lost = |lease: LeaseId| in_use.contains(&lease) && !alive.contains_key(&lease);
+        if found.iter().filter_map(|found| found.lease).any(lost) {
+            return Ok(false);
+        }
+        let abandoned = self.abandoned(&others).await?;
+        let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
+        let looked_at = others.iter().map(|lease| lease.ttl());
+        let ttls = alive.values().copied().chain(wanted).chain(looked_at);
+        let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
+        let until = alive.values().min().map(|ttl| start + lifetime(*ttl));
+        self.leases = alive.into_keys().collect();
+        let leases = self.leases.iter().copied().chain(needed).collect();
+        self.status.held.send_modify(|held| {
+            let seat = held.seat;
+            *held = Held {
+                leases,
+                seat,
+                until,
+            };
+        });
+        let surprises = self.plan.learn(found);
+        self.plan.set_abandoned(abandoned);
+        self.tell(&surprises);
+        self.adopted = true;
+        self.schedule(start, shortest);
+        Ok(true)
+    }
+
+    /// The shared keys beside those that are to be deleted: they live until they can be deleted together.
+    async fn shared_siblings(&mut self, found: &[Found]) -> Result<Vec<Found>, StoreError> {
+        let is_unwanted = |found: &&Found| {
+            let is_own = found.lease.is_some_and(|lease| self.identity.owns(lease));
+            is_own && !self.plan.wants(&found.key)
+        };
+        let directories: BTreeSet<Arc<str>> = found
+            .iter()
+            .filter(is_unwanted)
+            .map(|found| directory(&found.key).into())
+            .collect();
+        let mut leased = self.store.leased_in(&Vec::from_iter(directories)).await?;
+        leased.retain(|(key, lease)| lease.is_shared_for(key) && !self.plan.wants(key));
+        let keys: BTreeSet<Key> = leased.into_iter().map(|(key, _)| key).collect();
+        self.store.read(&Vec::from_iter(keys)).await
+    }
+
+    /// Those shared leases that nobody renews any more.
+    async fn abandoned(
+        &mut self,
+        leases: &BTreeSet<LeaseId>,
+    ) -> Result<BTreeSet<LeaseId>, StoreError> {
+        let mut abandoned = BTreeSet::new();
+        for lease in leases {
+            let found = self.store.lookup(*lease).await?;
+            if found.is_some_and(|found| lease.is_left_at(found.remaining)) {
+                abandoned.insert(*lease);
+            }
+        }
+        // If the store refuses to take their keys off them, they live on.
+        self.store.renew(&Vec::from_iter(abandoned.clone())).await?;
+        Ok(abandoned)
+    }
+
+    /// Logs what differs in etcd from what this process left there.
+    fn tell(&mut self, surprises: &Surprises) {
+        if !self.adopted {
+            return;
+        }
+        match &surprises.missing[..] {
+            [] => {}
+            [key] => warn!("a key was missing in etcd and is put again: {}", quote(key)),
+            [key, ..] => warn!(
+                "{} keys were missing in etcd and are put again, such as {}",
+                surprises.missing.len(),
+                quote(key)
+            ),
+        }
+        let now = Instant::now();
+        if let Some(key) = surprises.strange.first()
+            && self
+                .told_of_strangers
+                .is_none_or(|said| now >= said + REMINDER)
+        {
+            warn!(
+                "another process writes on this registrar's lease: it put {}, which this one does not want and deletes; \
+                 a second registrar of this Docker daemon and --instance is running: stop it, or give it an --instance \
+                 of its own",
+                quote(key)
+            );
+            self.told_of_strangers = Some(now);
+        }
+    }
+
+    /// Our own leases that are in use, and the keys on them.
+    async fn own_leases(&mut self) -> Result<(Vec<LeaseId>, Vec<Key>), StoreError> {
+        let ttls = self
+            .plan
+            .entries()
+            .filter(|(entry, _)| !entry.shared)
+            .map(|(entry, _)| entry.ttl);
+        let wanted: BTreeSet<LeaseId> = ttls.map(|ttl| self.identity.lease(ttl)).collect();
+        let mut candidates: BTreeSet<LeaseId> = self
+            .leases
+            .iter()
+            .copied()
+            .filter(|lease| self.identity.owns(*lease))
+            .collect();
+        candidates.extend(&wanted);
+        if !self.adopted {
+            // An earlier process may have had other TTLs.
+            let all = match self.store.leases().await {
+                Ok(all) => all,
+                Err(StoreError::Refused(error)) => {
+                    debug!("cannot look for leases of an earlier process: {error:#}");
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            };
+            candidates.extend(all.into_iter().filter(|lease| self.identity.owns(*lease)));
+        }
+        let (mut in_use, mut keys, mut until) = (Vec::new(), Vec::new(), None);
+        for lease in candidates {
+            let asked = Instant::now();
+            let Some(found) = self.store.lookup(lease).await? else {
+                continue;
+            };
+            // The last one is kept for the next container that comes.
+            if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
+                in_use.push(lease);
+                keys.extend(found.keys);
+                until = until
+                    .into_iter()
+                    .chain([asked + lifetime(found.remaining)])
+                    .min();
+            }
+        }
+        if !self.adopted && self.leases.is_empty() {
+            // To read all that is on them may take longer than they live, and then they are renewed late, but renewed.
+            self.status.held.send_modify(|held| {
+                held.leases.extend(&in_use);
+                held.until = until;
+            });
+        }
+        Ok((in_use, keys))
+    }
+}

@@ -1,0 +1,77 @@
+//! What becomes of the keys at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::Keeper;
+use crate::register::plan::Wanted;
+use crate::store::{LeaseId, Store, StoreError};
+
+/// How long the removal of the keys waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the goodbye to the store may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+impl<S: Store> Keeper<S> {
+    /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
+    pub(super) async fn leave(&mut self) {
+        info!("ending; the keys stay until their TTL");
+        if self.seat.is_ours() && self.loaded {
+            let release = self.store.revoke(self.identity.seat());
+            if let Ok(Err(error)) = timeout(FAREWELL, release).await {
+                debug!("cannot release the seat: {error}");
+            }
+        }
+    }
+
+    pub(super) async fn remove_all(&mut self) {
+        if !self.seat.is_ours() {
+            let looked = timeout(FAREWELL, self.see_to_seat()).await;
+            if let Ok(Err(error)) = looked {
+                debug!("cannot take the seat: {error}");
+            }
+        }
+        if !self.seat.is_ours() {
+            warn!(
+                "ending; the keys stay until their TTL, because another process may be at work under this identity"
+            );
+            return;
+        }
+        // What was going on when the end came may have been carried out or not.
+        self.loaded = false;
+        self.plan.want(&Arc::new(Wanted::default()));
+        let deadline = Instant::now() + FAREWELL;
+        let mut last = None;
+        loop {
+            match timeout_at(deadline, self.remove()).await {
+                Ok(Ok(())) => return info!("ending; the keys are removed"),
+                // Another endpoint may do.
+                Ok(Err(error)) if Instant::now() < deadline => {
+                    self.loaded = false;
+                    last = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                _ => break,
+            }
+        }
+        let why = last.map_or_else(
+            || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
+            |error| error.to_string(),
+        );
+        warn!("ending; the keys stay until their TTL, because {why}");
+    }
+
+    async fn remove(&mut self) -> Result<(), StoreError> {
+        self.make_it_so().await?;
+        let owned = |lease: &LeaseId| self.identity.owns(*lease);
+        let seat = self.seat.is_ours().then_some(self.identity.seat());
+        let leases = self.leases.iter().copied().filter(owned).chain(seat);
+        for lease in leases.collect::<Vec<LeaseId>>() {
+            self.store.revoke(lease).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,363 @@
+//! Random schedules of two registrars against a model of etcd: whatever happens, they end with what is wanted, no member
+//! ever stands without the port key of its directory, and no registrar deletes the last key of a container that runs.
+//! What containers ask for changes in layout, value, TTL and kind, and etcd refuses puts and takes deletes.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::wanted::entry::{Entry, Key, directory};
+use crate::register::plan::{Claim, Who};
+use crate::store::model::{Model, ModelStore, Refuses};
+
+/// The TTLs of the registrars, in seconds: they need not agree.
+const TTLS: [u32; REGISTRARS] = [6, 9];
+const REGISTRARS: usize = 2;
+
+/// The TTLs of entries, in seconds. That of a shared key changes with the container that it is for.
+const ENTRY_TTLS: [u32; 3] = [6, 9, 24];
+/// Where layouts have their keys.
+const LAYOUTS: [&str; 2] = ["/old/", "/new/"];
+
+/// What one registrar's host runs: six containers or none in their places. Even ones are of one service, odd ones of
+/// another.
+type Host = [Option<Asked>; 6];
+
+/// What the policy asks for one container.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// The version of its address.
+    version: u8,
+    layout: usize,
+    ttl: usize,
+    /// Whether the keys that may be one or the other are shared.
+    shared: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// The host's containers change, and the registrar is told.
+    Want(usize, Host),
+    /// The registrar does what there is to do.
+    Step(usize),
+    /// One of its next calls fails, with its effect or without.
+    Fault(usize, usize, bool),
+    /// It is killed, and started anew with the same identity.
+    Restart(usize),
+    /// Time passes, in which a registrar may be stopped.
+    Pass(u8, bool),
+    /// etcd elects a new leader.
+    Elect,
+    /// etcd takes no puts of some kind any more, or all of them again.
+    Refuse(Refuses),
+    /// Somebody meddles, at once or right after the next transaction that is refused.
+    Meddle(Meddling, Index, bool),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Meddling {
+    Delete,
+    Overwrite,
+    Revoke,
+}
+
+impl Meddling {
+    fn with(self, model: &mut Model, index: Index) {
+        if model.keys.is_empty() {
+            return;
+        }
+        let keys: Vec<Key> = model.keys.keys().cloned().collect();
+        let key = index.get(&keys);
+        match self {
+            Self::Delete => model.delete(key),
+            Self::Overwrite => model.put(key, "meddled", None),
+            Self::Revoke => {
+                let lease = model.keys[key].lease;
+                if let Some(lease) = lease {
+                    model.end(lease);
+                }
+            }
+        }
+    }
+}
+
+struct World {
+    etcd: ModelStore,
+    keepers: Vec<Keeper<ModelStore>>,
+    hosts: Vec<Host>,
+}
+
+impl World {
+    fn new() -> Self {
+        let etcd = ModelStore::default();
+        let mut world = Self {
+            etcd,
+            keepers: Vec::new(),
+            hosts: vec![Host::default(); REGISTRARS],
+        };
+        for registrar in 0..REGISTRARS {
+            world.keepers.push(world.keeper(registrar));
+        }
+        world
+    }
+
+    fn keeper(&self, registrar: usize) -> Keeper<ModelStore> {
+        let mut keeper = Keeper::new(
+            self.etcd.connect(),
+            Identity::new("daemon", &registrar.to_string()),
+            TTLS[registrar],
+        );
+        keeper
+            .plan
+            .want(&wanted(registrar, &self.hosts[registrar]).into());
+        keeper
+    }
+
+    async fn act(&mut self, act: &Act) {
+        match act {
+            Act::Want(registrar, host) => {
+                self.hosts[*registrar] = *host;
+                self.keepers[*registrar]
+                    .plan
+                    .want(&wanted(*registrar, host).into());
+                self.step(*registrar).await;
+            }
+            Act::Step(registrar) => self.step(*registrar).await,
+            Act::Fault(registrar, after, with_effect) => {
+                self.keepers[*registrar].store.fail(*after, *with_effect);
+            }
+            Act::Restart(registrar) => self.keepers[*registrar] = self.keeper(*registrar),
+            Act::Pass(seconds, first_stopped) => {
+                for _ in 0..*seconds {
+                    self.second(usize::from(*first_stopped)).await;
+                }
+            }
+            Act::Elect => self.etcd.model().elect(),
+            Act::Refuse(refuses) => self.etcd.model().refuses = *refuses,
+            Act::Meddle(meddling, index, is_later) => {
+                let mut model = self.etcd.model();
+                if *is_later {
+                    let (meddling, index) = (*meddling, *index);
+                    let meddle = move |model: &mut Model| meddling.with(model, index);
+                    model.after_refusal = Some(Box::new(meddle));
+                } else {
+                    meddling.with(&mut model, *index);
+                }
+            }
+        }
+    }
+
+    /// What the keeper's own loop would do now, with a retry as it comes after a failure.
+    async fn step(&mut self, registrar: usize) {
+        let keeper = &mut self.keepers[registrar];
+        if keeper.bring_in_step().await.is_err() {
+            keeper.loaded = false;
+        }
+        assert!(keeper.gives_way.is_none(), "it has no rival");
+        self.assert_no_container_lost_all(registrar);
+    }
+
+    /// No transaction of a registrar took the last key of a container that runs, whatever etcd refused.
+    fn assert_no_container_lost_all(&self, registrar: usize) {
+        let transactions = std::mem::take(&mut self.etcd.model().transactions);
+        for [before, after] in transactions {
+            for container in 0..6 {
+                if self.hosts[registrar][container].is_none() {
+                    continue;
+                }
+                let end = format!("/{}", name(registrar, container));
+                let keys = |state: &BTreeMap<Key, Arc<str>>| {
+                    state.keys().filter(|key| key.ends_with(&end)).count()
+                };
+                assert!(
+                    keys(&before) == 0 || keys(&after) > 0,
+                    "{end} runs and lost its keys: {before:?} {after:?}"
+                );
+            }
+        }
+    }
+
+    /// A second passes, with a look at the clock in the middle; registrars from `first` on run.
+    async fn second(&mut self, first: usize) {
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            self.etcd.model().expire();
+            for registrar in first..REGISTRARS {
+                let keeper = &self.keepers[registrar];
+                if !keeper.loaded || Instant::now() >= keeper.next_at() {
+                    self.step(registrar).await;
+                }
+            }
+        }
+    }
+
+    /// What etcd has to have in the end. Of two containers of one host the older one's entry stands.
+    fn wanted(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (registrar, host) in self.hosts.iter().enumerate() {
+            let mut claims: Vec<Arc<Claim>> =
+                wanted(registrar, host).claims.iter().cloned().collect();
+            claims.reverse();
+            let entries = claims.iter().flat_map(|claim| claim.entries.iter());
+            all.extend(entries.map(|entry| (entry.key.to_string(), entry.value.to_string())));
+        }
+        all
+    }
+
+    /// What etcd has, but for what somebody put on no lease and nobody wants: that is not ours to delete.
+    fn held(&self) -> BTreeMap<String, String> {
+        let model = self.etcd.model();
+        let wanted = self.wanted();
+        model
+            .keys
+            .values()
+            .filter(|found| found.lease.is_some() || wanted.contains_key(&*found.key))
+            .map(|found| (found.key.to_string(), found.value.to_string()))
+            .collect()
+    }
+}
+
+fn name(registrar: usize, container: usize) -> String {
+    format!("r{registrar}c{container}")
+}
+
+fn wanted(registrar: usize, host: &Host) -> Wanted {
+    let claims = host.iter().enumerate().filter_map(|(container, asked)| {
+        let asked = (*asked)?;
+        let (service, name) = (container % 2, name(registrar, container));
+        let entry = |key: String, value: String, shared| Entry {
+            key: key.into(),
+            value: value.into(),
+            ttl: ENTRY_TTLS[asked.ttl],
+            shared,
+        };
+        let who = Who {
+            id: name.as_str().into(),
+            name: name.as_str().into(),
+        };
+        let directory = format!("{}s{service}/1/", LAYOUTS[asked.layout]);
+        let address = format!("10.0.0.{registrar}:{}", asked.version);
+        let entries = [
+            entry(format!("{directory}{name}"), address.clone(), false),
+            entry(format!("{directory}port"), "80".to_owned(), true),
+            // One that this registrar alone wants, and one that both want.
+            entry(
+                format!("/own/r{registrar}s{service}"),
+                address,
+                asked.shared,
+            ),
+            entry(format!("/all/s{service}"), "all".to_owned(), asked.shared),
+        ];
+        Some(Arc::new(Claim {
+            // Not in the order of their ids.
+            age: format!("{}", 9 - container).into(),
+            who,
+            entries: entries.into(),
+        }))
+    });
+    Wanted {
+        claims: claims.collect(),
+        ..Wanted::default()
+    }
+}
+
+fn act(meddling: bool) -> impl Strategy<Value = Act> {
+    let registrar = 0..REGISTRARS;
+    let asked =
+        (1..4u8, 0..2usize, 0..3usize, any::<bool>()).prop_map(|(version, layout, ttl, shared)| {
+            Asked {
+                version,
+                layout,
+                ttl,
+                shared,
+            }
+        });
+    let host = prop::array::uniform6(prop::option::of(asked));
+    let refuses = prop_oneof![
+        2 => Just(Refuses::Nothing),
+        1 => Just(Refuses::Below(LAYOUTS[1])),
+        1 => Just(Refuses::Below("/new/s0/1/port")),
+        1 => Just(Refuses::Everything),
+    ];
+    let meddlings = prop_oneof![
+        Just(Meddling::Delete),
+        Just(Meddling::Overwrite),
+        Just(Meddling::Revoke)
+    ];
+    prop_oneof![
+        6 => (registrar.clone(), host).prop_map(|(registrar, host)| Act::Want(registrar, host)),
+        2 => registrar.clone().prop_map(Act::Step),
+        3 => (registrar.clone(), 0..8usize, any::<bool>())
+            .prop_map(|(registrar, after, with_effect)| Act::Fault(registrar, after, with_effect)),
+        1 => registrar.prop_map(Act::Restart),
+        1 => Just(Act::Elect),
+        2 => refuses.prop_map(Act::Refuse),
+        3 => (1..12u8, any::<bool>()).prop_map(|(seconds, stopped)| Act::Pass(seconds, stopped)),
+        if meddling { 3 } else { 0 } =>
+            (meddlings, any::<Index>(), any::<bool>())
+                .prop_map(|(meddling, index, is_later)| Act::Meddle(meddling, index, is_later)),
+    ]
+}
+
+/// Runs a schedule to a quiet end, and checks that etcd has what is wanted then.
+fn run(acts: &[Act], check_history: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let mut world = World::new();
+        for act in acts {
+            world.act(act).await;
+        }
+        world.etcd.model().after_refusal = None;
+        world.etcd.model().refuses = Refuses::Nothing;
+        // Enough for all that a failure left behind to expire, with the margin of shared leases.
+        for _ in 0..3 * ENTRY_TTLS[2] {
+            world.second(0).await;
+        }
+        assert_eq!(world.held(), world.wanted());
+        let revisions = world.etcd.model().history.len();
+        for _ in 0..2 * ENTRY_TTLS[2] {
+            world.second(0).await;
+        }
+        assert_eq!(
+            world.etcd.model().history.len(),
+            revisions,
+            "the steady state writes nothing"
+        );
+        if check_history {
+            for state in &world.etcd.model().history {
+                let is_beside = |key: &&Key| LAYOUTS.iter().any(|layout| key.starts_with(layout));
+                for key in state.keys().filter(is_beside) {
+                    let port = format!("{}port", directory(key));
+                    assert!(
+                        state.contains_key(port.as_str()),
+                        "{key} stands without its port: {state:?}"
+                    );
+                }
+            }
+        }
+    });
+}
+
+proptest! {
+    // They take about a second; PROPTEST_CASES asks for another number.
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_schedule_loses_a_key_or_leaves_one(acts in prop::collection::vec(act(false), 1..40)) {
+        run(&acts, true);
+    }
+
+    #[test]
+    fn no_meddling_lasts(acts in prop::collection::vec(act(true), 1..40)) {
+        run(&acts, false);
+    }
+}

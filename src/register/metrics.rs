@@ -1,0 +1,329 @@
+//! What is counted, in the words of Prometheus.
+//!
+//! What happens is counted where it happens. What *is* (containers, keys, leases) is put together when it is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::register::status::{Account, Standing};
+
+/// How many reasons for leaving something out have a series of their own. They are the policy's texts, and a policy
+/// may give every container another one.
+const MOST_REASONS: usize = 20;
+/// What the others are counted under.
+const OTHER: &str = "other";
+/// The limits of the histogram's buckets, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
+
+/// The counters, and the gauges as they were last asked for.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    events: IntCounter,
+    reconnections: IntCounterVec,
+    syncs: Histogram,
+    failed_syncs: IntCounter,
+    changes: IntCounterVec,
+    policy_errors: IntCounter,
+    log_lines_dropped: IntCounter,
+    gauges: Mutex<Gauges>,
+}
+
+/// What is set anew each time.
+#[derive(Debug)]
+struct Gauges {
+    containers: IntGaugeVec,
+    left_out: IntGaugeVec,
+    keys: IntGaugeVec,
+    ready: IntGauge,
+    lease: Gauge,
+}
+
+/// What is true at the moment of asking.
+pub struct Now<'a> {
+    /// What the policy made of each container, if it is known.
+    pub containers: Option<&'a [Account]>,
+    /// How the wanted keys stand, if it is known.
+    pub keys: Option<&'a [Standing]>,
+    /// How long the lease lives that ends first, if there is one.
+    pub lease_left: Option<Duration>,
+    /// Whether all is well.
+    pub ready: bool,
+    /// How many log lines were dropped since the start.
+    pub log_lines_dropped: u64,
+}
+
+/// Which partner a connection was to.
+#[derive(Debug, Clone, Copy)]
+pub enum Partner {
+    /// The Docker daemon.
+    Docker,
+    /// etcd.
+    Etcd,
+}
+
+impl Metrics {
+    /// An event of Docker's has been seen.
+    pub fn count_event(&self) {
+        self.events.inc();
+    }
+
+    /// A partner is back.
+    pub fn count_reconnection(&self, partner: Partner) {
+        let partner = match partner {
+            Partner::Docker => "docker",
+            Partner::Etcd => "etcd",
+        };
+        self.reconnections.with_label_values(&[partner]).inc();
+    }
+
+    /// An attempt to bring etcd in step has ended.
+    pub fn count_sync(&self, took: Duration, failed: bool) {
+        self.syncs.observe(took.as_secs_f64());
+        if failed {
+            self.failed_syncs.inc();
+        }
+    }
+
+    /// A key was put.
+    pub fn count_put(&self) {
+        self.changes.with_label_values(&["put"]).inc();
+    }
+
+    /// A key was deleted.
+    pub fn count_delete(&self) {
+        self.changes.with_label_values(&["delete"]).inc();
+    }
+
+    /// The policy failed for a container.
+    pub fn count_policy_error(&self) {
+        self.policy_errors.inc();
+    }
+
+    /// All of it in Prometheus's text format.
+    pub fn text(&self, now: &Now) -> anyhow::Result<String> {
+        // Two who ask at once must not see each other's half-set gauges.
+        let gauges = self
+            .gauges
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        gauges.set(now);
+        let new = now
+            .log_lines_dropped
+            .saturating_sub(self.log_lines_dropped.get());
+        self.log_lines_dropped.inc_by(new);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+}
+
+impl Gauges {
+    fn set(&self, now: &Now) {
+        self.ready.set(now.ready.into());
+        self.lease
+            .set(now.lease_left.map_or(f64::NAN, |left| left.as_secs_f64()));
+        if let Some(containers) = now.containers {
+            self.containers.reset();
+            for state in ["registered", "left_out", "failed"] {
+                self.containers.with_label_values(&[state]).set(0);
+            }
+            let mut reasons: BTreeMap<&str, i64> = BTreeMap::new();
+            for container in containers {
+                self.containers.with_label_values(&[state(container)]).inc();
+                for why in &container.left_out {
+                    *reasons.entry(why).or_default() += 1;
+                }
+            }
+            let mut by_number: Vec<(&str, i64)> = reasons.into_iter().collect();
+            by_number.sort_by_key(|(_, number)| -number);
+            self.left_out.reset();
+            for (place, (why, number)) in by_number.into_iter().enumerate() {
+                let why = if place < MOST_REASONS { why } else { OTHER };
+                self.left_out.with_label_values(&[why]).add(number);
+            }
+        }
+        if let Some(keys) = now.keys {
+            let kinds = [("owned", false), ("shared", true)];
+            for (kind, is_shared) in kinds {
+                let of_kind = keys.iter().filter(|key| key.shared == is_shared);
+                let (there, missing): (Vec<_>, Vec<_>) = of_kind.partition(|key| key.stands);
+                for (state, keys) in [("there", there), ("missing", missing)] {
+                    let number = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+                    self.keys.with_label_values(&[kind, state]).set(number);
+                }
+            }
+        }
+    }
+}
+
+fn state(container: &Account) -> &'static str {
+    if container.failure.is_some() {
+        "failed"
+    } else if container.entries.is_empty() {
+        "left_out"
+    } else {
+        "registered"
+    }
+}
+
+impl Default for Metrics {
+    /// Nothing has been counted yet.
+    fn default() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
+        let counters = |name: &str, help: &str, label: &str| {
+            add(
+                &registry,
+                IntCounterVec::new(Opts::new(name, help), &[label]),
+            )
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let metrics = Self {
+            events: counter(
+                "docker_register_docker_events_total",
+                "Events of Docker that may change a container's keys.",
+            ),
+            reconnections: counters(
+                "docker_register_reconnections_total",
+                "How often a partner came back after a trouble.",
+                "partner",
+            ),
+            syncs: add(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "docker_register_sync_duration_seconds",
+                        "How long it took to bring etcd in step, be it after a change or to renew leases.",
+                    )
+                    .buckets(BUCKETS.to_vec()),
+                ),
+            ),
+            failed_syncs: counter(
+                "docker_register_sync_failures_total",
+                "Attempts to bring etcd in step that failed.",
+            ),
+            changes: counters(
+                "docker_register_key_changes_total",
+                "Keys put and deleted in etcd.",
+                "change",
+            ),
+            policy_errors: counter(
+                "docker_register_policy_errors_total",
+                "Calls of the policy that failed for a container.",
+            ),
+            log_lines_dropped: counter(
+                "docker_register_log_lines_dropped_total",
+                "Log lines that were dropped because nobody read stderr.",
+            ),
+            gauges: Mutex::new(Gauges {
+                containers: gauges(
+                    "docker_register_containers",
+                    "Containers that run, by what the policy made of them.",
+                    &["state"],
+                ),
+                left_out: gauges(
+                    "docker_register_left_out",
+                    "Containers and ports that the policy leaves out, by reason.",
+                    &["reason"],
+                ),
+                keys: gauges(
+                    "docker_register_keys",
+                    "Keys that are wanted, and whether they are in etcd.",
+                    &["kind", "state"],
+                ),
+                ready: add(
+                    &registry,
+                    IntGauge::new(
+                        "docker_register_ready",
+                        "1 if Docker and etcd are reached, the policy works, and leases are held.",
+                    ),
+                ),
+                lease: add(
+                    &registry,
+                    Gauge::new(
+                        "docker_register_lease_left_seconds",
+                        "How long the lease lives that ends first, if nothing renews it; NaN without keys.",
+                    ),
+                ),
+            }),
+            registry: registry.clone(),
+        };
+        let build = gauges(
+            "docker_register_build_info",
+            "1, with the version that runs.",
+            &["version"],
+        );
+        build
+            .with_label_values(&[env!("VERSION_AND_COMMIT")])
+            .set(1);
+        // A series that appears with its first count has no increase that could be seen.
+        for partner in ["docker", "etcd"] {
+            metrics.reconnections.with_label_values(&[partner]);
+        }
+        for change in ["put", "delete"] {
+            metrics.changes.with_label_values(&[change]);
+        }
+        metrics
+    }
+}
+
+/// Registers what is defined above, once for each name; nothing from outside can make it fail.
+fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a sound definition");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("a name of its own");
+    collector
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn account(left_out: &str) -> Account {
+        Account {
+            name: "web".to_owned(),
+            entries: [].into(),
+            left_out: vec![left_out.to_owned()],
+            failure: None,
+            since: None,
+        }
+    }
+
+    #[test]
+    fn reasons_have_a_bounded_number_of_series() {
+        let metrics = Metrics::default();
+        let mut containers: Vec<Account> = (0..100)
+            .map(|number| account(&format!("its name is {number}")))
+            .collect();
+        containers.extend([account("it is stopping"), account("it is stopping")]);
+        let text = metrics
+            .text(&Now {
+                containers: Some(&containers),
+                keys: None,
+                lease_left: None,
+                ready: true,
+                log_lines_dropped: 0,
+            })
+            .unwrap();
+        let series: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("docker_register_left_out{"))
+            .collect();
+        assert_eq!(series.len(), MOST_REASONS + 1);
+        assert!(series.contains("docker_register_left_out{reason=\"it is stopping\"} 2"));
+        assert!(series.contains("docker_register_left_out{reason=\"other\"} 81"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The page: what is registered, what is not and why, since when, and what went wrong last.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::ops::log::Line;
+use crate::register::status::{Account, Standing, State};
+
+/// What there is to show.
+pub struct Page<'a> {
+    /// What this registrar is: one line each.
+    pub about: &'a [(&'static str, String)],
+    /// Which policy is in force.
+    pub script: &'a str,
+    /// How it stands with its partners.
+    pub conditions: [(&'static str, State); 4],
+    /// How long the lease lives that ends first, if there is one.
+    pub lease_left: Option<Duration>,
+    /// What the policy made of each container, if it is known.
+    pub containers: Option<&'a [Account]>,
+    /// How the wanted keys stand, if it is known.
+    pub keys: Option<&'a [Standing]>,
+    /// The last warnings and errors, the newest first.
+    pub lines: &'a [Line],
+}
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --dim: #6e7781 }
+body { font: 16px/1.4 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 0 1rem 2rem }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
+ul { list-style: none; padding: 0 } li { padding: .5rem 0; border-top: 1px solid #8884; overflow-wrap: anywhere }
+code, pre { font: .9em ui-monospace, monospace; white-space: pre-wrap; margin: 0 }
+.good { color: var(--good) } .bad { color: var(--bad) } .dim, small { color: var(--dim) }
+";
+
+/// The page as HTML.
+pub fn draw(page: &Page) -> String {
+    let all = page.containers.unwrap_or_default();
+    let registered = all.iter().filter(|container| !container.entries.is_empty());
+    let others = all.iter().filter(|container| {
+        container.entries.is_empty()
+            || !container.left_out.is_empty()
+            || container.failure.is_some()
+    });
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "docker-register" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "docker-register" }
+                dl {
+                    @for (name, state) in &page.conditions {
+                        dt { (name) }
+                        dd { (condition(state)) }
+                    }
+                    @if let Some(left) = page.lease_left {
+                        dt { "leases" }
+                        dd { "live for " (left.as_secs()) " s more" }
+                    }
+                    dt { "policy in force" }
+                    dd { (page.script) }
+                    @for (name, value) in page.about {
+                        dt { (name) }
+                        dd { (value) }
+                    }
+                }
+                h2 { "Registered" }
+                @if page.containers.is_none() || page.keys.is_none() {
+                    p.dim { "Not known yet." }
+                } @else if all.iter().all(|container| container.entries.is_empty()) {
+                    p.dim { "No container is registered." }
+                }
+                ul {
+                    @for container in registered {
+                        li { (keys_of(container, page.keys.unwrap_or_default())) }
+                    }
+                }
+                h2 { "Not registered" }
+                ul {
+                    @for container in others { li { (left_out(container)) } }
+                }
+                h2 { "Last warnings and errors" }
+                @if page.lines.is_empty() { p.dim { "None." } }
+                ul {
+                    @for line in page.lines {
+                        li {
+                            small { (time(line.at)) " " }
+                            @if line.is_error { span.bad { "error" } } @else { "warning" }
+                            pre { (line.text) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn condition(state: &State) -> Markup {
+    html! {
+        @match state {
+            State::Unknown => span.dim { "not reached yet" },
+            State::Good { since } => { span.good { "good" } small { " since " (time(*since)) } }
+            State::Bad { since, why } => { span.bad { (why) } small { " since " (time(*since)) } }
+        }
+    }
+}
+
+fn keys_of(container: &Account, keys: &[Standing]) -> Markup {
+    html! {
+        (head(container))
+        @for entry in container.entries.iter() {
+            @let found = keys.binary_search_by(|key| key.key.cmp(&entry.key)).ok().map(|place| &keys[place]);
+            div {
+                code { (entry.key) " " (entry.value) }
+                @match found {
+                    Some(key) if key.value != entry.value || key.shared != entry.shared =>
+                        span.bad { " — " (key.container) " has this key" },
+                    Some(key) if key.stands => {}
+                    _ => span.bad { " — not in etcd as it is wanted" },
+                }
+            }
+        }
+    }
+}
+
+fn left_out(container: &Account) -> Markup {
+    html! {
+        (head(container))
+        @if let Some(failure) = &container.failure { pre.bad { (failure) } }
+        @for why in &container.left_out { div { (why) } }
+        @if container.failure.is_none() && container.left_out.is_empty() {
+            div.dim { "the policy gives no reason" }
+        }
+    }
+}
+
+fn head(container: &Account) -> Markup {
+    html! {
+        strong { (container.name) }
+        @if let Some(since) = container.since { small { " since " (time(since)) } }
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}

@@ -1,0 +1,355 @@
+//! From single changes to transactions that never split a container needlessly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Who;
+use crate::wanted::entry::{Entry, Key, directory};
+use crate::store::{Guard, LeaseId, Step, Transaction};
+
+/// The most bytes of keys and values in one transaction: two thirds of what etcd takes in one request (1.5 MiB).
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// One transaction, with what it takes to carry it out and to tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// What is asked of the store.
+    pub transaction: Transaction,
+    /// The leases that must live first.
+    pub leases: BTreeSet<LeaseId>,
+    /// For whom each step is, for the log; a key of a container that went before this process began is nobody's.
+    pub owners: Vec<Option<Who>>,
+    pub(super) order: Order,
+}
+
+impl Batch {
+    /// The keys that it puts.
+    pub fn puts(&self) -> impl Iterator<Item = &Key> {
+        self.transaction.steps.iter().filter_map(|step| match step {
+            Step::Put(key, ..) => Some(key),
+            Step::Delete(_) | Step::Sweep { .. } => None,
+        })
+    }
+}
+
+/// One step for one key, and the guard under which it holds.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub who: Option<Who>,
+    guard: Guard,
+    step: Step,
+    lease: Option<LeaseId>,
+}
+
+impl Change {
+    pub fn create(entry: &Entry, lease: LeaseId, who: &Who) -> Self {
+        let (key, value) = (Arc::clone(&entry.key), Arc::clone(&entry.value));
+        let guard = Guard::Missing(Arc::clone(&key));
+        Self::put(guard, Step::Put(key, value, lease), lease, who)
+    }
+
+    pub fn replace(key: &Key, value: &Arc<str>, lease: LeaseId, at: LeaseId, who: &Who) -> Self {
+        let guard = Guard::OnLease(Arc::clone(key), at);
+        let step = Step::Put(Arc::clone(key), Arc::clone(value), lease);
+        Self::put(guard, step, lease, who)
+    }
+
+    pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &Who) -> Self {
+        let guard = Guard::Unchanged(Arc::clone(&entry.key), revision);
+        let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
+        Self::put(guard, step, lease, who)
+    }
+
+    pub fn delete(key: &Key, lease: LeaseId, who: Option<Who>) -> Self {
+        Self {
+            who,
+            guard: Guard::OnLease(Arc::clone(key), lease),
+            step: Step::Delete(Arc::clone(key)),
+            lease: None,
+        }
+    }
+
+    fn put(guard: Guard, step: Step, lease: LeaseId, who: &Who) -> Self {
+        Self {
+            who: Some(who.clone()),
+            guard,
+            step,
+            lease: Some(lease),
+        }
+    }
+
+    fn is_delete(&self) -> bool {
+        matches!(self.step, Step::Delete(_))
+    }
+
+    /// The shared lease that this puts its key on, if it does. It is the key's own, for we never put one on another's.
+    pub fn shared_lease(&self) -> Option<LeaseId> {
+        self.lease.filter(|lease| lease.is_shared())
+    }
+
+    /// Shared keys first, so that a container too large for one transaction never has a member without them.
+    fn order(&self) -> u8 {
+        match &self.step {
+            Step::Delete(_) => 2,
+            _ if self.shared_lease().is_some() => 0,
+            Step::Put(..) | Step::Sweep { .. } => 1,
+        }
+    }
+
+    /// The directory of the owned key that this puts, if it does.
+    fn owned_directory(&self) -> Option<&str> {
+        match &self.step {
+            Step::Put(key, ..) if self.shared_lease().is_none() => Some(directory(key)),
+            _ => None,
+        }
+    }
+}
+
+/// In which order groups are carried out, and which of them never share a transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Order {
+    /// Those of containers that have something to put.
+    #[default]
+    Puts,
+    /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
+    Deletes,
+    /// Deletes of keys that no container has claimed and one may have all the same.
+    Unclaimed,
+}
+
+/// The changes of one container, or all those of containers that went before this process began.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    changes: Vec<Change>,
+    required: Vec<Guard>,
+}
+
+impl Group {
+    pub fn push(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub fn puts_owned(&self) -> bool {
+        self.changes
+            .iter()
+            .any(|change| change.owned_directory().is_some())
+    }
+
+    pub fn require(&mut self, key: &Key, lease: LeaseId) {
+        self.required.push(Guard::OnLease(Arc::clone(key), lease));
+    }
+
+    /// Requires those of the guards whose keys are in a directory that this puts an owned key into.
+    fn require_beside(&mut self, guards: &[Guard]) {
+        let directories: BTreeSet<&str> = self
+            .changes
+            .iter()
+            .filter_map(Change::owned_directory)
+            .collect();
+        let beside = |guard: &&Guard| directories.contains(directory(guard.key()));
+        self.required = guards.iter().filter(beside).cloned().collect();
+    }
+
+    /// What holds of the shared keys that this puts once it has been carried out.
+    fn shared_guards(&self) -> Vec<Guard> {
+        let guard = |change: &Change| {
+            let lease = change.shared_lease()?;
+            Some(Guard::OnLease(Arc::clone(change.guard.key()), lease))
+        };
+        self.changes.iter().filter_map(guard).collect()
+    }
+
+    pub fn only_deletes(&self) -> bool {
+        self.changes.iter().all(Change::is_delete)
+    }
+
+    fn guards(&self) -> usize {
+        self.required.len() + self.changes.len()
+    }
+}
+
+/// Packs groups, in their order, into as few transactions as the limits allow, or each into its own.
+pub(super) fn pack(
+    groups: Vec<(Order, Group)>,
+    idle: &BTreeMap<Key, LeaseId>,
+    max_operations: usize,
+    one_by_one: bool,
+) -> Vec<Batch> {
+    let mut directories: BTreeMap<&str, Vec<(Key, LeaseId)>> = BTreeMap::new();
+    for (key, lease) in idle {
+        directories
+            .entry(directory(key))
+            .or_default()
+            .push((Arc::clone(key), *lease));
+    }
+    let mut packer = Packer {
+        idle,
+        directories,
+        max_operations,
+        order: Order::default(),
+        batches: Vec::new(),
+        current: Batch::default(),
+    };
+    for (order, mut group) in groups {
+        group.changes.sort_by_key(Change::order);
+        if one_by_one || order != packer.order {
+            packer.flush();
+        }
+        packer.order = order;
+        if !packer.fits(&group) {
+            packer.flush();
+            if !packer.fits(&group) {
+                packer.add_in_parts(group);
+                continue;
+            }
+        }
+        packer.add(group);
+    }
+    packer.flush();
+    packer.batches
+}
+
+struct Packer<'a> {
+    idle: &'a BTreeMap<Key, LeaseId>,
+    /// The idle keys by their directory.
+    directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
+    max_operations: usize,
+    /// That of the groups in `current`.
+    order: Order,
+    batches: Vec<Batch>,
+    current: Batch,
+}
+
+impl Packer<'_> {
+    /// Whether the current transaction can take a group, with the sweeps that belong to its deletes.
+    fn fits(&self, group: &Group) -> bool {
+        let current = &self.current.transaction;
+        let steps = || {
+            current
+                .steps
+                .iter()
+                .chain(group.changes.iter().map(|change| &change.step))
+        };
+        let sweeps = self.sweeps(steps());
+        let guards = current.guards.len() + group.guards();
+        let operations = guards.max(steps().count() + sweeps.len());
+        let nested = steps()
+            .chain(&sweeps)
+            .map(Step::nested_size)
+            .max()
+            .unwrap_or(0);
+        let bytes: usize = steps().chain(&sweeps).map(Step::bytes).sum();
+        operations + nested <= self.max_operations && (bytes <= MAX_BYTES || steps().count() == 1)
+    }
+
+    fn add(&mut self, group: Group) {
+        let transaction = &mut self.current.transaction;
+        for guard in group.required {
+            // What the same transaction puts is not there yet when its guards are looked at.
+            let is_put = |step: &Step| matches!(step, Step::Put(key, ..) if key == guard.key());
+            if !transaction.steps.iter().any(is_put) {
+                transaction.guards.push(guard);
+            }
+        }
+        for change in group.changes {
+            transaction.guards.push(change.guard);
+            transaction.steps.push(change.step);
+            self.current.owners.push(change.who);
+            self.current.leases.extend(change.lease);
+        }
+    }
+
+    /// Each part requires the shared keys beside its owned ones, of which earlier parts may have put some.
+    fn add_in_parts(&mut self, group: Group) {
+        let mut required = group.required;
+        let mut part = Group::default();
+        for change in group.changes {
+            part.push(change);
+            part.require_beside(&required);
+            if !self.fits(&part)
+                && let Some(change) = part.changes.pop()
+            {
+                part.require_beside(&required);
+                required.extend(part.shared_guards());
+                self.add(std::mem::take(&mut part));
+                self.flush();
+                part.push(change);
+                part.require_beside(&required);
+            }
+        }
+        self.add(part);
+    }
+
+    fn flush(&mut self) {
+        let mut batch = std::mem::take(&mut self.current);
+        batch.order = self.order;
+        if batch.transaction.steps.is_empty() {
+            return;
+        }
+        let nested = batch
+            .transaction
+            .steps
+            .iter()
+            .map(Step::nested_size)
+            .max()
+            .unwrap_or(0);
+        for sweep in self.sweeps(batch.transaction.steps.iter()) {
+            let operations = batch
+                .transaction
+                .guards
+                .len()
+                .max(batch.transaction.steps.len() + 1);
+            // One that is too large for any transaction is left to its lease, which nobody here keeps alive.
+            if operations + nested.max(sweep.nested_size()) <= self.max_operations {
+                batch.transaction.steps.push(sweep);
+                batch.owners.push(None);
+            }
+        }
+        self.batches.push(batch);
+    }
+
+    /// The sweeps that go with these deletes: one for each directory that has idle shared keys and loses an owned one.
+    fn sweeps<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Vec<Step> {
+        if self.directories.is_empty() {
+            return Vec::new();
+        }
+        let deleted: BTreeSet<&Key> = steps
+            .filter_map(|step| {
+                if let Step::Delete(key) = step {
+                    Some(key)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let touched: BTreeSet<&str> = deleted.iter().flat_map(|key| ancestors(key)).collect();
+        touched
+            .into_iter()
+            .filter_map(|directory| {
+                let sweep = self.directories.get(directory)?.clone();
+                let inside = |key: &&Key| key.starts_with(directory);
+                let expected: BTreeSet<&Key> = deleted
+                    .iter()
+                    .copied()
+                    .chain(self.idle.keys())
+                    .filter(inside)
+                    .collect();
+                let expected = expected.into_iter().cloned().collect();
+                Some(Step::Sweep {
+                    expected,
+                    directory: directory.into(),
+                    sweep,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The directories that a key is in, from the innermost outwards.
+fn ancestors(key: &str) -> impl Iterator<Item = &str> {
+    key.rmatch_indices('/').map(|(slash, _)| &key[..=slash])
+}

@@ -1,0 +1,165 @@
+//! The decision table, for one key.
+
+use std::sync::Arc;
+
+use super::batch::Change;
+use super::marks::Owner;
+use super::want::Want;
+use super::{Known, Note, Plan, State};
+use crate::wanted::entry::{Entry, Key};
+use crate::store::LeaseId;
+
+/// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
+/// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
+/// the least that keeps the order.
+pub(super) const SHARED_MARGIN: u32 = 2;
+
+/// What follows for one key.
+pub(super) enum Decision {
+    Nothing,
+    /// Nothing for now: what replaces the key is still on somebody else's lease.
+    Later,
+    /// A shared key that we hold, on this lease, and want no more.
+    Idle(LeaseId),
+    Change(Change),
+    /// A change that waits until all puts are in, because the key may be that of a container which runs.
+    AfterPuts(Change),
+}
+
+impl Plan {
+    /// What follows for a key, and what is to be said of it.
+    pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
+        let unknown = Known::default();
+        let known = self.known.get(key).unwrap_or(&unknown);
+        match self.wants.winner_and_rivals(key) {
+            None => (self.decide_unwanted(key, known), None),
+            Some((want, rivals)) => {
+                let (decision, note) = self.decide_wanted(known, want);
+                let collision = rivals.iter().find(|rival| {
+                    let (entry, other) = (&want.entry, &rival.entry);
+                    let same =
+                        Arc::ptr_eq(&other.value, &entry.value) || other.value == entry.value;
+                    !same || other.shared != entry.shared
+                });
+                let collision = collision.map(|rival| Note::Collision {
+                    key: Arc::clone(key),
+                    kept: want.who.clone(),
+                    refused: rival.who.clone(),
+                });
+                let note = match note {
+                    Some(Note::Foreign { .. }) => note,
+                    _ => collision.or(note),
+                };
+                (decision, note)
+            }
+        }
+    }
+
+    fn decide_unwanted(&self, key: &Key, known: &Known) -> Decision {
+        let delete = |lease: &LeaseId| Change::delete(key, *lease, known.owner.clone());
+        match &known.state {
+            State::Held { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
+            State::Held { lease, value } => match &known.owner {
+                Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
+                Some(_) => Decision::Change(delete(lease)),
+                None if self.unknown.are_in(key) || self.unknown.are_in(value) => Decision::Nothing,
+                None => match self.running().owner(key, value) {
+                    Owner::Known if !self.alone => Decision::Nothing,
+                    Owner::Other if !self.alone && !self.knows_outside() => Decision::Nothing,
+                    Owner::Other => Decision::Change(delete(lease)),
+                    Owner::Known | Owner::Unclear => Decision::AfterPuts(delete(lease)),
+                },
+            },
+            _ => Decision::Nothing,
+        }
+    }
+
+    fn decide_wanted(&self, known: &Known, want: &Want) -> (Decision, Option<Note>) {
+        let Want { entry, who, .. } = want;
+        let key = || Arc::clone(&entry.key);
+        let lease = self.lease_of(entry);
+        let put = |value: &Arc<str>, at| {
+            Decision::Change(Change::replace(&entry.key, value, lease, at, who))
+        };
+        match &known.state {
+            State::Missing => (Decision::Change(Change::create(entry, lease, who)), None),
+            State::Loose { revision } => {
+                let note = Note::Leftover {
+                    key: key(),
+                    who: who.clone(),
+                };
+                (
+                    Decision::Change(Change::take(entry, lease, *revision, who)),
+                    Some(note),
+                )
+            }
+            State::Held { value, lease: at } if self.identity.owns(*at) => {
+                let same = *at == lease && *value == entry.value;
+                (
+                    if same {
+                        Decision::Nothing
+                    } else {
+                        put(&entry.value, *at)
+                    },
+                    None,
+                )
+            }
+            State::Held { value, lease: at } if entry.shared => {
+                let ours_is_new = known.settled.as_ref() != Some(&entry.value);
+                let differs = (*value != entry.value && !ours_is_new).then(|| Note::Differs {
+                    key: key(),
+                    wanted: Arc::clone(&entry.value),
+                    found: Arc::clone(value),
+                });
+                let wanted = if ours_is_new { &entry.value } else { value };
+                let is_left = at.ttl() > lease.ttl() && self.is_abandoned(*at);
+                let decision = if at.ttl() < lease.ttl() || is_left {
+                    put(wanted, *at)
+                } else if wanted == value {
+                    Decision::Nothing
+                } else {
+                    Decision::Change(Change::replace(&entry.key, wanted, *at, *at, who))
+                };
+                (decision, differs)
+            }
+            State::Held { lease: at, .. } if self.is_abandoned(*at) => {
+                (put(&entry.value, *at), None)
+            }
+            // A shared lease under an owned wish is other registrars' as long as any of them renews it.
+            State::Held { lease: at, .. } | State::Foreign { lease: at } => {
+                let note = Note::Foreign {
+                    key: key(),
+                    who: who.clone(),
+                    lease: *at,
+                };
+                (Decision::Nothing, Some(note))
+            }
+        }
+    }
+
+    /// The lease that an entry belongs on. A shared key lives for the longest time that any container wants it for.
+    pub(super) fn lease_of(&self, entry: &Entry) -> LeaseId {
+        if entry.shared {
+            let ttl = self.wants.longest_shared_ttl(&entry.key).max(entry.ttl);
+            LeaseId::shared(&entry.key, ttl + SHARED_MARGIN)
+        } else {
+            self.identity.lease(entry.ttl)
+        }
+    }
+
+    /// Whether it is known what runs beside what passes the filters.
+    fn knows_outside(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.outside.is_some())
+    }
+
+    /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.
+    fn is_blocked(&self, id: &str) -> bool {
+        let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
+        let entries = claim.map_or(&[][..], |claim| &*claim.entries);
+        let mut owned = entries.iter().filter(|entry| !entry.shared).peekable();
+        let is_foreign =
+            |entry: &Entry| matches!(self.notes.get(&entry.key), Some(Note::Foreign { .. }));
+        owned.peek().is_some() && owned.all(is_foreign)
+    }
+}

@@ -1,0 +1,409 @@
+//! What is held and what is wanted → what changes. Pure: it reads no clock and does no I/O.
+//!
+//! For one key, the winner of those who want it (the oldest container) meets what the store has:
+//!
+//! | wanted | the store has | what follows |
+//! | --- | --- | --- |
+//! | either | nothing                            | put, if still missing |
+//! | owned  | ours, same value and lease         | nothing |
+//! | owned  | ours, another value or TTL         | put, if still ours |
+//! | owned  | on its shared lease                | a warning, until nobody renews that lease any more; then put, if still on it |
+//! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours, or a longer one that nobody renews any more, is left for ours |
+//! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
+//! | shared | on one of our owned leases         | put on the shared lease, if still ours |
+//! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
+//! | either | on anybody else's lease            | a warning, until it is free |
+//! | no     | ours, owned, claimed since the start | delete, if still ours; with or after the puts of its container |
+//! | no     | ours, owned, never claimed         | delete, if still ours; after all puts unless it is known to be that of a container that is gone; but see [`Wanted::unknown`] and [`Plan::set_alone`] |
+//! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
+//! | no     | anything else                      | nothing: it is not ours |
+
+mod batch;
+mod decision;
+mod knowledge;
+mod marks;
+mod note;
+#[cfg(test)]
+mod tests;
+mod want;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use crate::container::Container;
+use crate::wanted::entry::{Entry, Key, quote};
+use crate::base::by_age::{Rank, Ranked, Roll};
+use crate::register::status::Standing;
+use crate::store::{Identity, LeaseId, Step};
+
+pub use batch::Batch;
+use batch::{Change, Group, Order};
+use decision::{Decision, SHARED_MARGIN};
+pub use knowledge::Surprises;
+use knowledge::{Known, State};
+use marks::Marks;
+pub use note::Note;
+use want::Wants;
+
+/// Names a container in messages, and tells two of one name apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who {
+    /// The whole id.
+    pub id: Arc<str>,
+    /// The name, for people.
+    pub name: Arc<str>,
+}
+
+/// What one container asks for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The container.
+    pub who: Who,
+    /// Its age: of two that claim one key, the one that sorts first keeps it.
+    pub age: Arc<str>,
+    /// Its entries.
+    pub entries: Arc<[Entry]>,
+}
+
+/// All that should exist.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// What each container asks for. A claim that is the same allocation as before has not changed.
+    pub claims: Roll<Claim>,
+    /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
+    /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
+    /// one of these in it or in its value, may be such a container's, and is left alone.
+    pub unknown: Vec<String>,
+    /// All containers that run, also those that ask for nothing.
+    pub running: Roll<Container>,
+    /// The ids and names of those that run and do not pass the filters; none while they are not known.
+    pub outside: Option<Arc<[String]>>,
+}
+
+/// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
+#[derive(Debug)]
+pub struct Plan {
+    identity: Identity,
+    /// None until something is wanted. Nothing follows until then: what runs is not known.
+    wanted: Option<Arc<Wanted>>,
+    /// Whether no other process is at work under this identity.
+    alone: bool,
+    /// The marks of the containers whose entries are not known.
+    unknown: Marks,
+    /// The marks of those that run, once somebody has asked.
+    running: OnceLock<Marks>,
+    /// Shared leases of keys that we hold, which nobody renews any more.
+    abandoned: BTreeSet<LeaseId>,
+    /// The claims of `wanted`, by container.
+    claims: HashMap<Arc<str>, Arc<Claim>>,
+    wants: Wants,
+    known: HashMap<Key, Known>,
+    /// Keys whose wants or state changed since they were last settled.
+    dirty: BTreeSet<Key>,
+    /// Shared keys that we held and no longer want, with their leases: each goes with the last owned key in its
+    /// directory.
+    idle: BTreeMap<Key, LeaseId>,
+    notes: HashMap<Key, Note>,
+    fresh_notes: Vec<Note>,
+    /// Keys that we may have put without being told.
+    doubtful: BTreeSet<Key>,
+}
+
+impl Plan {
+    /// A plan that wants nothing and knows nothing.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            wanted: None,
+            alone: false,
+            unknown: Marks::default(),
+            running: OnceLock::new(),
+            abandoned: BTreeSet::new(),
+            claims: HashMap::new(),
+            wants: Wants::default(),
+            known: HashMap::new(),
+            dirty: BTreeSet::new(),
+            idle: BTreeMap::new(),
+            notes: HashMap::new(),
+            fresh_notes: Vec::new(),
+            doubtful: BTreeSet::new(),
+        }
+    }
+
+    /// Takes over a new wanted state. This costs what has changed.
+    pub fn want(&mut self, wanted: &Arc<Wanted>) {
+        let before = self.wanted.replace(Arc::clone(wanted)).unwrap_or_default();
+        let changes = before.claims.changes(&wanted.claims);
+        for change in &changes {
+            if let Some(old) = before.claims.get(&change.rank) {
+                self.claims.remove(&old.who.id);
+                self.wants.remove(old);
+                self.touch(old);
+            }
+        }
+        for claim in changes.iter().filter_map(|change| change.new.as_ref()) {
+            self.claims
+                .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
+            self.wants.add(claim);
+            self.touch(claim);
+            for entry in claim.entries.iter() {
+                self.idle.remove(&entry.key);
+            }
+        }
+        if before.unknown != wanted.unknown {
+            self.unknown = wanted.unknown.iter().cloned().collect();
+            self.touch_unclaimed();
+        }
+        self.running = OnceLock::new();
+        if !self.alone {
+            self.touch_unclaimed();
+        }
+    }
+
+    /// Takes note of whether this process is known to be the only one of its identity. While it is not, the keys on its
+    /// leases may be another process's, so that those of containers that run stay unless this one has claimed them.
+    pub fn set_alone(&mut self, alone: bool) {
+        if self.alone == alone {
+            return;
+        }
+        self.alone = alone;
+        self.touch_unclaimed();
+    }
+
+    /// Whether this registrar keeps a shared lease of a key alive: unless it wants the key as an owned one, or for a
+    /// much shorter time. Then the lease is the business of those who need it, if there are any. `longest` is the TTL of
+    /// the longest lease of our own that is in use, in seconds.
+    pub fn tends(&self, key: &str, lease: LeaseId, longest: u32) -> bool {
+        let Some(want) = self.wants.winner(key) else {
+            return true;
+        };
+        // Even run down to what is taken for a lease that nobody renews, it has to outlive ours.
+        let ours = self
+            .lease_of(&want.entry)
+            .ttl()
+            .max(longest + SHARED_MARGIN);
+        want.entry.shared && !lease.is_left_at(ours)
+    }
+
+    /// Whether a key is wanted as a shared one.
+    pub fn wants_shared(&self, key: &str) -> bool {
+        self.wants.winner(key).is_some_and(|want| want.entry.shared)
+    }
+
+    /// Whether nothing that a batch deletes has to wait: a container's key for the puts of that container, a key that no
+    /// container has claimed for all puts. `refused` has the keys that the store did not take in this round.
+    pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
+        if refused.is_empty() || batch.order == Order::Unclaimed {
+            return refused.is_empty();
+        }
+        let mut owners = BTreeSet::new();
+        for (step, owner) in batch.transaction.steps.iter().zip(&batch.owners) {
+            if matches!(step, Step::Delete(_)) {
+                owners.extend(owner.as_ref().map(|owner| &owner.id));
+            }
+        }
+        owners.into_iter().all(|id| {
+            let claim = self.claims.get(id);
+            let mut entries = claim.iter().flat_map(|claim| claim.entries.iter());
+            !entries.any(|entry| refused.contains(&entry.key))
+        })
+    }
+
+    /// Whether anything has ever been wanted, be it nothing at all.
+    pub fn is_wanting(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// The keys that are wanted.
+    pub fn wanted_keys(&self) -> impl Iterator<Item = &Key> {
+        self.wants.keys()
+    }
+
+    /// The entries that stand: for each wanted key that of its winner, with the container that it is for.
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Who)> {
+        self.wants.winners().map(|want| (&want.entry, &want.who))
+    }
+
+    /// How the wanted keys stand, sorted.
+    pub fn standings(&self) -> Vec<Standing> {
+        let standing = |(entry, who): (&Entry, &Who)| Standing {
+            key: Arc::clone(&entry.key),
+            value: Arc::clone(&entry.value),
+            shared: entry.shared,
+            container: Arc::clone(&who.name),
+            stands: self.known.get(&entry.key).is_some_and(
+                |known| matches!(&known.state, State::Held { value, .. } if *value == entry.value),
+            ),
+        };
+        let mut standings: Vec<Standing> = self.entries().map(standing).collect();
+        standings.sort_by(|a, b| a.key.cmp(&b.key));
+        standings
+    }
+
+    /// How many containers want a key.
+    pub fn container_count(&self) -> usize {
+        self.claims
+            .values()
+            .filter(|claim| !claim.entries.is_empty())
+            .count()
+    }
+
+    /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one container
+    /// in one transaction wherever it fits into `max_operations`; if `one_by_one`, no two containers in one.
+    pub fn batches(&mut self, max_operations: usize, one_by_one: bool) -> Vec<Batch> {
+        if self.wanted.is_none() {
+            return Vec::new();
+        }
+        let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
+        let mut shared: HashMap<Key, Change> = HashMap::new();
+        let (mut after_puts, mut settled) = (Group::default(), Vec::new());
+        // What stands in the way of a container's puts is known before its deletes are decided.
+        let is_wanted = |key: &&Key| self.wants.contains(key);
+        let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
+        for key in wanted.into_iter().chain(unwanted) {
+            let (decision, note) = self.decide(key);
+            if note.as_ref() != self.notes.get(key) {
+                match note {
+                    Some(note) => {
+                        self.fresh_notes.push(note.clone());
+                        self.notes.insert(Arc::clone(key), note);
+                    }
+                    None => drop(self.notes.remove(key)),
+                }
+            }
+            match decision {
+                Decision::Nothing => settled.push(Arc::clone(key)),
+                Decision::Later => {}
+                Decision::Idle(lease) => {
+                    self.idle.insert(Arc::clone(key), lease);
+                    settled.push(Arc::clone(key));
+                }
+                Decision::AfterPuts(change) => after_puts.push(change),
+                Decision::Change(change) => {
+                    let id = change.who.as_ref().map(|who| Arc::clone(&who.id));
+                    let group = groups.entry(id).or_default();
+                    if change.shared_lease().is_some() {
+                        shared.insert(Arc::clone(key), change);
+                    } else {
+                        group.push(change);
+                    }
+                }
+            }
+        }
+        for key in settled {
+            self.dirty.remove(&key);
+            self.settle(&key);
+        }
+        let mut groups = self.with_shared(groups, shared);
+        if !after_puts.is_empty() {
+            groups.push((Order::Unclaimed, after_puts));
+        }
+        batch::pack(groups, &self.idle, max_operations, one_by_one)
+    }
+
+    /// The groups in the order in which they are carried out, each shared key with the first that wants it. Whatever
+    /// puts an owned key also makes sure that the shared keys which its container wants are there: an earlier
+    /// transaction may not have put them after all, and another host may just be deleting them with what it believes
+    /// to be the last owned key of the directory.
+    fn with_shared(
+        &self,
+        groups: HashMap<Option<Arc<str>>, Group>,
+        mut shared: HashMap<Key, Change>,
+    ) -> Vec<(Order, Group)> {
+        let wanted = |id: &Option<Arc<str>>| {
+            let claim = id.as_ref().and_then(|id| self.claims.get(id));
+            let entries = claim.map_or(&[][..], |claim| &*claim.entries);
+            entries.iter().filter(|entry| entry.shared)
+        };
+        // Within each part by container, so that the same changes always make the same transactions.
+        let mut groups: Vec<(Order, Option<Arc<str>>, Group)> = groups
+            .into_iter()
+            .map(|(id, group)| {
+                let puts = !group.only_deletes()
+                    || wanted(&id).any(|entry| shared.contains_key(&entry.key));
+                let order = if puts { Order::Puts } else { Order::Deletes };
+                (order, id, group)
+            })
+            .collect();
+        groups.sort_by(|(a, id_a, _), (b, id_b, _)| (a, id_a).cmp(&(b, id_b)));
+        let mut placed: HashMap<&Key, LeaseId> = HashMap::new();
+        let mut ordered = Vec::with_capacity(groups.len());
+        for (order, id, mut group) in groups {
+            let puts_owned = group.puts_owned();
+            for entry in wanted(&id) {
+                let lease = if let Some(change) = shared.remove(&entry.key) {
+                    placed.extend(change.shared_lease().map(|lease| (&entry.key, lease)));
+                    group.push(change);
+                    continue;
+                } else if let Some(lease) = placed.get(&entry.key) {
+                    *lease
+                } else if let Some(State::Held { lease, .. }) =
+                    self.known.get(&entry.key).map(|known| &known.state)
+                    && lease.is_shared()
+                {
+                    *lease
+                } else {
+                    continue;
+                };
+                if puts_owned {
+                    group.require(&entry.key, lease);
+                }
+            }
+            if !group.is_empty() {
+                ordered.push((order, group));
+            }
+        }
+        ordered
+    }
+
+    /// What has come up since this was last asked.
+    pub fn notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.fresh_notes)
+    }
+
+    /// Whether a key is wanted.
+    pub fn wants(&self, key: &str) -> bool {
+        self.wants.contains(key)
+    }
+
+    /// The marks of the containers that run. They are needed after a start, and hardly ever later.
+    fn running(&self) -> &Marks {
+        self.running.get_or_init(|| {
+            let running = self.wanted.iter().flat_map(|wanted| wanted.running.iter());
+            let outside = self.wanted.iter().flat_map(|wanted| &wanted.outside);
+            let outside = outside.flat_map(|outside| outside.iter().cloned());
+            running
+                .flat_map(|container| container.marks())
+                .chain(outside)
+                .collect()
+        })
+    }
+
+    /// Has the held keys looked at that no container wants.
+    fn touch_unclaimed(&mut self) {
+        let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
+        self.dirty.extend(unclaimed.cloned());
+    }
+
+    /// Has the keys of a claim looked at.
+    fn touch(&mut self, claim: &Claim) {
+        let keys = claim.entries.iter().map(|entry| Arc::clone(&entry.key));
+        self.dirty.extend(keys);
+    }
+}
+
+impl Ranked for Claim {
+    fn rank(&self) -> Rank {
+        Rank {
+            age: Arc::clone(&self.age),
+            id: Arc::clone(&self.who.id),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", quote(&self.name))
+    }
+}

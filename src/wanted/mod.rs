@@ -1,0 +1,3 @@
+//! What a policy asks for.
+
+pub mod entry;
