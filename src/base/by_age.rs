@@ -23,7 +23,7 @@ pub trait Ranked {
 }
 
 /// One of each container.
-pub struct Roll<T>(OrdMap<Rank, Same<T>>);
+pub struct ByAge<T>(OrdMap<Rank, Same<T>>);
 
 /// What differs between two rolls at one place.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Change<T> {
 /// Compared by identity: the same is the same allocation.
 struct Same<T>(Arc<T>);
 
-impl<T: Ranked> Roll<T> {
+impl<T: Ranked> ByAge<T> {
     /// Takes something in, in place of what there was of the same container.
     pub fn insert(&mut self, item: Arc<T>) {
         let rank = item.rank();
@@ -51,7 +51,7 @@ impl<T: Ranked> Roll<T> {
     }
 }
 
-impl<T> Roll<T> {
+impl<T> ByAge<T> {
     /// What there is at a place.
     pub fn get(&self, rank: &Rank) -> Option<&Arc<T>> {
         self.0.get(rank).map(|item| &item.0)
@@ -84,26 +84,26 @@ impl<T> Roll<T> {
     }
 }
 
-impl<T> Clone for Roll<T> {
+impl<T> Clone for ByAge<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> Default for Roll<T> {
+impl<T> Default for ByAge<T> {
     fn default() -> Self {
         Self(OrdMap::new())
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Roll<T> {
+impl<T: fmt::Debug> fmt::Debug for ByAge<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
 /// Of two of one container, the latter stands.
-impl<T: Ranked> FromIterator<Arc<T>> for Roll<T> {
+impl<T: Ranked> FromIterator<Arc<T>> for ByAge<T> {
     fn from_iter<I: IntoIterator<Item = Arc<T>>>(items: I) -> Self {
         let mut roll = Self::default();
         items.into_iter().for_each(|item| roll.insert(item));
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    fn ids(roll: &Roll<&'static str>) -> Vec<&'static str> {
+    fn ids(roll: &ByAge<&'static str>) -> Vec<&'static str> {
         roll.iter()
             .map(|item| item.split_once(' ').expect("an id").1)
             .collect()
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_first_and_an_id_decides_between_two_of_one_age() {
-        let roll: Roll<_> = ["2 a", "1 b", "1 c", "1 b"]
+        let roll: ByAge<_> = ["2 a", "1 b", "1 c", "1 b"]
             .map(Arc::new)
             .into_iter()
             .collect();
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn only_what_differs_is_told() {
         let items: Vec<Arc<&str>> = ["1 a", "2 b", "3 c"].map(Arc::new).into();
-        let roll: Roll<_> = items.iter().cloned().collect();
+        let roll: ByAge<_> = items.iter().cloned().collect();
         let mut newer = roll.clone();
         newer.insert(Arc::clone(&items[0]));
         assert!(roll.changes(&newer).is_empty());

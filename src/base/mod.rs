@@ -1,6 +1,8 @@
-//! What every room may use: addresses, files, time limits, and collections in order of age.
+//! What every room may use: keys, text, files, addresses, time limits, and collections in order of age.
 
 pub mod address;
 pub mod by_age;
 pub mod deadline;
 pub mod file;
+pub mod key;
+pub mod text;

@@ -1,7 +1,8 @@
 //! What the values of flags look like.
 
-use crate::wanted::entry::{TTL, check_key};
+use crate::base::key::check_key;
 use crate::store::etcd::is_server_name;
+use crate::wanted::TTL;
 
 /// The port of an endpoint that names none.
 const ETCD_PORT: u16 = 2379;

@@ -9,10 +9,10 @@ use serde_json::json;
 use tracing::{debug, warn};
 
 use super::decide;
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::base::key::{Key, directory};
 use crate::docker::Daemon;
-use crate::wanted::entry::{Key, directory};
 use crate::register::plan::{Note, Plan};
+use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
 use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 

@@ -14,18 +14,20 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 
-use crate::register::run::{self as daemon, Asked};
+use crate::base::text::quote;
 use crate::docker::Snapshot;
-use crate::wanted::entry::quote;
-use crate::policy::{Memory, Report, Script, Source, World};
-use crate::register::plan::Wanted;
+use crate::ops::condition::Condition;
+use crate::ops::counter::Counter;
+use crate::policy::{Report, Script, Source, Verdicts, World};
+use crate::register::run::{self as daemon, Asked};
+use crate::wanted::Wanted;
 
 /// What a policy asks for at one moment.
 struct Decided {
     /// What should exist.
     wanted: Arc<Wanted>,
     /// What each container's call came to.
-    memory: Rc<RefCell<Memory>>,
+    verdicts: Rc<RefCell<Verdicts>>,
     /// Whether all containers could be read; the log names the others.
     whole: bool,
 }
@@ -34,15 +36,16 @@ struct Decided {
 async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
     let whole = snapshot.unreadable.is_empty();
     let (sender, wanted) = watch::channel(None);
-    let memory = Rc::new(RefCell::new(Memory::default()));
+    let verdicts = Rc::new(RefCell::new(Verdicts::default()));
     let world = World {
         path: asked.script.clone(),
         source: Source::Once(Arc::new(snapshot)),
         reader: daemon::reader(asked.etcd.clone(), asked.options.ttl),
         wanted: sender,
         report: Report::Nothing,
-        memory: Rc::clone(&memory),
-        status: Arc::default(),
+        verdicts: Rc::clone(&verdicts),
+        condition: Condition::default(),
+        errors: Counter::default(),
         options: asked.options.clone(),
     };
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
@@ -53,7 +56,7 @@ async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
         .context("the policy's `run` ended without a call of etcd.sync")?;
     Ok(Decided {
         wanted,
-        memory,
+        verdicts,
         whole,
     })
 }
@@ -63,18 +66,18 @@ impl Decided {
     /// read and it did well for them. That nobody listens is no failure.
     fn say(&self, explain: bool) -> bool {
         let mut stderr = std::io::stderr().lock();
-        let memory = self.memory.borrow();
-        for remembered in memory.all() {
-            let name = quote(&remembered.name);
-            if let Some(failure) = &remembered.failure {
+        let verdicts = self.verdicts.borrow();
+        for verdict in verdicts.all() {
+            let name = quote(&verdict.name);
+            if let Some(failure) = &verdict.failure {
                 let _ = writeln!(stderr, "error: {name}: {failure}");
             } else if explain {
-                for why in &remembered.left_out {
+                for why in &verdict.left_out {
                     let _ = writeln!(stderr, "{name}: left out: {why}");
                 }
             }
         }
-        let mut all = memory.all().into_iter();
-        self.whole && all.all(|remembered| remembered.failure.is_none())
+        let mut all = verdicts.all().into_iter();
+        self.whole && all.all(|verdict| verdict.failure.is_none())
     }
 }

@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::wanted::entry::printable;
 use crate::base::by_age::{Rank, Ranked};
+use crate::base::text::printable;
 
 pub use image::Image;
 pub use inspect::Inspect;

@@ -11,8 +11,8 @@ use anyhow::{Context as _, anyhow, bail};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::client::explain;
-use crate::wanted::entry::quote;
 use crate::base::file;
+use crate::base::text::quote;
 
 /// Where Docker's client looks if nothing is said.
 const SOCKET: &str = "/var/run/docker.sock";

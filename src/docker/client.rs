@@ -14,9 +14,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::access::Access;
-use crate::container::Container;
 use crate::base::deadline;
-use crate::wanted::entry::{printable, quote};
+use crate::base::text::{printable, quote};
+use crate::container::Container;
 
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;

@@ -32,7 +32,7 @@ impl Feed {
             _ => None,
         };
         let Some(id) = id else { return Ok(()) };
-        self.status.metrics.count_event();
+        self.events.add_one();
         self.heard = true;
         debug!("event {action} of {id}");
         if !self.may_tell(&action, &id) {

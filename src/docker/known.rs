@@ -7,8 +7,8 @@ use bollard::models::ContainerSummary;
 
 use super::Snapshot;
 use super::unreadable::{Unreadable, Waiting};
+use crate::base::by_age::{ByAge, Ranked as _};
 use crate::container::{Container, Inspect, find};
-use crate::base::by_age::{Ranked as _, Roll};
 
 /// How many inspect objects may wait to be packed: they take tens of kilobytes each.
 const MOST_UNPACKED: usize = 16;
@@ -19,7 +19,7 @@ pub struct Known {
     /// By id.
     containers: HashMap<Arc<str>, Shown>,
     /// What a snapshot shows. Those that use another one's network are put in order when it is made.
-    roll: Roll<Container>,
+    roll: ByAge<Container>,
     /// The listed ones that use another one's network.
     guests: HashSet<Arc<str>>,
     /// Those, as they were last put together: themselves, the other, and both.

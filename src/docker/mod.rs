@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::base::by_age::ByAge;
+use crate::base::text::quote;
 use crate::container::Container;
-use crate::wanted::entry::quote;
-use crate::base::by_age::Roll;
-use crate::register::status::Status;
-use crate::ops::outage::Trouble;
+use crate::ops::counter::Counter;
+use crate::ops::outage::Outage;
 use client::{Events, Inspected, connect, inspect, list, subscribe, within};
 use inspections::{AT_ONCE, Inspections};
 use known::Known;
@@ -53,7 +53,7 @@ const LISTS_TO_A_WHOLE_LOOK: u32 = 10;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The containers. One that has not changed is the same allocation as in the snapshot before.
-    pub containers: Roll<Container>,
+    pub containers: ByAge<Container>,
     /// The containers that Docker lists and has not shown.
     pub unreadable: Vec<Arc<Unreadable>>,
     /// The ids, short ids and names of the containers that run and do not pass the filters; none while they are not known.
@@ -68,7 +68,8 @@ pub struct Feed {
     filters: Filters,
     resync: Duration,
     patience: Duration,
-    status: Arc<Status>,
+    /// Counts the events that may change a container.
+    events: Counter,
     /// What Docker said of itself before the first subscription.
     daemon: Option<Daemon>,
     known: Known,
@@ -126,7 +127,7 @@ impl Feed {
             filters,
             resync,
             patience,
-            status: Arc::default(),
+            events: Counter::default(),
             daemon: None,
             known: Known::default(),
             stopping: HashMap::new(),
@@ -148,9 +149,9 @@ impl Feed {
         Self { daemon, ..self }
     }
 
-    /// The same, and `status` shows how it goes.
-    pub fn shown(self, status: Arc<Status>) -> Self {
-        Self { status, ..self }
+    /// The same, and `events` counts those that may change a container.
+    pub fn counting(self, events: Counter) -> Self {
+        Self { events, ..self }
     }
 
     /// One snapshot of what runs now. The log names what cannot be read.
@@ -184,11 +185,11 @@ impl Feed {
     pub async fn run(
         mut self,
         snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-        mut trouble: Trouble,
+        mut outage: Outage,
     ) {
         loop {
-            let Err(error) = self.watch(&snapshots, &mut trouble).await;
-            tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
+            let Err(error) = self.watch(&snapshots, &mut outage).await;
+            tokio::time::sleep(outage.failed(format!("{error:#}"))).await;
         }
     }
 
@@ -200,7 +201,7 @@ impl Feed {
     async fn watch(
         &mut self,
         snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
-        trouble: &mut Trouble,
+        outage: &mut Outage,
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
         let mut events = subscribe(&docker, self.daemon.take()).await?;
@@ -238,14 +239,14 @@ impl Feed {
                             asked.push(Box::pin(async { Ok(Answer::Running(running.await)) }));
                         }
                         is_listed = true;
-                        trouble.over();
+                        outage.over();
                         resync_at = Some(Instant::now() + self.resync);
                     }
                     Answer::Running(listed) => self.learn_running(listed),
                     Answer::Alive => {
                         // A Docker that answers this alone is not back.
                         if is_listed {
-                            trouble.over();
+                            outage.over();
                         }
                         ping_at = Some(Instant::now() + self.patience);
                     }

@@ -9,8 +9,8 @@ use bollard::models::ContainerSummary;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::base::text::quote;
 use crate::container::{Container, SHORT_ID, listed_marks, listed_names};
-use crate::wanted::entry::quote;
 
 /// When Docker is asked again for a container that it could not show: its answer may only have come at a bad moment,
 /// such as in a state on the way to another, of which no event tells. Each further pause is twice as long.

@@ -1,5 +1,7 @@
 //! What an operator sees of a running process, and how it is run.
 
+pub mod condition;
+pub mod counter;
 pub mod listen;
 pub mod log;
 pub mod outage;

@@ -1,22 +1,20 @@
-//! Paces the retries with a partner in trouble, and keeps the log of it short: when it begins, when it has lasted for too
+//! Paces the retries with a partner in outage, and keeps the log of it short: when it begins, when it has lasted for too
 //! long, and when it is over.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::register::metrics::Partner;
-use crate::register::status::Status;
+use super::condition::Condition;
 
 /// The first wait before a retry; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait, so that a partner that comes back is made use of within a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often an error is repeated while its trouble lasts.
+/// How often an error is repeated while its outage lasts.
 const REMINDER: Duration = Duration::from_secs(600);
-/// How soon another message of the same trouble is logged. Where several endpoints are tried in turn, each has its own.
+/// How soon another message of the same outage is logged. Where several endpoints are tried in turn, each has its own.
 const NEWS: Duration = Duration::from_secs(10);
 /// After how long a partner that is back is steady. One that is lost sooner is retried as slowly as before.
 const STEADY: Duration = Duration::from_secs(10);
@@ -26,17 +24,17 @@ const BRIEF: Duration = Duration::from_secs(1);
 /// is steady.
 const FLAPS: u32 = 2;
 
-/// A partner that may be in trouble, and what is known of it.
+/// A partner that may be in outage, and what is known of it.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Outage {
     partner: &'static str,
     consequence: &'static str,
-    /// How long a trouble may last before it is an error.
+    /// How long an outage may last before it is an error.
     serious: Duration,
     /// There until the partner is steady again.
     current: Option<Current>,
     /// Where others see it.
-    shown: Option<(Arc<Status>, Partner)>,
+    condition: Option<Condition>,
 }
 
 #[derive(Debug)]
@@ -55,8 +53,8 @@ struct Current {
     flaps: u32,
 }
 
-impl Trouble {
-    /// No trouble yet with `partner`. `consequence` tells an operator what becomes of the keys meanwhile. A trouble that
+impl Outage {
+    /// No outage yet with `partner`. `consequence` tells an operator what becomes of the keys meanwhile. An outage that
     /// lasts for half of their `ttl` is an error.
     pub fn new(partner: &'static str, consequence: &'static str, ttl: Duration) -> Self {
         Self {
@@ -64,22 +62,22 @@ impl Trouble {
             consequence,
             serious: ttl / 2,
             current: None,
-            shown: None,
+            condition: None,
         }
     }
 
-    /// The same, and `status` shows it.
-    pub fn shown(self, status: &Arc<Status>, partner: Partner) -> Self {
+    /// The same, and `condition` shows it.
+    pub fn shown_by(self, condition: &Condition) -> Self {
         Self {
-            shown: Some((Arc::clone(status), partner)),
+            condition: Some(condition.clone()),
             ..self
         }
     }
 
     /// Takes note of a failure, logs it if it is news, and returns how long to wait before the next try.
-    pub fn with(&mut self, message: String) -> Duration {
-        if let Some((status, partner)) = &self.shown {
-            status.condition(*partner).bad(&message);
+    pub fn failed(&mut self, message: String) -> Duration {
+        if let Some(condition) = &self.condition {
+            condition.bad(&message);
         }
         self.settle();
         let now = Instant::now();
@@ -129,10 +127,8 @@ impl Trouble {
 
     /// Takes note of a success, which is something useful and not just an open connection. It may be called at each.
     pub fn over(&mut self) {
-        if let Some((status, partner)) = &self.shown
-            && status.condition(*partner).good()
-        {
-            status.metrics.count_reconnection(*partner);
+        if let Some(condition) = &self.condition {
+            condition.good();
         }
         self.settle();
         if let Some(current) = &mut self.current
@@ -146,7 +142,7 @@ impl Trouble {
         }
     }
 
-    /// Ends the trouble with a partner that is steady.
+    /// Ends the outage with a partner that is steady.
     fn settle(&mut self) {
         if let Some(current) = &self.current
             && let Some(back) = current.back
@@ -186,7 +182,7 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tokio::time::advance;
     use tracing::Level;
@@ -232,68 +228,68 @@ mod tests {
         }
     }
 
-    fn trouble() -> Trouble {
-        Trouble::new("etcd", "keys stay", TTL)
+    fn outage() -> Outage {
+        Outage::new("etcd", "keys stay", TTL)
     }
 
-    fn refused(trouble: &mut Trouble) -> u128 {
-        trouble.with("refused".to_owned()).as_millis()
+    fn refused(outage: &mut Outage) -> u128 {
+        outage.failed("refused".to_owned()).as_millis()
     }
 
     /// Retries once a second.
-    async fn retry(trouble: &mut Trouble, seconds: u32) {
+    async fn retry(outage: &mut Outage, seconds: u32) {
         for _ in 0..seconds {
             advance(SECOND).await;
-            refused(trouble);
+            refused(outage);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_to_a_second_and_start_anew_when_the_partner_is_steady() {
-        let mut trouble = trouble();
-        let waits: Vec<_> = (0..3).map(|_| refused(&mut trouble)).collect();
+        let mut outage = outage();
+        let waits: Vec<_> = (0..3).map(|_| refused(&mut outage)).collect();
         assert_eq!(waits, [50, 100, 200]);
-        trouble.over();
+        outage.over();
         advance(9 * SECOND).await;
-        let waits: Vec<_> = (0..4).map(|_| refused(&mut trouble)).collect();
+        let waits: Vec<_> = (0..4).map(|_| refused(&mut outage)).collect();
         assert_eq!(waits, [400, 800, 1000, 1000]);
-        trouble.over();
+        outage.over();
         advance(STEADY).await;
-        assert_eq!(refused(&mut trouble), 50);
+        assert_eq!(refused(&mut outage), 50);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trouble_is_an_error_after_half_a_ttl_and_again_every_ten_minutes() {
+    async fn a_outage_is_an_error_after_half_a_ttl_and_again_every_ten_minutes() {
         let (log, _guard) = Log::begin();
-        let mut trouble = trouble();
-        refused(&mut trouble);
-        retry(&mut trouble, 29).await;
+        let mut outage = outage();
+        refused(&mut outage);
+        retry(&mut outage, 29).await;
         assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
-        retry(&mut trouble, 600).await;
+        retry(&mut outage, 600).await;
         assert_eq!(log.lines(), ["ERROR refused; retrying for 30 s, keys stay"]);
-        retry(&mut trouble, 601).await;
+        retry(&mut outage, 601).await;
         let reminders =
             [630, 1230].map(|s| format!("ERROR refused; retrying for {s} s, keys stay"));
         assert_eq!(log.lines(), reminders);
-        trouble.over();
+        outage.over();
         assert_eq!(log.lines(), ["INFO etcd is back after 1230.0 s"]);
         advance(TTL).await;
-        trouble.over();
-        refused(&mut trouble);
+        outage.over();
+        refused(&mut outage);
         assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_message_is_news_once_in_ten_seconds() {
         let (log, _guard) = Log::begin();
-        let mut trouble = trouble();
+        let mut outage = outage();
         for second in 0..=20 {
             let message = if second % 2 == 0 {
                 "refused"
             } else {
                 "no route"
             };
-            trouble.with(message.to_owned());
+            outage.failed(message.to_owned());
             advance(SECOND).await;
         }
         assert_eq!(
@@ -306,13 +302,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn troubles_that_are_seconds_apart_are_each_told() {
+    async fn outages_that_are_seconds_apart_are_each_told() {
         let (log, _guard) = Log::begin();
-        let mut trouble = trouble();
+        let mut outage = outage();
         for _ in 0..5 {
-            refused(&mut trouble);
+            refused(&mut outage);
             advance(SECOND).await;
-            trouble.over();
+            outage.over();
             advance(SECOND).await;
         }
         let each = [
@@ -323,21 +319,21 @@ mod tests {
     }
 
     /// Comes back and is lost after a tenth of a second, again and again.
-    async fn flap(trouble: &mut Trouble, times: u32) {
+    async fn flap(outage: &mut Outage, times: u32) {
         for _ in 0..times {
-            trouble.over();
+            outage.over();
             advance(SECOND / 10).await;
-            let wait = trouble.with("lost".to_owned());
+            let wait = outage.failed("lost".to_owned());
             advance(wait).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_partner_that_comes_and_goes_is_told_of_as_one_trouble() {
+    async fn a_partner_that_comes_and_goes_is_told_of_as_one_outage() {
         let (log, _guard) = Log::begin();
-        let mut trouble = trouble();
-        trouble.with("lost".to_owned());
-        flap(&mut trouble, 2).await;
+        let mut outage = outage();
+        outage.failed("lost".to_owned());
+        flap(&mut outage, 2).await;
         assert_eq!(
             log.lines(),
             [
@@ -348,39 +344,39 @@ mod tests {
                 "WARN lost; it has come and gone for 0 s, keys stay",
             ]
         );
-        flap(&mut trouble, 25).await;
+        flap(&mut outage, 25).await;
         assert_eq!(log.lines(), [""; 0]);
-        flap(&mut trouble, 10).await;
+        flap(&mut outage, 10).await;
         assert_eq!(
             log.lines(),
             ["ERROR lost; it has come and gone for 30 s, keys stay"]
         );
         // It is back for longer, but not for long enough.
-        trouble.over();
+        outage.over();
         advance(5 * SECOND).await;
-        trouble.over();
-        refused(&mut trouble);
+        outage.over();
+        refused(&mut outage);
         assert_eq!(
             log.lines(),
             ["WARN refused; it has come and gone for 43 s, keys stay"]
         );
-        trouble.over();
+        outage.over();
         advance(STEADY).await;
-        trouble.over();
-        trouble.over();
+        outage.over();
+        outage.over();
         assert_eq!(log.lines(), ["INFO etcd is back after 43.2 s"]);
-        refused(&mut trouble);
+        refused(&mut outage);
         assert_eq!(log.lines(), ["WARN refused; retrying, keys stay"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_error_is_not_repeated_after_a_brief_return() {
         let (log, _guard) = Log::begin();
-        let mut trouble = trouble();
-        refused(&mut trouble);
-        retry(&mut trouble, 30).await;
-        flap(&mut trouble, 1).await;
-        retry(&mut trouble, 30).await;
+        let mut outage = outage();
+        refused(&mut outage);
+        retry(&mut outage, 30).await;
+        flap(&mut outage, 1).await;
+        retry(&mut outage, 30).await;
         let errors = log
             .lines()
             .into_iter()

@@ -9,26 +9,26 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use crate::register::run::{Asked, Config, Signals};
-use crate::register::keeper::{relieve, watch_expiry};
 use crate::ops::listen;
 use crate::ops::log::{self, Recent};
+use crate::ops::systemd;
+use crate::register::keeper::{relieve, watch_expiry};
+use crate::register::run::{Asked, Config, Signals};
 use crate::register::status::Status;
 use crate::store::etcd::EtcdStore;
-use crate::ops::systemd;
 
 /// How long after a signal the program ends even if the script does not let go, which happens within a single call of
 /// Lua's own library. All else takes less.
 const LAST_RESORT: Duration = Duration::from_secs(5);
 
 /// Another thread, with all that goes on there; it ends when this is dropped.
-pub struct Aside {
+pub struct SideThread {
     handle: Handle,
     /// There until it is dropped.
     runtime: Option<Runtime>,
 }
 
-impl Aside {
+impl SideThread {
     /// Answers HTTP if it is to, tells systemd how it goes, renews the leases if the keeper cannot, and ends the program by
     /// force after a signal.
     pub fn start(config: &Config, status: &Arc<Status>, recent: Recent) -> anyhow::Result<Self> {
@@ -67,7 +67,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for SideThread {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // Nothing that goes on there is waited for.

@@ -18,16 +18,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, watch};
 
 use crate::docker::{Snapshot, Snapshots};
-use crate::register::plan::Wanted;
-use crate::register::status::Status;
+use crate::ops::condition::Condition;
+use crate::ops::counter::Counter;
 use crate::store::etcd::EtcdStore;
+use crate::wanted::Wanted;
 
-pub use api::test::{Tests, test_file};
 use api::docker;
+pub use api::test::{Tests, test_file};
 use sandbox::clock::time_taken;
 pub use sandbox::failure::Failure;
 use verdicts::Mapper;
-pub use verdicts::Memory;
+pub use verdicts::{ContainerView, Verdicts};
 
 /// How much of the processor's time one call of a policy function, or the loading of a script, may take.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ pub enum Report {
     All,
     /// Failures; what is left out at level debug.
     Failures,
-    /// Nothing: the caller looks into the memory afterwards.
+    /// Nothing: the caller looks into the verdicts afterwards.
     Nothing,
 }
 
@@ -88,9 +89,11 @@ pub struct World {
     /// What is logged of the policy's calls.
     pub report: Report,
     /// What is known of each container from earlier calls; it outlives a script.
-    pub memory: Rc<RefCell<Memory>>,
-    /// Where it is shown how it goes.
-    pub status: Arc<Status>,
+    pub verdicts: Rc<RefCell<Verdicts>>,
+    /// Whether its `run` is at work.
+    pub condition: Condition,
+    /// Counts the calls that failed for a container.
+    pub errors: Counter,
 }
 
 /// A loaded policy.

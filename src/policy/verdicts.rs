@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Failure;
+use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
-use crate::wanted::entry::Entry;
-use crate::register::plan::{Claim, Wanted, Who};
-use crate::base::by_age::{Rank, Ranked as _, Roll};
-use crate::register::status::Account;
+use crate::wanted::Entry;
+use crate::wanted::{Claim, Wanted, Who};
 
 /// After how long a call that took too long is tried again, though nothing has changed.
 const SECOND_TRY: Duration = Duration::from_secs(60);
@@ -32,12 +31,12 @@ impl Mapper {
 
 /// The last good entries of each container, and the last failure.
 #[derive(Debug, Default)]
-pub struct Memory {
-    containers: HashMap<Arc<str>, Remembered>,
+pub struct Verdicts {
+    containers: HashMap<Arc<str>, Verdict>,
     /// What each container asks for that asks for anything.
-    claims: Roll<Claim>,
+    claims: ByAge<Claim>,
     /// The list of the last round and its function, if there is nothing to be tried again.
-    settled: Option<(Roll<Container>, Mapper)>,
+    settled: Option<(ByAge<Container>, Mapper)>,
     /// How many rounds have begun.
     rounds: u64,
 }
@@ -46,7 +45,7 @@ pub struct Memory {
 #[derive(Debug)]
 pub struct Round {
     number: u64,
-    list: Roll<Container>,
+    list: ByAge<Container>,
     mapper: Mapper,
     /// Those that need a look.
     pub news: Vec<Arc<Container>>,
@@ -56,7 +55,7 @@ pub struct Round {
 
 /// What is known of one container.
 #[derive(Debug)]
-pub struct Remembered {
+pub struct Verdict {
     /// The container and the function of the last call that need not be made again.
     settled: Option<(Arc<Container>, Mapper)>,
     /// Until when that holds, if not for ever.
@@ -76,9 +75,24 @@ pub struct Remembered {
     since: Timestamp,
 }
 
-impl Memory {
+/// What the policy made of one container.
+#[derive(Debug, Clone)]
+pub struct ContainerView {
+    /// Its name, or its id where Docker shows neither it nor its name.
+    pub name: String,
+    /// What it asks for, from the last good call.
+    pub entries: Arc<[Entry]>,
+    /// What is left out, and why.
+    pub left_out: Vec<String>,
+    /// What went wrong in the last call, or in showing the container.
+    pub failure: Option<String>,
+    /// Since when all this is so.
+    pub since: Option<Timestamp>,
+}
+
+impl Verdicts {
     /// Begins a round of calls.
-    pub fn begin(&mut self, list: Roll<Container>, mapper: Mapper) -> Round {
+    pub fn begin(&mut self, list: ByAge<Container>, mapper: Mapper) -> Round {
         let (mut news, mut gone) = (Vec::new(), Vec::new());
         match self.settled.take() {
             Some((before, by)) if by == mapper => {
@@ -109,7 +123,7 @@ impl Memory {
     pub fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
         self.containers
             .get(&container.id)
-            .is_some_and(|remembered| remembered.is_settled(container, mapper))
+            .is_some_and(|verdict| verdict.is_settled(container, mapper))
     }
 
     /// Takes over a good call. Returns what is left out if that is news.
@@ -127,34 +141,34 @@ impl Memory {
         {
             self.claims.remove(&claim.rank());
         }
-        let remembered = self.remembered(container);
-        remembered.settled = Some((Arc::clone(container), mapper));
-        remembered.settled_until = None;
-        let mut is_news = remembered.failure.take().is_some();
+        let verdict = self.verdict(container);
+        verdict.settled = Some((Arc::clone(container), mapper));
+        verdict.settled_until = None;
+        let mut is_news = verdict.failure.take().is_some();
         // A claim that is the same stays the same allocation, so that the plan sees that nothing has changed.
         let who = Who {
             id: Arc::clone(&container.id),
             name: Arc::clone(&container.name),
         };
-        match &remembered.claim {
+        match &verdict.claim {
             Some(claim)
                 if *claim.entries == *entries && claim.who == who && claim.age == container.age => {
             }
             _ => {
                 is_news = true;
-                remembered.claim = Some(Arc::new(Claim {
+                verdict.claim = Some(Arc::new(Claim {
                     who,
                     age: Arc::clone(&container.age),
                     entries: entries.into(),
                 }));
             }
         }
-        let news = remembered.left_out != left_out;
-        remembered.left_out = left_out;
+        let news = verdict.left_out != left_out;
+        verdict.left_out = left_out;
         if news || is_news {
-            remembered.since = Timestamp::now();
+            verdict.since = Timestamp::now();
         }
-        news.then_some(&remembered.left_out)
+        news.then_some(&verdict.left_out)
     }
 
     /// Takes over a failed call. If the failure is news, returns what becomes of the container's keys.
@@ -164,19 +178,19 @@ impl Memory {
         mapper: Mapper,
         failure: &Failure,
     ) -> Option<String> {
-        let remembered = self.remembered(container);
+        let verdict = self.verdict(container);
         // What took too long is not tried again at each event: it would hold up all others.
-        remembered.settled =
+        verdict.settled =
             (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
-        remembered.settled_until = Some(Instant::now() + SECOND_TRY);
-        remembered.marks = container.marks();
-        let news = remembered.failure.as_ref() != Some(failure);
+        verdict.settled_until = Some(Instant::now() + SECOND_TRY);
+        verdict.marks = container.marks();
+        let news = verdict.failure.as_ref() != Some(failure);
         if news {
-            remembered.failure = Some(failure.clone());
-            remembered.since = Timestamp::now();
+            verdict.failure = Some(failure.clone());
+            verdict.since = Timestamp::now();
         }
         news.then(
-            || match remembered.claim.as_ref().map(|claim| claim.entries.len()) {
+            || match verdict.claim.as_ref().map(|claim| claim.entries.len()) {
                 Some(1) => "its key stays as it was".to_owned(),
                 Some(keys) => format!("its {keys} keys stay as they were"),
                 None => "it gets no keys; those that it may have in etcd stay".to_owned(),
@@ -184,9 +198,9 @@ impl Memory {
         )
     }
 
-    /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `unknown` tells the keys of
+    /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `protected` tells the keys of
     /// containers that were not even in the snapshot.
-    pub fn end(&mut self, round: Round, mut unknown: Vec<String>) -> Wanted {
+    pub fn end(&mut self, round: Round, mut protected: Vec<String>) -> Wanted {
         for rank in round.gone {
             self.claims.remove(&rank);
             // One whose age is another now is there all the same.
@@ -202,64 +216,60 @@ impl Memory {
         }
         let mut all_settled = true;
         for container in &round.news {
-            let Some(remembered) = self.containers.get(&container.id) else {
+            let Some(verdict) = self.containers.get(&container.id) else {
                 continue;
             };
-            all_settled &=
-                remembered.failure.is_none() && remembered.is_settled(container, round.mapper);
-            match &remembered.claim {
+            all_settled &= verdict.failure.is_none() && verdict.is_settled(container, round.mapper);
+            match &verdict.claim {
                 Some(claim) => self.claims.insert(Arc::clone(claim)),
-                None => unknown.extend_from_slice(&remembered.marks),
+                None => protected.extend_from_slice(&verdict.marks),
             }
         }
         // While another round is under way, this one cannot tell what there is.
         let is_last = round.number == self.rounds;
         self.settled = (all_settled && is_last).then_some((round.list, round.mapper));
-        unknown.sort();
+        protected.sort();
         Wanted {
             claims: self.claims.clone(),
-            unknown,
+            protected,
             ..Wanted::default()
         }
     }
 
     /// What it came to, for others to see, by name.
-    pub fn accounts(&self) -> Vec<Account> {
-        let account = |remembered: &Remembered| Account {
-            name: remembered.name.to_string(),
-            entries: remembered
+    pub fn views(&self) -> Vec<ContainerView> {
+        let view = |verdict: &Verdict| ContainerView {
+            name: verdict.name.to_string(),
+            entries: verdict
                 .claim
                 .as_ref()
                 .map_or_else(|| [].into(), |claim| Arc::clone(&claim.entries)),
-            left_out: remembered.left_out.clone(),
-            failure: remembered.failure.as_ref().map(ToString::to_string),
-            since: Some(remembered.since),
+            left_out: verdict.left_out.clone(),
+            failure: verdict.failure.as_ref().map(ToString::to_string),
+            since: Some(verdict.since),
         };
-        self.all().into_iter().map(account).collect()
+        self.all().into_iter().map(view).collect()
     }
 
     /// A failure, if the last call failed for every container and there is one at all.
     pub fn failure_of_all(&self) -> Option<String> {
-        let mut failures = self
-            .containers
-            .values()
-            .map(|remembered| &remembered.failure);
+        let mut failures = self.containers.values().map(|verdict| &verdict.failure);
         let first = failures.next()?.as_ref()?;
         failures.all(Option::is_some).then(|| first.to_string())
     }
 
     /// What is known of all containers, by name.
-    pub fn all(&self) -> Vec<&Remembered> {
-        let mut all: Vec<&Remembered> = self.containers.values().collect();
+    pub fn all(&self) -> Vec<&Verdict> {
+        let mut all: Vec<&Verdict> = self.containers.values().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    fn remembered(&mut self, container: &Arc<Container>) -> &mut Remembered {
-        let remembered = self
+    fn verdict(&mut self, container: &Arc<Container>) -> &mut Verdict {
+        let verdict = self
             .containers
             .entry(Arc::clone(&container.id))
-            .or_insert_with(|| Remembered {
+            .or_insert_with(|| Verdict {
                 settled: None,
                 settled_until: None,
                 claim: None,
@@ -270,16 +280,29 @@ impl Memory {
                 marks: Vec::new(),
                 since: Timestamp::now(),
             });
-        remembered.name = Arc::clone(&container.name);
-        remembered.rank = container.rank();
-        remembered
+        verdict.name = Arc::clone(&container.name);
+        verdict.rank = container.rank();
+        verdict
     }
 }
 
-impl Remembered {
+impl Verdict {
     fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
         let is_over = |until: Instant| Instant::now() >= until;
         !self.settled_until.is_some_and(is_over)
             && matches!(&self.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
+    }
+}
+
+impl ContainerView {
+    /// Of a container that Docker lists and cannot show.
+    pub fn unreadable(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            entries: [].into(),
+            left_out: Vec::new(),
+            failure: Some("Docker lists it and cannot show it".to_owned()),
+            since: None,
+        }
     }
 }

@@ -12,13 +12,16 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::register::status::{Account, Standing};
+use super::plan::KeyView;
+use crate::policy::ContainerView;
 
 /// How many reasons for leaving something out have a series of their own. They are the policy's texts, and a policy
 /// may give every container another one.
 const MOST_REASONS: usize = 20;
 /// What the others are counted under.
 const OTHER: &str = "other";
+/// Those that may be lost and come back.
+const PARTNERS: [&str; 2] = ["docker", "etcd"];
 /// The limits of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
@@ -49,41 +52,31 @@ struct Gauges {
 /// What is true at the moment of asking.
 pub struct Now<'a> {
     /// What the policy made of each container, if it is known.
-    pub containers: Option<&'a [Account]>,
+    pub containers: Option<&'a [ContainerView]>,
     /// How the wanted keys stand, if it is known.
-    pub keys: Option<&'a [Standing]>,
+    pub keys: Option<&'a [KeyView]>,
     /// How long the lease lives that ends first, if there is one.
     pub lease_left: Option<Duration>,
     /// Whether all is well.
     pub ready: bool,
-    /// How many log lines were dropped since the start.
+    /// What is counted elsewhere.
+    pub counts: Counts,
+}
+
+/// Counts that are kept elsewhere, each since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Events of Docker that may change a container's keys.
+    pub events: u64,
+    /// How often Docker and etcd, in this order, came back after a trouble.
+    pub reconnections: [u64; PARTNERS.len()],
+    /// Calls of the policy that failed for a container.
+    pub policy_errors: u64,
+    /// Log lines that nobody read in time.
     pub log_lines_dropped: u64,
 }
 
-/// Which partner a connection was to.
-#[derive(Debug, Clone, Copy)]
-pub enum Partner {
-    /// The Docker daemon.
-    Docker,
-    /// etcd.
-    Etcd,
-}
-
 impl Metrics {
-    /// An event of Docker's has been seen.
-    pub fn count_event(&self) {
-        self.events.inc();
-    }
-
-    /// A partner is back.
-    pub fn count_reconnection(&self, partner: Partner) {
-        let partner = match partner {
-            Partner::Docker => "docker",
-            Partner::Etcd => "etcd",
-        };
-        self.reconnections.with_label_values(&[partner]).inc();
-    }
-
     /// An attempt to bring etcd in step has ended.
     pub fn count_sync(&self, took: Duration, failed: bool) {
         self.syncs.observe(took.as_secs_f64());
@@ -102,11 +95,6 @@ impl Metrics {
         self.changes.with_label_values(&["delete"]).inc();
     }
 
-    /// The policy failed for a container.
-    pub fn count_policy_error(&self) {
-        self.policy_errors.inc();
-    }
-
     /// All of it in Prometheus's text format.
     pub fn text(&self, now: &Now) -> anyhow::Result<String> {
         // Two who ask at once must not see each other's half-set gauges.
@@ -115,10 +103,12 @@ impl Metrics {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         gauges.set(now);
-        let new = now
-            .log_lines_dropped
-            .saturating_sub(self.log_lines_dropped.get());
-        self.log_lines_dropped.inc_by(new);
+        bring_to(&self.events, now.counts.events);
+        bring_to(&self.policy_errors, now.counts.policy_errors);
+        bring_to(&self.log_lines_dropped, now.counts.log_lines_dropped);
+        for (partner, count) in PARTNERS.iter().zip(now.counts.reconnections) {
+            bring_to(&self.reconnections.with_label_values(&[partner]), count);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8(text)?)
@@ -164,7 +154,12 @@ impl Gauges {
     }
 }
 
-fn state(container: &Account) -> &'static str {
+/// Counters only grow.
+fn bring_to(counter: &IntCounter, count: u64) {
+    counter.inc_by(count.saturating_sub(counter.get()));
+}
+
+fn state(container: &ContainerView) -> &'static str {
     if container.failure.is_some() {
         "failed"
     } else if container.entries.is_empty() {
@@ -267,7 +262,7 @@ impl Default for Metrics {
             .with_label_values(&[env!("VERSION_AND_COMMIT")])
             .set(1);
         // A series that appears with its first count has no increase that could be seen.
-        for partner in ["docker", "etcd"] {
+        for partner in PARTNERS {
             metrics.reconnections.with_label_values(&[partner]);
         }
         for change in ["put", "delete"] {
@@ -292,8 +287,8 @@ mod tests {
 
     use super::*;
 
-    fn account(left_out: &str) -> Account {
-        Account {
+    fn account(left_out: &str) -> ContainerView {
+        ContainerView {
             name: "web".to_owned(),
             entries: [].into(),
             left_out: vec![left_out.to_owned()],
@@ -305,7 +300,7 @@ mod tests {
     #[test]
     fn reasons_have_a_bounded_number_of_series() {
         let metrics = Metrics::default();
-        let mut containers: Vec<Account> = (0..100)
+        let mut containers: Vec<ContainerView> = (0..100)
             .map(|number| account(&format!("its name is {number}")))
             .collect();
         containers.extend([account("it is stopping"), account("it is stopping")]);
@@ -315,7 +310,7 @@ mod tests {
                 keys: None,
                 lease_left: None,
                 ready: true,
-                log_lines_dropped: 0,
+                counts: Counts::default(),
             })
             .unwrap();
         let series: BTreeSet<&str> = text

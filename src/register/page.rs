@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::plan::KeyView;
+use crate::ops::condition::State;
 use crate::ops::log::Line;
-use crate::register::status::{Account, Standing, State};
+use crate::policy::ContainerView;
 
 /// What there is to show.
 pub struct Page<'a> {
@@ -19,9 +21,9 @@ pub struct Page<'a> {
     /// How long the lease lives that ends first, if there is one.
     pub lease_left: Option<Duration>,
     /// What the policy made of each container, if it is known.
-    pub containers: Option<&'a [Account]>,
+    pub containers: Option<&'a [ContainerView]>,
     /// How the wanted keys stand, if it is known.
-    pub keys: Option<&'a [Standing]>,
+    pub keys: Option<&'a [KeyView]>,
     /// The last warnings and errors, the newest first.
     pub lines: &'a [Line],
 }
@@ -114,7 +116,7 @@ fn condition(state: &State) -> Markup {
     }
 }
 
-fn keys_of(container: &Account, keys: &[Standing]) -> Markup {
+fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
     html! {
         (head(container))
         @for entry in container.entries.iter() {
@@ -132,7 +134,7 @@ fn keys_of(container: &Account, keys: &[Standing]) -> Markup {
     }
 }
 
-fn left_out(container: &Account) -> Markup {
+fn left_out(container: &ContainerView) -> Markup {
     html! {
         (head(container))
         @if let Some(failure) = &container.failure { pre.bad { (failure) } }
@@ -143,7 +145,7 @@ fn left_out(container: &Account) -> Markup {
     }
 }
 
-fn head(container: &Account) -> Markup {
+fn head(container: &ContainerView) -> Markup {
     html! {
         strong { (container.name) }
         @if let Some(since) = container.since { small { " since " (time(since)) } }

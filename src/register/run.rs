@@ -16,21 +16,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::introduction::introduction;
+use super::status::Status;
 use crate::base::address;
 use crate::docker::{self, Daemon, Feed, Filters, Snapshot, Snapshots};
-use crate::register::keeper::{OnExit, keep};
 use crate::ops::log::Recent;
-use crate::policy::{Failure, Memory, Options, Report, Script, Source, World};
-use crate::register::metrics::Partner;
-use crate::register::plan::Wanted;
-use crate::register::status::{Account, Status};
+use crate::ops::outage::Outage;
+use crate::ops::side_thread::SideThread;
+use crate::ops::systemd;
+use crate::policy::{ContainerView, Failure, Options, Report, Script, Source, Verdicts, World};
+use crate::register::keeper::{OnExit, keep};
 use crate::store::etcd::{Access, EtcdStore};
 use crate::store::print::PrintStore;
 use crate::store::{Identity, patience};
-use crate::ops::systemd;
-use crate::ops::outage::Trouble;
-use super::introduction::introduction;
-use crate::ops::side_thread::Aside;
+use crate::wanted::Wanted;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
@@ -84,15 +83,15 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let status = Arc::new(Status::default());
-    let aside = Aside::start(&config, &status, recent)?;
-    let memory = Rc::new(RefCell::new(Memory::default()));
+    let aside = SideThread::start(&config, &status, recent)?;
+    let verdicts = Rc::new(RefCell::new(Verdicts::default()));
     let snapshots = watch::Sender::new(None);
-    let answers = answer(&status, &memory, snapshots.subscribe());
+    let answers = answer(&status, &verdicts, snapshots.subscribe());
     let work = work(
         config,
         &aside,
         &status,
-        Rc::clone(&memory),
+        Rc::clone(&verdicts),
         snapshots,
         &mut signals,
         &mut hangup,
@@ -127,16 +126,16 @@ pub async fn host_ip_or_loopback(asked: &mut Asked) {
 }
 
 /// Answers for the script's thread, whenever the script lets go.
-async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots) -> Infallible {
+async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapshots) -> Infallible {
     loop {
         tokio::select! {
             () = status.alive.asked() => status.alive.answer(()),
             () = status.containers.asked() => {
-                let mut accounts = memory.borrow().accounts();
+                let mut views = verdicts.borrow().views();
                 let newest = snapshots.borrow().clone();
                 let unreadable = newest.iter().flat_map(|snapshot| &snapshot.unreadable);
-                accounts.extend(unreadable.map(|container| Account::unreadable(&container.name)));
-                status.containers.answer(accounts);
+                views.extend(unreadable.map(|container| ContainerView::unreadable(&container.name)));
+                status.containers.answer(views);
             }
         }
     }
@@ -144,9 +143,9 @@ async fn answer(status: &Status, memory: &RefCell<Memory>, snapshots: Snapshots)
 
 async fn work(
     mut config: Config,
-    aside: &Aside,
+    aside: &SideThread,
     status: &Arc<Status>,
-    memory: Rc<RefCell<Memory>>,
+    verdicts: Rc<RefCell<Verdicts>>,
     snapshot_sender: watch::Sender<Option<Arc<Snapshot>>>,
     signals: &mut Signals,
     hangup: &mut Signal,
@@ -167,8 +166,9 @@ async fn work(
         } else {
             Report::Failures
         },
-        memory,
-        status: Arc::clone(status),
+        verdicts,
+        condition: status.policy.clone(),
+        errors: status.policy_errors.clone(),
     };
     // A broken script ends the program before anything is touched.
     let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
@@ -186,13 +186,22 @@ async fn work(
         config.resync,
         patience(config.asked.options.ttl),
     );
-    let feed = feed.of(daemon).shown(Arc::clone(status));
-    let trouble = Trouble::new("Docker", "keys stay as they are", config.ttl())
-        .shown(status, Partner::Docker);
-    let feed = tokio::spawn(feed.run(snapshot_sender, trouble));
+    let feed = feed.of(daemon).counting(status.events.clone());
+    let outage =
+        Outage::new("Docker", "keys stay as they are", config.ttl()).shown_by(&status.docker);
+    let feed = tokio::spawn(feed.run(snapshot_sender, outage));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
-    let result = supervise(world, script, feed, &mut keeper, signals, hangup).await;
+    let result = supervise(
+        world,
+        script,
+        &status.script,
+        feed,
+        &mut keeper,
+        signals,
+        hangup,
+    )
+    .await;
     systemd::say_goodbye().await;
     // The keeper says goodbye to the store, unless somebody is in a hurry.
     drop(shutdown);
@@ -209,6 +218,7 @@ async fn work(
 async fn supervise(
     world: World,
     mut script: Script,
+    version: &watch::Sender<String>,
     mut feed: JoinHandle<()>,
     keeper: &mut JoinHandle<()>,
     signals: &mut Signals,
@@ -226,7 +236,7 @@ async fn supervise(
             _ = hangup.recv() => match Script::load(world.clone()) {
                 Ok(new) => {
                     info!("policy, loaded anew: {}", new.version());
-                    world.status.script.send_replace(new.version());
+                    version.send_replace(new.version());
                     script = new;
                 }
                 Err(failure) => error!("the policy cannot be loaded anew: {failure}\n  the one before stays in force"),
@@ -249,7 +259,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
         if world.wanted.borrow().is_none() {
             return failure;
         }
-        world.status.policy.bad(&failure.to_string());
+        world.condition.bad(&failure.to_string());
         if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
             error!("{failure}\n  all keys stay as they were; `run` is started again every second");
             said = Some((failure, Instant::now()));
@@ -260,7 +270,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
 
 fn start_keeper(
     config: &Config,
-    aside: &Aside,
+    aside: &SideThread,
     identity: Identity,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     status: Arc<Status>,
@@ -304,7 +314,7 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
         host_ip_or_loopback(&mut config.asked).await;
         return Ok(());
     }
-    let mut trouble = Trouble::new(
+    let mut outage = Outage::new(
         "this host's route to etcd",
         "nothing is registered yet",
         config.ttl(),
@@ -312,7 +322,7 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
     loop {
         match address::toward(&config.asked.etcd.endpoints).await {
             Ok(Some(address)) => {
-                trouble.over();
+                outage.over();
                 status.etcd.forget();
                 info!("this host's address is {address}, from which it reaches etcd");
                 config.asked.options.host_ip = address.to_string();
@@ -326,7 +336,7 @@ async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()
             Err(error) => {
                 let why = format!("{error:#}");
                 status.etcd.bad(&why);
-                tokio::time::sleep(trouble.with(why)).await;
+                tokio::time::sleep(outage.failed(why)).await;
             }
         }
     }
@@ -337,15 +347,15 @@ async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
     if config.dry_run {
         return None;
     }
-    let mut trouble = Trouble::new("Docker", "nothing is registered yet", config.ttl())
-        .shown(status, Partner::Docker);
+    let mut outage =
+        Outage::new("Docker", "nothing is registered yet", config.ttl()).shown_by(&status.docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {
-                trouble.over();
+                outage.over();
                 return Some(daemon);
             }
-            Err(error) => tokio::time::sleep(trouble.with(format!("{error:#}"))).await,
+            Err(error) => tokio::time::sleep(outage.failed(format!("{error:#}"))).await,
         }
     }
 }

@@ -13,14 +13,17 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::base::by_age::ByAge;
 use crate::container::{self, Container};
-use crate::register::run as daemon;
 use crate::docker::Snapshot;
-use crate::policy::{Memory, Options, Report, Script, Source, World};
-use crate::register::plan::{Plan, Wanted};
-use crate::base::by_age::Roll;
+use crate::ops::condition::Condition;
+use crate::ops::counter::Counter;
+use crate::policy::{Options, Report, Script, Source, Verdicts, World};
+use crate::register::plan::Plan;
+use crate::register::run as daemon;
 use crate::store::etcd::Access;
 use crate::store::{Identity, Outcome};
+use crate::wanted::Wanted;
 
 /// The most operations of a transaction, as etcd has it.
 const MAX_OPERATIONS: usize = 128;
@@ -90,8 +93,9 @@ impl Deciding {
             options,
             wanted: sender,
             report: Report::Nothing,
-            memory: Rc::new(RefCell::new(Memory::default())),
-            status: Arc::default(),
+            verdicts: Rc::new(RefCell::new(Verdicts::default())),
+            condition: Condition::default(),
+            errors: Counter::default(),
         };
         let loaded = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
         script.spawn_local(async move { loaded.run().await });
@@ -152,7 +156,7 @@ impl Planning {
 }
 
 /// The two states of a host, of which the second comes of the first.
-fn host(inspected: &Value, size: usize) -> anyhow::Result<[Roll<Container>; 2]> {
+fn host(inspected: &Value, size: usize) -> anyhow::Result<[ByAge<Container>; 2]> {
     let object = |number: usize, port: usize| {
         let mut object = inspected.clone();
         object["Id"] = format!("{number:0>12}{:0>52}", 0).into();
@@ -170,7 +174,7 @@ fn host(inspected: &Value, size: usize) -> anyhow::Result<[Roll<Container>; 2]> 
     };
     let read = |objects: Vec<Value>| container::read_saved(&Value::from(objects).to_string());
     let all = (0..size).map(|number| object(number, 10_000 + number));
-    let before: Roll<Container> = read(all.collect())?.into_iter().collect();
+    let before: ByAge<Container> = read(all.collect())?.into_iter().collect();
     let mut after = before.clone();
     for changed in read(vec![object(size - 1, 9_999)])? {
         after.insert(changed);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::wanted::entry::Key;
+use crate::base::key::Key;
 
 /// A lease: what lives and dies together.
 ///

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
-use crate::wanted::entry::Key;
+use crate::base::key::Key;
 
 /// What somebody does to the store behind the registrars' backs.
 type Meddle = Box<dyn FnOnce(&mut Model) + Send>;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
-use crate::wanted::entry::Key;
+use crate::base::key::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
 #[derive(Debug)]

@@ -1,3 +1,7 @@
-//! What a policy asks for.
+//! The wanted state: what a policy asks for.
 
-pub mod entry;
+mod claim;
+mod entry;
+
+pub use claim::{Claim, Wanted, Who};
+pub use entry::{Entry, TTL};

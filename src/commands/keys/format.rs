@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::wanted::entry::Entry;
-use crate::register::plan::Who;
+use crate::wanted::Entry;
+use crate::wanted::Who;
 
 /// What the keys are printed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

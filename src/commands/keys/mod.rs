@@ -11,9 +11,9 @@ use tracing::warn;
 
 use super::decide;
 use crate::container;
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
 use crate::docker::Snapshot;
 use crate::register::plan::Plan;
+use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
 use crate::store::Identity;
 
 pub use format::Format;

@@ -15,10 +15,10 @@ use axum::serve::Listener as _;
 use axum::{Router, middleware, serve};
 use tracing::{error, info};
 
-use crate::ops::log::{self, Recent};
+use crate::ops::log::Recent;
 use crate::register::metrics::Now;
-use crate::register::status::Status;
 use crate::register::page;
+use crate::register::status::Status;
 use bounded::Bounded;
 
 /// How long the script's thread may take to give a sign of life. A policy call may take a second.
@@ -118,7 +118,7 @@ async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
         keys: keys.as_ref().map(|keys| keys.as_slice()),
         lease_left: status.lease_left(),
         ready: troubles(status).await.is_empty(),
-        log_lines_dropped: log::dropped_lines(),
+        counts: status.counts(),
     });
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use mlua::{AnyUserData, Function, Lua, Result, Table, UserData, Value};
 
-use crate::policy::sandbox::failure::Failure;
-use crate::policy::sandbox::frozen::Frozen;
 use super::json;
 use crate::container::{Binding, Container, Image, Network, Port};
+use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::frozen::Frozen;
 
 /// The fields of a container, as the API has them.
 const FIELDS: [&str; 16] = [

@@ -8,10 +8,10 @@ use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, Result, Table, Thread, Val
 use tokio::sync::Mutex;
 
 use super::container::Containers;
+use crate::base::by_age::{ByAge, Rank, Ranked as _};
+use crate::container::Container;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::{Host, Source};
-use crate::container::Container;
-use crate::base::by_age::{Rank, Ranked as _, Roll};
 
 /// The module's table.
 pub fn module(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
@@ -95,7 +95,7 @@ pub struct Tables {
     splice: Function,
     same: Unlimited,
     slim: Function,
-    containers: Roll<Container>,
+    containers: ByAge<Container>,
     /// The places of these in the order.
     ranks: Vec<Rank>,
     /// Their tables, in this order, in a list that no script gets to see.
@@ -111,7 +111,7 @@ impl Tables {
             splice: prelude.get("splice")?,
             same: Unlimited::new(lua, prelude.get("same")?)?,
             slim: prelude.get("slim")?,
-            containers: Roll::default(),
+            containers: ByAge::default(),
             ranks: Vec::new(),
             list: lua.create_table()?,
         })
@@ -119,12 +119,12 @@ impl Tables {
 
     /// Takes over a snapshot's containers. Returns a list of their tables, for the script to do with as it likes; that of
     /// a container which has not changed is the same as before.
-    fn update(&mut self, lua: &Lua, containers: &Roll<Container>) -> Result<Table> {
+    fn update(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
             // Half of it may have been replaced.
             self.ranks.clear();
-            self.containers = Roll::default();
+            self.containers = ByAge::default();
             self.list.clear()?;
         }
         updated?;
@@ -134,7 +134,7 @@ impl Tables {
         Ok(copy)
     }
 
-    fn replace(&mut self, lua: &Lua, containers: &Roll<Container>) -> Result<()> {
+    fn replace(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<()> {
         let changes = self.containers.changes(containers);
         // From behind, so that what goes together moves nothing that goes as well.
         for change in changes.iter().rev().filter(|change| change.new.is_none()) {
@@ -167,7 +167,7 @@ impl Tables {
     }
 
     /// The containers in a script's list, which may leave some of the snapshot out.
-    pub fn read(&self, list: &Table) -> Result<Roll<Container>> {
+    pub fn read(&self, list: &Table) -> Result<ByAge<Container>> {
         // What a metatable adds may raise an error where none is expected.
         if list.metatable().is_none() && self.same.call((&self.list, list, self.ranks.len()))? {
             return Ok(self.containers.clone());
@@ -183,7 +183,7 @@ impl Tables {
         for (table, rank) in tables.zip(&self.ranks) {
             by_table.insert(table?.to_pointer(), rank);
         }
-        let mut listed = Roll::default();
+        let mut listed = ByAge::default();
         for (index, item) in list.sequence_values::<Value>().enumerate() {
             let rank = by_table.get(&item?.to_pointer());
             let container = rank.and_then(|rank| self.containers.get(rank));

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use mlua::{Table, Value};
 
+use crate::base::key::Key;
+use crate::base::text::quote;
 use crate::policy::sandbox::frozen::Frozen;
-use crate::wanted::entry::{Entry, Key, TTL, quote};
+use crate::wanted::{Entry, TTL};
 
 /// Reads a list of entries; an entry without a TTL gets `default_ttl`. The error says what is wrong with which.
 pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entry>, String> {

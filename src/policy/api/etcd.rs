@@ -8,15 +8,16 @@ use mlua::{Function, Lua, MultiValue, Result, Table, Value, Variadic};
 use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
+use crate::base::key::join;
+use crate::base::text::quote;
+use crate::container::Container;
+use crate::ops::outage::Outage;
 use crate::policy::sandbox::failure::{Failure, name_of};
 use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::verdicts::Mapper;
 use crate::policy::{Host, Phase, Report, Source};
-use crate::container::Container;
-use crate::wanted::entry::{join, quote};
 use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
-use crate::ops::outage::Trouble;
 
 /// After how long others get their turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -65,16 +66,16 @@ async fn read_etcd<T>(
     read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let ttl = Duration::from_secs(host.world.options.ttl.into());
-    let mut trouble = Trouble::new("etcd", "the policy, which reads etcd, waits", ttl);
+    let mut outage = Outage::new("etcd", "the policy, which reads etcd, waits", ttl);
     loop {
         let result = read(&mut *host.world.reader.lock().await).await;
         match (result, &host.world.source) {
             (Ok(value), _) => {
-                trouble.over();
+                outage.over();
                 return Ok(value);
             }
             (Err(StoreError::Failed(error)), Source::Live(_)) => {
-                tokio::time::sleep(trouble.with(format!("{error:#}"))).await;
+                tokio::time::sleep(outage.failed(format!("{error:#}"))).await;
             }
             (Err(error), _) => return Err(Failure::raise(error.to_string())),
         }
@@ -130,10 +131,10 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
     };
     let list = host.tables()?.read(containers)?;
     let mapper = host.mapper(map);
-    let round = host.world.memory.borrow_mut().begin(list, mapper);
+    let round = host.world.verdicts.borrow_mut().begin(list, mapper);
     let mut turn = Instant::now();
     for container in &round.news {
-        if host.world.memory.borrow().is_settled(container, mapper) {
+        if host.world.verdicts.borrow().is_settled(container, mapper) {
             continue;
         }
         let table = host.tables()?.of(container)?;
@@ -147,14 +148,18 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
         }
     }
     let unreadable = snapshot.unreadable.iter();
-    let unknown = unreadable.flat_map(|unreadable| unreadable.marks.iter().cloned());
-    let mut wanted = host.world.memory.borrow_mut().end(round, unknown.collect());
+    let protected = unreadable.flat_map(|unreadable| unreadable.marks.iter().cloned());
+    let mut wanted = host
+        .world
+        .verdicts
+        .borrow_mut()
+        .end(round, protected.collect());
     wanted.running = snapshot.containers.clone();
     wanted.outside.clone_from(&snapshot.outside);
     host.world.wanted.send_replace(Some(Arc::new(wanted)));
-    match host.world.memory.borrow().failure_of_all() {
-        Some(failure) => host.world.status.policy.bad(&failure),
-        None => drop(host.world.status.policy.good()),
+    match host.world.verdicts.borrow().failure_of_all() {
+        Some(failure) => host.world.condition.bad(&failure),
+        None => host.world.condition.good(),
     }
     Ok(())
 }
@@ -178,11 +183,11 @@ fn call(
         let entries = read(frozen, entries, host.world.options.ttl).map_err(of_map)?;
         Ok((entries, read_left_out(frozen, values.get(1))))
     });
-    let mut memory = host.world.memory.borrow_mut();
+    let mut verdicts = host.world.verdicts.borrow_mut();
     let name = || quote(&container.name);
     match result {
         Ok((entries, left_out)) => {
-            if let Some(left_out) = memory.succeed(container, mapper, entries, left_out) {
+            if let Some(left_out) = verdicts.succeed(container, mapper, entries, left_out) {
                 for why in left_out {
                     match host.world.report {
                         Report::All => info!("{}: left out: {why}", name()),
@@ -193,8 +198,8 @@ fn call(
             }
         }
         Err(failure) => {
-            host.world.status.metrics.count_policy_error();
-            if let Some(consequence) = memory.fail(container, mapper, &failure)
+            host.world.errors.add_one();
+            if let Some(consequence) = verdicts.fail(container, mapper, &failure)
                 && host.world.report != Report::Nothing
             {
                 error!("{}: {failure}\n  {consequence}", name());

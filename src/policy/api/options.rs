@@ -2,9 +2,9 @@
 
 use mlua::{Lua, Result, Table};
 
+use crate::base::address::interfaces;
 use crate::policy::Options;
 use crate::policy::sandbox::frozen::Frozen;
-use crate::base::address::interfaces;
 
 /// The module's table.
 pub fn module(lua: &Lua, options: &Options, frozen: &Frozen) -> Result<Table> {

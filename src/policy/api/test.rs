@@ -10,13 +10,15 @@ use mlua::{Function, Lua, Result, Table, Value};
 use tokio::sync::watch;
 
 use super::container::Containers;
+use super::json::to_json;
+use crate::container::{Sample, read_saved};
+use crate::docker::Snapshot;
+use crate::ops::condition::Condition;
+use crate::ops::counter::Counter;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
-use super::json::to_json;
-use crate::policy::{Host, Memory, Options, Phase, Report, Source, World, sandbox};
-use crate::container::{Sample, read_saved};
+use crate::policy::{Host, Options, Phase, Report, Source, Verdicts, World, sandbox};
 use crate::register::run as daemon;
-use crate::docker::Snapshot;
 use crate::store::etcd::Access;
 
 /// How many differences are shown.
@@ -39,7 +41,8 @@ pub struct Tests {
 pub fn test_file(file: &Path, options: Options) -> Tests {
     let (wanted, _) = watch::channel(None);
     let world = World {
-        status: Arc::default(),
+        condition: Condition::default(),
+        errors: Counter::default(),
         path: Some(file.to_owned()),
         // Nothing waits while a script loads, so nobody asks etcd or Docker for anything.
         reader: daemon::reader(
@@ -54,7 +57,7 @@ pub fn test_file(file: &Path, options: Options) -> Tests {
         source: Source::Once(Arc::new(Snapshot::default())),
         wanted,
         report: Report::Nothing,
-        memory: Rc::new(Memory::default().into()),
+        verdicts: Rc::new(Verdicts::default().into()),
     };
     let host = Host::new(world, Some(Tests::default()));
     let result = run(&host, file);

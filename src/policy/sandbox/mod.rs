@@ -15,12 +15,12 @@ use mlua::{
 };
 use sha2::Digest as _;
 
+use crate::base::file;
 use crate::policy::api::container::Containers;
 use crate::policy::api::{docker, etcd, json, log, options, test};
 use crate::policy::{Host, Phase, Source, outcome};
 use failure::{Failure, Place};
 use frozen::Frozen;
-use crate::base::file;
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
@@ -124,11 +124,7 @@ pub fn state(host: &Rc<Host>) -> Result<Lua> {
 }
 
 /// Runs the main script: a bundled one by its name, or a file.
-pub fn run_main(
-    lua: &Lua,
-    host: &Host,
-    path: &Path,
-) -> std::result::Result<MultiValue, Failure> {
+pub fn run_main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<MultiValue, Failure> {
     let main = main(lua, host, path)?;
     let place = || {
         Some(Place {

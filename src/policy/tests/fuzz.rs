@@ -8,8 +8,9 @@ use std::thread;
 
 use super::*;
 use crate::container::Container;
-use crate::register::plan::{Claim, Plan};
+use crate::register::plan::Plan;
 use crate::store::Identity;
+use crate::wanted::Claim;
 
 /// How many cases are tried if nothing else is said.
 const CASES: u64 = 30_000;
@@ -149,8 +150,8 @@ impl Run {
                 self.keys += 1;
             }
         }
-        for remembered in site.world.memory.borrow().all() {
-            if let Some(failure) = &remembered.failure {
+        for verdict in site.world.verdicts.borrow().all() {
+            if let Some(failure) = &verdict.failure {
                 assert!(
                     !failure.to_string().trim().is_empty(),
                     "a failure says what it is"
@@ -538,15 +539,15 @@ async fn whatever_docker_says_comes_to_keys_in_their_place_or_to_a_message() {
             }
         }
         // A container whose call fails would keep the keys that one of its id had before.
-        site.world.memory.replace(Memory::default());
+        site.world.verdicts.replace(Verdicts::default());
         give(&site, containers.clone());
         script.run().await.expect("the run");
         for claim in run.count(&site, BATCH).claims.iter() {
             check_layout(claim, &containers);
         }
-        for remembered in site.world.memory.borrow().all() {
-            remembered.left_out.iter().for_each(|why| check_text(why));
-            if let Some(failure) = &remembered.failure {
+        for verdict in site.world.verdicts.borrow().all() {
+            verdict.left_out.iter().for_each(|why| check_text(why));
+            if let Some(failure) = &verdict.failure {
                 check_text(&failure.to_string());
             }
         }

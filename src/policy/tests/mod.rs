@@ -50,7 +50,8 @@ impl Site {
         let (sender, wanted) = watch::channel(None);
         let (snapshots, _) = watch::channel(None);
         let world = World {
-            status: Arc::default(),
+            condition: Condition::default(),
+            errors: Counter::default(),
             path: Some(directory.path().join("site.lua")),
             options: Options {
                 prefix: "/backends".to_owned(),
@@ -70,7 +71,7 @@ impl Site {
             ),
             wanted: sender,
             report: Report::Nothing,
-            memory: Rc::default(),
+            verdicts: Rc::default(),
         };
         Self {
             directory,
@@ -119,11 +120,11 @@ impl Site {
 
     /// Why the policy failed for the first container that it failed for.
     fn failure(&self) -> String {
-        let memory = self.world.memory.borrow();
-        let failure = memory
+        let verdicts = self.world.verdicts.borrow();
+        let failure = verdicts
             .all()
             .into_iter()
-            .find_map(|remembered| remembered.failure.clone());
+            .find_map(|verdict| verdict.failure.clone());
         self.shown(&failure.expect("a failure"))
     }
 }
@@ -146,8 +147,8 @@ async fn holds(check: &str) {
          return register"
     );
     site.run(&script).await.expect("the run");
-    let memory = site.world.memory.borrow();
-    let failure = memory.all()[0]
+    let verdicts = site.world.verdicts.borrow();
+    let failure = verdicts.all()[0]
         .failure
         .as_ref()
         .map(|failure| site.shown(failure));
@@ -574,17 +575,17 @@ async fn a_container_whose_call_fails_keeps_its_last_keys_through_a_reload_too()
         site.wanted
             .borrow()
             .as_ref()
-            .is_some_and(|wanted| wanted.unknown.is_empty())
+            .is_some_and(|wanted| wanted.protected.is_empty())
     );
     // Of one that has never had any it is said what tells its keys, so that none is deleted on its account.
-    site.world.memory = Rc::default();
+    site.world.verdicts = Rc::default();
     site.run(failing).await.expect("it runs");
     assert_eq!(site.keys(), ["/a 2"]);
     assert!(
         site.wanted
             .borrow()
             .as_ref()
-            .is_some_and(|wanted| wanted.unknown.contains(&"b".to_owned()))
+            .is_some_and(|wanted| wanted.protected.contains(&"b".to_owned()))
     );
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::Keeper;
-use crate::wanted::entry::Key;
+use crate::base::key::Key;
 use crate::register::plan::Batch;
 use crate::store::{Found, LeaseId, Outcome, Step, Store, StoreError};
 

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Keeper, REMINDER, lifetime};
-use crate::wanted::entry::{Key, directory, quote};
+use crate::base::key::{Key, directory};
+use crate::base::text::quote;
 use crate::register::plan::Surprises;
 use crate::register::status::Held;
 use crate::store::{Found, LeaseId, Store, StoreError};

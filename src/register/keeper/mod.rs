@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::register::metrics::Partner;
-use crate::register::plan::{Batch, Plan, Wanted};
+use crate::ops::outage::Outage;
+use crate::register::plan::{Batch, Plan};
 use crate::register::status::Status;
 use crate::store::{Identity, LeaseId, Store, StoreError};
-use crate::ops::outage::Trouble;
+use crate::wanted::Wanted;
 use seat::Seat;
 use seating::seat_ttl;
 
@@ -61,7 +61,7 @@ pub async fn keep<S: Store>(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut keeper = Keeper::new(store, identity, ttl);
-    keeper.trouble = keeper.trouble.shown(&status, Partner::Etcd);
+    keeper.outage = keeper.outage.shown_by(&status.etcd);
     keeper.status = status;
     tokio::select! {
         () = keeper.run(wanted) => {}
@@ -99,7 +99,7 @@ struct Keeper<S> {
     told_of_strangers: Option<Instant>,
     /// When the log was last told that another process is at work in our place; nothing is written then.
     gives_way: Option<Instant>,
-    trouble: Trouble,
+    outage: Outage,
     status: Arc<Status>,
 }
 
@@ -121,7 +121,7 @@ impl<S: Store> Keeper<S> {
             seat: Seat::new(seat_ttl(ttl)),
             told_of_strangers: None,
             gives_way: None,
-            trouble: Trouble::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl)),
+            outage: Outage::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl)),
             status: Arc::default(),
         }
     }
@@ -146,7 +146,7 @@ impl<S: Store> Keeper<S> {
             }
             match result {
                 Ok(()) => {
-                    self.trouble.over();
+                    self.outage.over();
                     // Nobody is ready before the first keys are in etcd.
                     if self.plan.is_wanting() {
                         self.show_seat();
@@ -169,7 +169,7 @@ impl<S: Store> Keeper<S> {
                 Err(error) => {
                     self.loaded = false;
                     in_step = false;
-                    let wait = self.trouble.with(error.to_string());
+                    let wait = self.outage.failed(error.to_string());
                     self.rest_until(Instant::now() + wait).await;
                 }
             }
@@ -184,12 +184,12 @@ impl<S: Store> Keeper<S> {
             tokio::select! {
                 () = &mut over => return,
                 () = self.status.keys.asked(), if self.plan.is_wanting() => {
-                    let mut standings = self.plan.standings();
-                    // What is known is from before the trouble, and has ended with its lease.
+                    let mut views = self.plan.views();
+                    // What is known is from before the outage, and has ended with its lease.
                     if self.gives_way.is_some() || self.status.lease_left().is_none_or(|left| left.is_zero()) {
-                        for standing in &mut standings { standing.stands = false; }
+                        for view in &mut views { view.stands = false; }
                     }
-                    self.status.keys.answer(standings);
+                    self.status.keys.answer(views);
                 }
             }
         }
@@ -211,7 +211,7 @@ impl<S: Store> Keeper<S> {
             seat = self.see_to_seat().await;
             if let Err(error) = &seat {
                 // What follows may take as long again to fail.
-                self.trouble.with(error.to_string());
+                self.outage.failed(error.to_string());
             }
         }
         let mut work = Ok(());

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::{Keeper, REMINDER, third};
-use crate::register::status::{Held, State};
+use crate::ops::condition::State;
+use crate::register::status::Held;
 use crate::store::{Store, StoreError};
 
 /// The seat's condition while this process gives way.

@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::Keeper;
-use crate::register::plan::Wanted;
 use crate::store::{LeaseId, Store, StoreError};
+use crate::wanted::Wanted;
 
 /// How long the removal of the keys waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);

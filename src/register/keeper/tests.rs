@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::wanted::entry::{Entry, Key, directory};
-use crate::register::plan::{Claim, Who};
+use crate::base::key::{Key, directory};
 use crate::store::model::{Model, ModelStore, Refuses};
+use crate::wanted::Entry;
+use crate::wanted::{Claim, Who};
 
 /// The TTLs of the registrars, in seconds: they need not agree.
 const TTLS: [u32; REGISTRARS] = [6, 9];

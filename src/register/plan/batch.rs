@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Who;
-use crate::wanted::entry::{Entry, Key, directory};
+use crate::base::key::{Key, directory};
 use crate::store::{Guard, LeaseId, Step, Transaction};
+use crate::wanted::Entry;
+use crate::wanted::Who;
 
 /// The most bytes of keys and values in one transaction: two thirds of what etcd takes in one request (1.5 MiB).
 const MAX_BYTES: usize = 1024 * 1024;

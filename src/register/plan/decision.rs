@@ -6,8 +6,9 @@ use super::batch::Change;
 use super::marks::Owner;
 use super::want::Want;
 use super::{Known, Note, Plan, State};
-use crate::wanted::entry::{Entry, Key};
+use crate::base::key::Key;
 use crate::store::LeaseId;
+use crate::wanted::Entry;
 
 /// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
 /// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
@@ -62,7 +63,9 @@ impl Plan {
             State::Held { lease, value } => match &known.owner {
                 Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
                 Some(_) => Decision::Change(delete(lease)),
-                None if self.unknown.are_in(key) || self.unknown.are_in(value) => Decision::Nothing,
+                None if self.protected.are_in(key) || self.protected.are_in(value) => {
+                    Decision::Nothing
+                }
                 None => match self.running().owner(key, value) {
                     Owner::Known if !self.alone => Decision::Nothing,
                     Owner::Other if !self.alone && !self.knows_outside() => Decision::Nothing,

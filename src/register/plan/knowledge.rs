@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Batch, Plan, Who};
-use crate::wanted::entry::Key;
+use super::{Batch, Plan};
+use crate::base::key::Key;
 use crate::store::{Found, LeaseId, Outcome, Step};
+use crate::wanted::Who;
 
 /// How many keys are remembered that may have been put.
 const MOST_DOUBTFUL: usize = 10_000;

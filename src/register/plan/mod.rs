@@ -14,7 +14,7 @@
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on anybody else's lease            | a warning, until it is free |
 //! | no     | ours, owned, claimed since the start | delete, if still ours; with or after the puts of its container |
-//! | no     | ours, owned, never claimed         | delete, if still ours; after all puts unless it is known to be that of a container that is gone; but see [`Wanted::unknown`] and [`Plan::set_alone`] |
+//! | no     | ours, owned, never claimed         | delete, if still ours; after all puts unless it is known to be that of a container that is gone; but see [`Wanted::protected`] and [`Plan::set_alone`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
 //! | no     | anything else                      | nothing: it is not ours |
 
@@ -25,17 +25,15 @@ mod marks;
 mod note;
 #[cfg(test)]
 mod tests;
+mod view;
 mod want;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::container::Container;
-use crate::wanted::entry::{Entry, Key, quote};
-use crate::base::by_age::{Rank, Ranked, Roll};
-use crate::register::status::Standing;
+use crate::base::key::Key;
 use crate::store::{Identity, LeaseId, Step};
+use crate::wanted::{Claim, Entry, Wanted, Who};
 
 pub use batch::Batch;
 use batch::{Change, Group, Order};
@@ -44,42 +42,8 @@ pub use knowledge::Surprises;
 use knowledge::{Known, State};
 use marks::Marks;
 pub use note::Note;
+pub use view::KeyView;
 use want::Wants;
-
-/// Names a container in messages, and tells two of one name apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Who {
-    /// The whole id.
-    pub id: Arc<str>,
-    /// The name, for people.
-    pub name: Arc<str>,
-}
-
-/// What one container asks for.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// The container.
-    pub who: Who,
-    /// Its age: of two that claim one key, the one that sorts first keeps it.
-    pub age: Arc<str>,
-    /// Its entries.
-    pub entries: Arc<[Entry]>,
-}
-
-/// All that should exist.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// What each container asks for. A claim that is the same allocation as before has not changed.
-    pub claims: Roll<Claim>,
-    /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
-    /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
-    /// one of these in it or in its value, may be such a container's, and is left alone.
-    pub unknown: Vec<String>,
-    /// All containers that run, also those that ask for nothing.
-    pub running: Roll<Container>,
-    /// The ids and names of those that run and do not pass the filters; none while they are not known.
-    pub outside: Option<Arc<[String]>>,
-}
 
 /// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
 #[derive(Debug)]
@@ -90,7 +54,7 @@ pub struct Plan {
     /// Whether no other process is at work under this identity.
     alone: bool,
     /// The marks of the containers whose entries are not known.
-    unknown: Marks,
+    protected: Marks,
     /// The marks of those that run, once somebody has asked.
     running: OnceLock<Marks>,
     /// Shared leases of keys that we hold, which nobody renews any more.
@@ -117,7 +81,7 @@ impl Plan {
             identity,
             wanted: None,
             alone: false,
-            unknown: Marks::default(),
+            protected: Marks::default(),
             running: OnceLock::new(),
             abandoned: BTreeSet::new(),
             claims: HashMap::new(),
@@ -151,8 +115,8 @@ impl Plan {
                 self.idle.remove(&entry.key);
             }
         }
-        if before.unknown != wanted.unknown {
-            self.unknown = wanted.unknown.iter().cloned().collect();
+        if before.protected != wanted.protected {
+            self.protected = wanted.protected.iter().cloned().collect();
             self.touch_unclaimed();
         }
         self.running = OnceLock::new();
@@ -226,8 +190,8 @@ impl Plan {
     }
 
     /// How the wanted keys stand, sorted.
-    pub fn standings(&self) -> Vec<Standing> {
-        let standing = |(entry, who): (&Entry, &Who)| Standing {
+    pub fn views(&self) -> Vec<KeyView> {
+        let view = |(entry, who): (&Entry, &Who)| KeyView {
             key: Arc::clone(&entry.key),
             value: Arc::clone(&entry.value),
             shared: entry.shared,
@@ -236,9 +200,9 @@ impl Plan {
                 |known| matches!(&known.state, State::Held { value, .. } if *value == entry.value),
             ),
         };
-        let mut standings: Vec<Standing> = self.entries().map(standing).collect();
-        standings.sort_by(|a, b| a.key.cmp(&b.key));
-        standings
+        let mut views: Vec<KeyView> = self.entries().map(view).collect();
+        views.sort_by(|a, b| a.key.cmp(&b.key));
+        views
     }
 
     /// How many containers want a key.
@@ -390,20 +354,5 @@ impl Plan {
     fn touch(&mut self, claim: &Claim) {
         let keys = claim.entries.iter().map(|entry| Arc::clone(&entry.key));
         self.dirty.extend(keys);
-    }
-}
-
-impl Ranked for Claim {
-    fn rank(&self) -> Rank {
-        Rank {
-            age: Arc::clone(&self.age),
-            id: Arc::clone(&self.who.id),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", quote(&self.name))
     }
 }

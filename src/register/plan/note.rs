@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Who;
-use crate::wanted::entry::{Key, quote};
+use crate::base::key::Key;
+use crate::base::text::quote;
 use crate::store::LeaseId;
+use crate::wanted::Who;
 
 /// Something that an operator should know of a key; said once, until it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

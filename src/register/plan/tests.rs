@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::base::key::directory;
+use crate::container::Container;
 use crate::container::Sample;
-use crate::wanted::entry::directory;
 use crate::store::{Found, Guard, Outcome, Transaction};
 
 const TTL: u32 = 60;
@@ -48,10 +49,10 @@ fn wanted(claims: &[Claim]) -> Arc<Wanted> {
     wanted_beside(claims, Vec::new())
 }
 
-fn wanted_beside(claims: &[Claim], unknown: Vec<String>) -> Arc<Wanted> {
+fn wanted_beside(claims: &[Claim], protected: Vec<String>) -> Arc<Wanted> {
     Arc::new(Wanted {
         claims: claims.iter().cloned().map(Arc::new).collect(),
-        unknown,
+        protected,
         ..Wanted::default()
     })
 }
@@ -440,9 +441,9 @@ fn two_containers_may_want_one_key_with_one_value() {
 #[test]
 fn what_may_be_an_unknown_containers_is_not_deleted() {
     let mut plan = Plan::new(identity());
-    let unknown = vec!["failing".to_owned(), ":32768".to_owned()];
+    let protected = vec!["failing".to_owned(), ":32768".to_owned()];
     let claims = vec![claim("a", &[owned("/x/failing-a", "1")])];
-    plan.want(&wanted_beside(&claims, unknown.clone()));
+    plan.want(&wanted_beside(&claims, protected.clone()));
     let held = |key: &str, value: &str| found(key, value, Some(own()));
     plan.learn(vec![
         held("/x/failing-a", "1"),
@@ -459,7 +460,7 @@ fn what_may_be_an_unknown_containers_is_not_deleted() {
     );
     settle(&mut plan);
     // What a container of this process has claimed is not the unknown one's, whatever it looks like.
-    plan.want(&wanted_beside(&[], unknown));
+    plan.want(&wanted_beside(&[], protected));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/x/failing-a".into())]);
     settle(&mut plan);
     plan.want(&wanted(&[]));

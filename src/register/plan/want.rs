@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Claim, Who};
-use crate::wanted::entry::{Entry, Key};
+use crate::base::key::Key;
+use crate::wanted::{Claim, Entry, Who};
 
 /// The wishes for each key, that of the oldest container first.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use etcd_client::{Client, ConnectOptions, Error};
 
 use super::Tls;
-use crate::wanted::entry::quote;
 use crate::base::file;
+use crate::base::text::quote;
 
 /// Where etcd is, and who we are to it.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use etcd_client::Error;
 
 use super::access::{Access, Password};
-use crate::wanted::entry::quote;
+use crate::base::text::quote;
 use crate::store::StoreError;
 
 /// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.

@@ -18,7 +18,8 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::base::deadline::within;
-use crate::wanted::entry::{Key, quote};
+use crate::base::key::Key;
+use crate::base::text::quote;
 use access::Unconnected;
 use failure::{explain, is_answer};
 

@@ -6,7 +6,8 @@ use etcd_client::{Client, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpRe
 use tracing::debug;
 
 use super::{EtcdStore, txn};
-use crate::wanted::entry::{Key, quote};
+use crate::base::key::Key;
+use crate::base::text::quote;
 use crate::store::{Found, LeaseId, StoreError};
 
 /// How many keys or ranges one call asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).

@@ -12,8 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 
-use crate::wanted::entry::quote;
 use crate::base::file;
+use crate::base::text::quote;
 
 /// How many of a certificate's names are told.
 const NAMES: usize = 8;

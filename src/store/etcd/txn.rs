@@ -6,7 +6,7 @@ use etcd_client::{
     Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use crate::wanted::entry::Key;
+use crate::base::key::Key;
 use crate::store::{Found, Guard, LeaseId, Outcome, Step, Transaction};
 
 /// What etcd is asked.

@@ -1,0 +1,151 @@
+//! Keys: what a legal one is, and the directory that it is in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::text::quote;
+
+/// A key in the store. Keys are shared between the wanted state, the held state and the changes, so they are
+/// counted references.
+pub type Key = Arc<str>;
+
+/// The longest segment of a key, in bytes.
+pub const MAX_SEGMENT: usize = 255;
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 2048;
+
+/// Why a key, a segment of one, or another part of an entry is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Illegal(String);
+
+impl fmt::Display for Illegal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Illegal {}
+
+impl Illegal {
+    /// With this reason, in the words of a message.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Joins segments to a key with `/`, and refuses a segment that could reach outside its place.
+pub fn join<S: AsRef<str>>(segments: &[S]) -> Result<String, Illegal> {
+    if segments.is_empty() {
+        return Err(Illegal("a key has at least one segment".to_owned()));
+    }
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    check_segments(&segments, "the key")?;
+    Ok(segments.join("/"))
+}
+
+/// Checks a whole key: legal segments between single slashes, with or without a slash in front (Traefik reads
+/// keys without one), and none at the end.
+pub fn check_key(key: &str) -> Result<(), Illegal> {
+    if key.len() > MAX_KEY {
+        return Err(Illegal(format!(
+            "the key {} has {} bytes, more than {MAX_KEY}",
+            quote(key),
+            key.len()
+        )));
+    }
+    let segments: Vec<&str> = key.strip_prefix('/').unwrap_or(key).split('/').collect();
+    check_segments(&segments, &format!("the key {}", quote(key)))
+}
+
+/// The part of a key that its siblings share: all up to and with the last slash.
+pub fn directory(key: &str) -> &str {
+    key.rfind('/').map_or("", |slash| &key[..=slash])
+}
+
+fn check_segments(segments: &[&str], whole: &str) -> Result<(), Illegal> {
+    for (index, segment) in segments.iter().enumerate() {
+        let fault = if segment.is_empty() {
+            "is empty".to_owned()
+        } else if matches!(*segment, "." | "..") {
+            format!("is `{segment}`")
+        } else if segment.contains('/') {
+            format!("has a slash: {}", quote(segment))
+        } else if segment.chars().any(char::is_control) {
+            format!("has a control character: {}", quote(segment))
+        } else if segment.len() > MAX_SEGMENT {
+            format!(
+                "has {} bytes, more than {MAX_SEGMENT}: {}",
+                segment.len(),
+                quote(segment)
+            )
+        } else {
+            continue;
+        };
+        return Err(Illegal(format!("segment {} of {whole} {fault}", index + 1)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_joined_with_slashes() {
+        assert_eq!(join(&["web", "1", "0123"]).unwrap(), "web/1/0123");
+        assert_eq!(join(&["größe", "a b"]).unwrap(), "größe/a b");
+    }
+
+    #[test]
+    fn a_segment_cannot_reach_outside_its_place() {
+        let long = "x".repeat(10_240);
+        for (segments, fault) in [
+            (
+                vec!["../../x", "1"],
+                "segment 1 of the key has a slash: `../../x`",
+            ),
+            (vec!["web", ".."], "segment 2 of the key is `..`"),
+            (vec!["", "1"], "segment 1 of the key is empty"),
+            (
+                vec!["a\nb"],
+                "segment 1 of the key has a control character: `a\\nb`",
+            ),
+            (
+                vec![&long],
+                &format!(
+                    "segment 1 of the key has 10240 bytes, more than 255: `{}…`",
+                    &long[..60]
+                ),
+            ),
+            (vec![], "a key has at least one segment"),
+        ] {
+            assert_eq!(join(&segments).unwrap_err().to_string(), fault);
+        }
+    }
+
+    #[test]
+    fn a_whole_key_is_checked_segment_by_segment() {
+        for key in ["/backends/web/1/port", "traefik/http/x", "a"] {
+            assert!(check_key(key).is_ok(), "{key}");
+        }
+        for key in [
+            "",
+            "/",
+            "//a",
+            "/a/",
+            "/a//b",
+            "/a/../b",
+            "/a/./b",
+            "/a/\u{7f}",
+        ] {
+            assert!(check_key(key).is_err(), "{key}");
+        }
+        assert!(check_key(&"a/".repeat(MAX_KEY)).is_err());
+    }
+
+    #[test]
+    fn a_directory_ends_with_its_slash() {
+        assert_eq!(directory("/backends/web/1/port"), "/backends/web/1/");
+        assert_eq!(directory("port"), "");
+    }
+}
