@@ -1,76 +1,46 @@
-//! The flags that are a choice of words.
+//! The values of flags that are a choice of words.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
-use crate::commands::keys::Format;
-use crate::register::keeper::OnExit;
+use crate::commands::{diff, keys};
+use crate::ops::log;
+use crate::register::OnExit;
 
-/// `--format` of `keys`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum KeysFormat {
-    /// `KEY VALUE`, one a line
-    Text,
-    /// Everything there is to know of each key
-    Json,
-    /// A shell script of `etcdctl` calls that has the same effect
-    Etcdctl,
-}
+/// The words for the values of a type that knows no command line, each with its help.
+macro_rules! words {
+    ($type:ty { $($value:ident = $word:literal: $help:literal,)+ }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$value),+]
+            }
 
-/// `--format` of `diff`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DiffFormat {
-    /// For people
-    Text,
-    /// One list
-    Json,
-}
-
-/// `--on-exit`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum OnExitArg {
-    /// They stay until their TTL, so that an upgrade is no outage
-    Leave,
-    /// They are removed before the process ends
-    Remove,
-}
-
-/// `--log-format`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogFormat {
-    /// For people
-    Text,
-    /// One object a line
-    Json,
-}
-
-/// `--log-level`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogLevel {
-    /// What needs somebody
-    Error,
-    /// What may need somebody
-    Warn,
-    /// What changes
-    Info,
-    /// What is seen and done
-    Debug,
-}
-
-impl From<KeysFormat> for Format {
-    fn from(format: KeysFormat) -> Self {
-        match format {
-            KeysFormat::Text => Self::Text,
-            KeysFormat::Json => Self::Json,
-            KeysFormat::Etcdctl => Self::Etcdctl,
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(Self::$value => PossibleValue::new($word).help($help),)+
+                })
+            }
         }
-    }
+    };
 }
 
-impl From<OnExitArg> for OnExit {
-    fn from(arg: OnExitArg) -> Self {
-        match arg {
-            OnExitArg::Leave => Self::Leave,
-            OnExitArg::Remove => Self::Remove,
-        }
-    }
-}
+words!(keys::Format {
+    Text = "text": "`KEY VALUE`, one a line",
+    Json = "json": "All facts about each key",
+    Etcdctl = "etcdctl": "A shell script of `etcdctl` calls that has the same effect",
+});
+
+words!(diff::Format {
+    Text = "text": "For people",
+    Json = "json": "One list",
+});
+
+words!(OnExit {
+    Leave = "leave": "They stay for their TTL, so that an upgrade is no outage",
+    Remove = "remove": "They are removed before the process ends",
+});
+
+words!(log::Format {
+    Text = "text": "For people",
+    Json = "json": "One object a line",
+});

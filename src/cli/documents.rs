@@ -1,8 +1,5 @@
-//! What others make of the definitions of the command line: completions for a shell, and the manual page.
+//! The documents that are made from the definitions of the command line: completions for a shell, and the manual page.
 
-use std::io::Write;
-
-use anyhow::Context as _;
 use clap::{Arg, Args as _, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -10,28 +7,19 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::{MORE, RunArgs, definitions};
 
-/// Prints the completions for a shell.
-pub fn completions(shell: Shell, out: &mut impl Write) -> anyhow::Result<()> {
+/// The completions for a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
     let definitions = definitions(false);
     let name = definitions.get_name().to_owned();
     // Without a command, the flags are those of `run`.
     let mut command = RunArgs::augment_args(definitions);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut text);
-    print(&text, out).context("cannot print the completions")
+    text
 }
 
-/// Prints one manual page for all commands. A flag that several commands have stands there once.
-pub fn manual(out: &mut impl Write) -> anyhow::Result<()> {
-    let page = page().context("cannot make the manual page")?;
-    print(&page, out).context("cannot print the manual page")
-}
-
-fn print(text: &[u8], out: &mut impl Write) -> std::io::Result<()> {
-    out.write_all(text).and_then(|()| out.flush())
-}
-
-fn page() -> std::io::Result<Vec<u8>> {
+/// One manual page for all commands. A flag that several commands have stands there once.
+pub fn manual() -> std::io::Result<Vec<u8>> {
     let mut root = definitions(false).disable_help_subcommand(true);
     root.build();
     let mut commands: Vec<Command> = root.get_subcommands().cloned().collect();

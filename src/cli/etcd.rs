@@ -1,36 +1,35 @@
-//! Where etcd is, and how this registrar and etcd prove to each other who they are.
+//! The flags for etcd: its endpoints, TLS, and the user.
 
 use std::path::PathBuf;
 
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _};
 
-use super::{Cli, value};
-use crate::ops::log;
+use super::{Wrong, value};
 use crate::store::etcd::{Access, Password, Tls, User};
 
-/// Where the password may be. It has no flag, for others can read the command line.
+/// The variable with the password. It has no flag, because others can read the command line.
 pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
 
-/// The flags of all commands that may reach etcd. The names are `etcdctl`'s.
+/// The flags of every command that may reach etcd. The names are `etcdctl`'s.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "etcd")]
 pub struct EtcdArgs {
-    /// Its endpoints, with commas between them
+    /// The endpoints of etcd, with commas between them
     ///
-    /// `https://` before them asks for TLS.
+    /// `https://` before one turns on TLS.
     #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]
     pub etcd: Vec<value::Endpoint>,
 
-    /// The certificate of the authority that signed its own
+    /// The CA certificate that etcd's certificate is checked against
     ///
-    /// It asks for TLS. Without it, the authorities count that this system trusts.
+    /// Turns on TLS. Default: the authorities that this system trusts.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_CACERT", value_name = "FILE")]
     pub etcd_cacert: Option<PathBuf>,
 
-    /// The certificate to show to it
+    /// The client certificate
     ///
-    /// It asks for TLS.
+    /// Turns on TLS.
     #[arg(
         long,
         env = "DOCKER_REGISTER_ETCD_CERT",
@@ -39,7 +38,7 @@ pub struct EtcdArgs {
     )]
     pub etcd_cert: Option<PathBuf>,
 
-    /// The key of that certificate
+    /// The key of the client certificate
     #[arg(
         long,
         env = "DOCKER_REGISTER_ETCD_KEY",
@@ -48,19 +47,19 @@ pub struct EtcdArgs {
     )]
     pub etcd_key: Option<PathBuf>,
 
-    /// The name that its certificate must have
+    /// The name that etcd's certificate must have
     ///
-    /// It asks for TLS. Without it, the name is the endpoint's.
+    /// Turns on TLS. Default: the endpoint's name.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_SERVER_NAME", value_name = "NAME", value_parser = value::server_name)]
     pub etcd_server_name: Option<String>,
 
-    /// The user that it knows this registrar as
+    /// The user of etcd
     ///
-    /// The user's password is in a file, or in the environment as `DOCKER_REGISTER_ETCD_PASSWORD`.
+    /// The password is read from a file, or from the environment as `DOCKER_REGISTER_ETCD_PASSWORD`.
     #[arg(long, env = "DOCKER_REGISTER_ETCD_USER", value_name = "NAME")]
     pub etcd_user: Option<String>,
 
-    /// The file with the password of that user
+    /// The file with the user's password
     #[arg(
         long,
         env = "DOCKER_REGISTER_ETCD_PASSWORD_FILE",
@@ -71,16 +70,8 @@ pub struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// Where etcd is, and as whom it is reached. Prints usage and exits with 2 if the user has no password, or if it is
-    /// not clear whether to speak TLS.
-    pub fn access(&self) -> Access {
-        self.checked().unwrap_or_else(|(kind, message)| {
-            log::flush();
-            Cli::command().error(kind, message).exit()
-        })
-    }
-
-    fn checked(&self) -> Result<Access, (ErrorKind, String)> {
+    /// The settings, unless the user has no password, or some flags turn TLS on and others off.
+    pub(super) fn check(&self) -> Result<Access, Wrong> {
         let password = match (&self.etcd_password_file, std::env::var(PASSWORD)) {
             (Some(file), _) => Some(Password::File(file.clone())),
             (None, Ok(text)) => Some(Password::Text(text)),
@@ -105,7 +96,7 @@ impl EtcdArgs {
         })
     }
 
-    fn tls(&self) -> Result<Option<Tls>, (ErrorKind, String)> {
+    fn tls(&self) -> Result<Option<Tls>, Wrong> {
         let identity = self.etcd_cert.clone().zip(self.etcd_key.clone());
         let asked_by = [
             ("--etcd-cacert", self.etcd_cacert.is_some()),

@@ -1,3 +1,4 @@
+use super::flags::POLICY;
 use super::*;
 
 #[test]
@@ -55,14 +56,14 @@ fn the_environment_has_every_flag_by_its_name_but_two() {
 
 #[test]
 fn without_a_command_flags_are_those_of_run() {
-    let read = |words: &[&str]| Cli::read(words.iter().map(OsString::from)).command;
+    let read = |words: &[&str]| Cli::parse_or_exit(words.iter().map(OsString::from)).command;
     assert!(matches!(read(&["docker-register"]), Command::Run(_)));
     let flags = read(&["docker-register", "--dry-run", "--set", "a=b,c"]);
     let Command::Run(run) = flags else {
         panic!("{flags:?}");
     };
     assert!(run.dry_run);
-    assert_eq!(run.common.options.set, [("a".to_owned(), "b,c".to_owned())]);
+    assert_eq!(run.host.options.set, [("a".to_owned(), "b,c".to_owned())]);
     assert!(matches!(
         read(&["docker-register", "keys"]),
         Command::Keys(_)

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::decide;
+use super::{decide, print};
 use crate::base::key::{Key, directory};
-use crate::docker::Daemon;
+use crate::docker::{self, Daemon};
 use crate::register::plan::{Note, Plan};
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::register::{HostSettings, host_ip_or_loopback};
 use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 
@@ -36,29 +36,44 @@ enum Kind {
     Held,
 }
 
-/// Prints the differences. Returns whether there are none, and the policy did well for every container.
-pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyhow::Result<bool> {
-    host_ip_or_loopback(&mut asked).await;
-    let snapshot = daemon::snapshot(asked.filters.clone()).await?;
-    let identity = Identity::new(&Daemon::ask().await?.id, &asked.options.instance);
-    let decided = decide(&asked, snapshot).await?;
+/// The form in which the differences are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One list.
+    Json,
+}
+
+/// The settings of `diff`.
+pub struct Settings {
+    pub host: HostSettings,
+    pub format: Format,
+}
+
+/// Prints the differences. Returns whether there are none, and the policy failed for no container.
+pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
+    let Settings { mut host, format } = settings;
+    host_ip_or_loopback(&mut host).await;
+    let snapshot = docker::look_once(host.filters.clone()).await?;
+    let identity = Identity::new(&Daemon::ask().await?.id, &host.options.instance);
+    let decided = decide(&host, snapshot).await?;
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
     plan.set_alone(true);
-    let mut store = EtcdStore::new(asked.etcd.clone(), asked.options.ttl);
-    let found = read(&mut store, identity, &plan, &asked.options.prefix)
+    let mut store = EtcdStore::new(host.etcd.clone(), host.options.ttl);
+    let found = read(&mut store, identity, &plan, &host.options.prefix)
         .await
         .map_err(|error| anyhow!("{error}"))?;
     let differences = compare(&mut plan, &found);
-    let text = if as_json {
-        let list: serde_json::Value = differences.iter().map(Difference::json).collect();
-        format!("{list:#}\n")
-    } else {
-        differences.iter().map(Difference::text).collect()
+    let text = match format {
+        Format::Json => {
+            let list: serde_json::Value = differences.iter().map(Difference::json).collect();
+            format!("{list:#}\n")
+        }
+        Format::Text => differences.iter().map(Difference::text).collect(),
     };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot print the differences")?;
+    print(text.as_bytes(), "differences", out)?;
     Ok(decided.say(false) && differences.is_empty())
 }
 

@@ -1,13 +1,17 @@
-//! The commands that do one thing and exit.
+//! The commands, a file each: what each does with its settings, and how the program ends after it.
 
+mod completions;
 pub mod diff;
-pub mod healthcheck;
+mod healthcheck;
 pub mod keys;
+mod man;
+mod run;
 pub mod test;
-pub mod types;
+mod types;
 
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,35 +22,66 @@ use crate::base::text::quote;
 use crate::docker::Snapshot;
 use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
+use crate::ops::log::Recent;
 use crate::policy::{Report, Script, Source, Verdicts, World};
-use crate::register::run::{self as daemon, Asked};
+use crate::register::{self, HostSettings};
+use crate::store::etcd::reader;
 use crate::wanted::Wanted;
 
-/// What a policy asks for at one moment.
+/// A command with its settings.
+pub enum Command {
+    Run(register::Settings),
+    Keys(keys::Settings),
+    Diff(diff::Settings),
+    Test(test::Settings),
+    /// The address that `run` listens on.
+    Healthcheck(SocketAddr),
+    Types,
+    /// The text of the completions.
+    Completions(Vec<u8>),
+    /// Makes the text of the manual page.
+    Man(fn() -> io::Result<Vec<u8>>),
+}
+
+impl Command {
+    /// Runs the command. Returns false if it has found a failure or a difference and has said so.
+    pub async fn run(self, recent: Recent, out: &mut impl Write) -> anyhow::Result<bool> {
+        match self {
+            Self::Run(settings) => run::run(settings, recent).await,
+            Self::Keys(settings) => keys::run(settings, out).await,
+            Self::Diff(settings) => diff::run(settings, out).await,
+            Self::Test(settings) => test::run(settings, out),
+            Self::Healthcheck(address) => healthcheck::run(address, out).await,
+            Self::Types => types::run(out),
+            Self::Completions(text) => completions::run(&text, out),
+            Self::Man(text) => man::run(text, out),
+        }
+    }
+}
+
+/// The policy's decisions at one moment.
 struct Decided {
-    /// What should exist.
     wanted: Arc<Wanted>,
-    /// What each container's call came to.
     verdicts: Rc<RefCell<Verdicts>>,
     /// Whether all containers could be read; the log names the others.
     whole: bool,
 }
 
 /// Runs the policy once, for these containers.
-async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
+async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decided> {
     let whole = snapshot.unreadable.is_empty();
     let (sender, wanted) = watch::channel(None);
     let verdicts = Rc::new(RefCell::new(Verdicts::default()));
     let world = World {
-        path: asked.script.clone(),
+        path: host.script.clone(),
         source: Source::Once(Arc::new(snapshot)),
-        reader: daemon::reader(asked.etcd.clone(), asked.options.ttl),
+        reader: reader(host.etcd.clone(), host.options.ttl),
         wanted: sender,
         report: Report::Nothing,
         verdicts: Rc::clone(&verdicts),
         condition: Condition::default(),
         errors: Counter::default(),
-        options: asked.options.clone(),
+        options: host.options.clone(),
     };
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
     script.run().await.map_err(|failure| anyhow!("{failure}"))?;
@@ -62,10 +97,11 @@ async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
 }
 
 impl Decided {
-    /// Says on stderr for which containers the policy failed and, if asked, what it left out. Returns whether all could be
-    /// read and it did well for them. That nobody listens is no failure.
+    /// Prints on stderr for which containers the policy failed and, with `explain`, what it left out. Returns whether all
+    /// containers could be read and the policy failed for none.
     fn say(&self, explain: bool) -> bool {
-        let mut stderr = std::io::stderr().lock();
+        // A closed stderr is no failure.
+        let mut stderr = io::stderr().lock();
         let verdicts = self.verdicts.borrow();
         for verdict in verdicts.all() {
             let name = quote(&verdict.name);
@@ -80,4 +116,11 @@ impl Decided {
         let mut all = verdicts.all().into_iter();
         self.whole && all.all(|verdict| verdict.failure.is_none())
     }
+}
+
+/// Prints a text. `what` names it in an error.
+fn print(text: &[u8], what: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    out.write_all(text)
+        .and_then(|()| out.flush())
+        .with_context(|| format!("cannot print the {what}"))
 }

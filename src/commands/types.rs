@@ -2,15 +2,13 @@
 
 use std::io::Write;
 
-use anyhow::Context as _;
+use super::print;
 
-/// What lua-language-server reads; the version is put in its place.
+/// The file for lua-language-server, with a place for the version.
 const TYPES: &str = include_str!("../../scripts/types.lua");
 
 /// Prints the types.
-pub fn run(out: &mut impl Write) -> anyhow::Result<()> {
+pub fn run(out: &mut impl Write) -> anyhow::Result<bool> {
     let types = TYPES.replace("$VERSION", env!("CARGO_PKG_VERSION"));
-    out.write_all(types.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot print the types")
+    print(types.as_bytes(), "types", out).map(|()| true)
 }

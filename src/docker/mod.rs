@@ -118,6 +118,13 @@ enum Answer {
 
 type Asked = FuturesUnordered<BoxFuture<'static, anyhow::Result<Answer>>>;
 
+/// One snapshot of what runs now. The log names what cannot be read.
+pub async fn look_once(filters: Filters) -> anyhow::Result<Snapshot> {
+    Feed::new(filters, Duration::MAX, Duration::MAX)
+        .once()
+        .await
+}
+
 impl Feed {
     /// A feed of the containers that pass `filters`, which are all listed again every `resync`. Docker is asked for a sign
     /// of life every `patience`, and has as long to give it.

@@ -1,96 +1,71 @@
-//! What goes on beside the thread of the script, the feed and the keeper, because it must not wait until a script lets go.
+//! The second thread of a daemon, for the work that must not wait while a script has the first one: HTTP, the watchdog,
+//! late renewals, and the forced end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use crate::ops::listen;
-use crate::ops::log::{self, Recent};
-use crate::ops::systemd;
-use crate::register::keeper::{relieve, watch_expiry};
-use crate::register::run::{Asked, Config, Signals};
-use crate::register::status::Status;
-use crate::store::etcd::EtcdStore;
+use super::log;
+use super::signals::Signals;
 
-/// How long after a signal the program ends even if the script does not let go, which happens within a single call of
-/// Lua's own library. All else takes less.
-const LAST_RESORT: Duration = Duration::from_secs(5);
+/// How long after a signal the program ends by force. A script that hangs in one call of Lua's own library cannot be
+/// stopped otherwise. Everything else takes less.
+const FORCED_END: Duration = Duration::from_secs(5);
 
-/// Another thread, with all that goes on there; it ends when this is dropped.
+/// The thread. Its work ends when this is dropped.
 pub struct SideThread {
     handle: Handle,
-    /// There until it is dropped.
+    /// None only while it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl SideThread {
-    /// Answers HTTP if it is to, tells systemd how it goes, renews the leases if the keeper cannot, and ends the program by
-    /// force after a signal.
-    pub fn start(config: &Config, status: &Arc<Status>, recent: Recent) -> anyhow::Result<Self> {
+    /// Starts the thread. `last_words` is the error that is logged when the program ends by force.
+    pub fn start(last_words: &'static str) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("aside")
+            .thread_name("side")
             .enable_all()
             .build()
             .context("cannot start a thread")?;
-        let aside = Self {
-            handle: runtime.handle().clone(),
+        let handle = runtime.handle().clone();
+        handle.spawn(end_by_force(Signals::listen()?, last_words));
+        Ok(Self {
+            handle,
             runtime: Some(runtime),
-        };
-        let handle = &aside.handle;
-        handle.spawn(end_by_force(Signals::new()?));
-        handle.spawn(systemd::follow(Arc::clone(status)));
-        if !config.dry_run {
-            let (access, ttl) = (config.asked.etcd.clone(), config.asked.options.ttl);
-            let connect = move || EtcdStore::new(access.clone(), ttl);
-            handle.spawn(relieve(connect, ttl, Arc::clone(status)));
-            handle.spawn(watch_expiry(Arc::clone(status)));
-        }
-        if let Some(address) = config.listen {
-            let _there = handle.enter();
-            listen::start(address, Arc::clone(status), recent, about(&config.asked))?;
-        }
-        Ok(aside)
+        })
     }
 
-    /// Has something else go on there.
+    /// Runs `work` on the thread.
     pub fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         self.handle.spawn(work)
     }
+
+    /// Calls `start` so that what it spawns runs on the thread.
+    pub fn enter<T>(&self, start: impl FnOnce() -> T) -> T {
+        let _guard = self.handle.enter();
+        start()
+    }
 }
 
 impl Drop for SideThread {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Nothing that goes on there is waited for.
             runtime.shutdown_background();
         }
     }
 }
 
-/// What the page says of this registrar.
-fn about(asked: &Asked) -> Vec<(&'static str, String)> {
-    vec![
-        ("version", env!("VERSION_AND_COMMIT").to_owned()),
-        ("started", format!("{:.0}", Timestamp::now())),
-        ("etcd endpoints", asked.etcd.endpoints.join(", ")),
-        ("prefix", asked.options.prefix.clone()),
-    ]
-}
-
-/// Ends the program some time after a signal. No script can hold it up here.
-async fn end_by_force(mut signals: Signals) {
-    signals.next().await;
-    tokio::time::sleep(LAST_RESORT).await;
-    error!("the script does not let go, so this ends without it; the keys stay until their TTL");
+async fn end_by_force(mut signals: Signals, last_words: &'static str) {
+    signals.end_quietly().await;
+    tokio::time::sleep(FORCED_END).await;
+    error!("{last_words}");
     log::flush();
     std::process::exit(1);
 }

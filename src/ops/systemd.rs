@@ -2,7 +2,6 @@
 //! not hung.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
@@ -12,33 +11,31 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::register::status::Status;
+use super::readiness::Readiness;
 
 /// How long the end of the program waits for the service manager.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Follows `status` for ever. It returns at once if systemd does not listen.
-pub async fn follow(status: Arc<Status>) {
+/// Tells systemd of every change, for ever. Returns at once if systemd does not listen.
+pub async fn follow(readiness: Readiness) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let mut conditions = status
-        .conditions()
-        .map(|(_, condition)| condition.subscribe());
+    let mut conditions = readiness.subscribe();
     let mut said = String::new();
     let mut is_ready = false;
-    let watchdog = feed_watchdog(&status);
+    let watchdog = feed_watchdog(&readiness);
     tokio::pin!(watchdog);
     loop {
-        let troubles = status.troubles();
-        let text = match troubles.first() {
+        let problems = readiness.problems();
+        let text = match problems.first() {
             None => "in step with Docker".to_owned(),
             // Each line is a message of its own.
             Some(first) => first.lines().next().unwrap_or_default().to_owned(),
         };
         // In one message: a unit that is ready has the text that says so.
         let mut news = Vec::new();
-        if troubles.is_empty() && !is_ready {
+        if problems.is_empty() && !is_ready {
             is_ready = true;
             news.push(NotifyState::Ready);
         }
@@ -65,7 +62,7 @@ pub async fn say_goodbye() {
 }
 
 /// Tells the watchdog, if there is one, that both threads are alive: this runs on one, and asks the script's.
-async fn feed_watchdog(status: &Status) {
+async fn feed_watchdog(readiness: &Readiness) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return pending().await;
     };
@@ -73,7 +70,7 @@ async fn feed_watchdog(status: &Status) {
     loop {
         // At least a second, for a policy may take as long.
         let patience = pause.max(Duration::from_secs(2));
-        if status.alive.ask_within(patience).await.is_some() {
+        if readiness.is_alive_within(patience).await {
             tell(&[NotifyState::Watchdog]).await;
         }
         tokio::time::sleep(pause).await;

@@ -2,17 +2,17 @@
 
 use std::iter;
 
-use super::run::Config;
+use super::settings::Settings;
 use crate::docker::{self, Daemon};
 
 /// That line, as words of `name=value`. A dry run asks no daemon for its id.
-pub fn introduction(config: &Config, daemon: Option<&Daemon>) -> anyhow::Result<String> {
-    let options = &config.asked.options;
+pub fn introduction(settings: &Settings, daemon: Option<&Daemon>) -> anyhow::Result<String> {
+    let options = &settings.host.options;
     let facts = [
         ("version", Some(env!("VERSION_AND_COMMIT"))),
         ("docker", Some(&docker::Access::from_env()?.host)),
         ("docker_id", daemon.map(|daemon| &*daemon.id)),
-        ("etcd", Some(&config.asked.etcd.endpoints.join(","))),
+        ("etcd", Some(&settings.host.etcd.endpoints.join(","))),
         ("host_ip", Some(&options.host_ip)),
         ("prefix", Some(&options.prefix)),
         ("ttl", Some(&options.ttl.to_string())),

@@ -1,10 +1,19 @@
 //! The writing role: keeps the store in step with the containers that run on this host.
 
-pub mod introduction;
-pub mod keeper;
-pub mod metrics;
-pub mod page;
+mod host_ip;
+mod introduction;
+mod keeper;
+mod leases;
+mod metrics;
+mod page;
 pub mod plan;
-pub mod run;
-pub mod status;
+mod run;
+mod seat;
+mod settings;
+mod status;
 pub mod steps;
+pub mod timetable;
+
+pub use host_ip::or_loopback as host_ip_or_loopback;
+pub use run::run;
+pub use settings::{HostSettings, Mode, OnExit, Settings};

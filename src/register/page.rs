@@ -1,31 +1,95 @@
-//! The page: what is registered, what is not and why, since when, and what went wrong last.
+//! The pages of `--listen`: `/` for people (the registered containers, the others and why, since when, and the last
+//! warnings and errors), and `/metrics` for Prometheus.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::metrics::Now;
 use super::plan::KeyView;
+use super::settings::HostSettings;
+use super::status::Status;
 use crate::ops::condition::State;
-use crate::ops::log::Line;
+use crate::ops::listen::{Kind, Route};
+use crate::ops::log::{Line, Recent};
 use crate::policy::ContainerView;
 
-/// What there is to show.
-pub struct Page<'a> {
-    /// What this registrar is: one line each.
-    pub about: &'a [(&'static str, String)],
-    /// Which policy is in force.
-    pub script: &'a str,
-    /// How it stands with its partners.
-    pub conditions: [(&'static str, State); 4],
-    /// How long the lease lives that ends first, if there is one.
-    pub lease_left: Option<Duration>,
-    /// What the policy made of each container, if it is known.
-    pub containers: Option<&'a [ContainerView]>,
-    /// How the wanted keys stand, if it is known.
-    pub keys: Option<&'a [KeyView]>,
+/// The facts about a registrar that never change, by name.
+type About = Arc<[(&'static str, String)]>;
+
+/// The contents of the page.
+struct Page<'a> {
+    about: &'a [(&'static str, String)],
+    /// The policy in force.
+    script: &'a str,
+    conditions: Vec<(&'static str, State)>,
+    /// The time until the first lease ends, if there is one.
+    lease_left: Option<Duration>,
+    /// None if the script's thread has never answered.
+    containers: Option<&'a [ContainerView]>,
+    /// None if the keeper has never answered.
+    keys: Option<&'a [KeyView]>,
     /// The last warnings and errors, the newest first.
-    pub lines: &'a [Line],
+    lines: &'a [Line],
+}
+
+/// The routes of a registrar.
+pub fn routes(status: &Arc<Status>, recent: Recent, about: About) -> Vec<Route> {
+    let (for_page, for_metrics) = (Arc::clone(status), Arc::clone(status));
+    vec![
+        Route {
+            path: "/",
+            kind: Kind::Page,
+            text: Arc::new(move || {
+                let page = page(Arc::clone(&for_page), recent.clone(), Arc::clone(&about));
+                Box::pin(page)
+            }),
+        },
+        Route {
+            path: "/metrics",
+            kind: Kind::Metrics,
+            text: Arc::new(move || Box::pin(metrics(Arc::clone(&for_metrics)))),
+        },
+    ]
+}
+
+/// The facts that the page tells of this registrar.
+pub fn about(host: &HostSettings) -> About {
+    Arc::new([
+        ("version", env!("VERSION_AND_COMMIT").to_owned()),
+        ("started", format!("{:.0}", Timestamp::now())),
+        ("etcd endpoints", host.etcd.endpoints.join(", ")),
+        ("prefix", host.options.prefix.clone()),
+    ])
+}
+
+async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
+    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
+    status.metrics.text(&Now {
+        containers: containers.as_ref().map(|containers| containers.as_slice()),
+        keys: keys.as_ref().map(|keys| keys.as_slice()),
+        lease_left: status.lease_left(),
+        ready: status.readiness().ask().await.is_empty(),
+        counts: status.counts(),
+    })
+}
+
+async fn page(status: Arc<Status>, recent: Recent, about: About) -> anyhow::Result<String> {
+    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
+    let conditions = status.readiness().conditions.into_iter();
+    Ok(draw(&Page {
+        about: &about,
+        script: &status.script.borrow().clone(),
+        conditions: conditions
+            .map(|(name, condition)| (name, condition.state()))
+            .collect(),
+        lease_left: status.lease_left(),
+        containers: containers.as_ref().map(|containers| containers.as_slice()),
+        keys: keys.as_ref().map(|keys| keys.as_slice()),
+        lines: &recent.lines(),
+    }))
 }
 
 const STYLE: &str = "
@@ -38,8 +102,7 @@ code, pre { font: .9em ui-monospace, monospace; white-space: pre-wrap; margin: 0
 .good { color: var(--good) } .bad { color: var(--bad) } .dim, small { color: var(--dim) }
 ";
 
-/// The page as HTML.
-pub fn draw(page: &Page) -> String {
+fn draw(page: &Page) -> String {
     let all = page.containers.unwrap_or_default();
     let registered = all.iter().filter(|container| !container.entries.is_empty());
     let others = all.iter().filter(|container| {

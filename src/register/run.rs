@@ -1,131 +1,94 @@
-//! `run`: joins the feed, the script and the store, and answers signals.
+//! `run`: joins the feed, the script and the keeper, and answers signals. Feed, script and keeper share one thread, because
+//! waking another one takes longer than most steps from an event to its keys.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::stdout;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::introduction::introduction;
+use super::keeper::{keep, renew_late, watch_expiry};
+use super::settings::{Mode, Settings};
 use super::status::Status;
-use crate::base::address;
-use crate::docker::{self, Daemon, Feed, Filters, Snapshot, Snapshots};
+use super::timetable::call_limit;
+use super::{host_ip, page};
+use crate::docker::{self, Daemon, Feed, Snapshot, Snapshots};
 use crate::ops::log::Recent;
 use crate::ops::outage::Outage;
 use crate::ops::side_thread::SideThread;
-use crate::ops::systemd;
-use crate::policy::{ContainerView, Failure, Options, Report, Script, Source, Verdicts, World};
-use crate::register::keeper::{OnExit, keep};
-use crate::store::etcd::{Access, EtcdStore};
+use crate::ops::signals::{Request, Signals};
+use crate::ops::{listen, systemd};
+use crate::policy::{ContainerView, Failure, Report, Script, Source, Verdicts, World};
+use crate::store::Identity;
+use crate::store::etcd::{EtcdStore, reader};
 use crate::store::print::PrintStore;
-use crate::store::{Identity, patience};
 use crate::wanted::Wanted;
 
-/// How long a script whose `run` has failed is left alone before it is started again.
+/// The pause before a script whose `run` has failed is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
-/// How often the log is reminded of a `run` that fails in the same way again and again.
+/// The time between two log lines about a `run` that fails in the same way again and again.
 const REMINDER: Duration = Duration::from_secs(60);
-
-/// What every command is told that looks at containers.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    /// The policy: a file, or the name of a bundled one; the default one if none.
-    pub script: Option<PathBuf>,
-    /// What the policy reads, but for the host's address.
-    pub options: Options,
-    /// Whether the host's address was given, or has to be found.
-    pub host_ip_given: bool,
-    /// Where etcd is.
-    pub etcd: Access,
-    /// Which containers Docker shows.
-    pub filters: Filters,
-}
-
-/// What `run` is told.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// What every command is told.
-    pub asked: Asked,
-    /// How often all containers are listed again.
-    pub resync: Duration,
-    /// What becomes of the keys at exit.
-    pub on_exit: OnExit,
-    /// Whether to print changes instead of writing them.
-    pub dry_run: bool,
-    /// Whether to log what the policy leaves out.
-    pub explain: bool,
-    /// The address on which others may ask how it goes, if any.
-    pub listen: Option<SocketAddr>,
-}
-
-impl Config {
-    /// How long keys live whose entries name no TTL.
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(self.asked.options.ttl.into())
-    }
-}
+/// The error before the program ends by force.
+const LAST_WORDS: &str =
+    "the script does not let go, so this ends without it; the keys stay until their TTL";
 
 /// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
-/// others to see.
-pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
-    // What can never work is not retried.
+/// the page.
+pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
+    // A wrong DOCKER_HOST can never work, so it is not retried.
     docker::Access::from_env()?;
-    let mut signals = Signals::new()?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-    let status = Arc::new(Status::default());
-    let aside = SideThread::start(&config, &status, recent)?;
+    let signals = Signals::listen()?;
+    let status = Arc::new(Status::new(settings.host.options.ttl));
+    let side = start_side_thread(&settings, &status, recent)?;
     let verdicts = Rc::new(RefCell::new(Verdicts::default()));
     let snapshots = watch::Sender::new(None);
     let answers = answer(&status, &verdicts, snapshots.subscribe());
-    let work = work(
-        config,
-        &aside,
-        &status,
-        Rc::clone(&verdicts),
+    let work = Work {
+        settings,
+        side: &side,
+        status: &status,
+        verdicts: Rc::clone(&verdicts),
         snapshots,
-        &mut signals,
-        &mut hangup,
-    );
+        signals,
+    };
     tokio::select! {
-        // Whoever asks how it goes does not hold up what is to be done.
+        // A question must not hold up the work.
         biased;
-        result = work => result,
+        result = work.run() => result,
         never = answers => match never {},
     }
 }
 
-/// What a policy reads etcd with.
-pub fn reader(access: Access, ttl: u32) -> Rc<Mutex<EtcdStore>> {
-    Rc::new(Mutex::new(EtcdStore::new(access, ttl)))
+/// Starts what must go on while a script hangs: late renewals, systemd's watchdog, HTTP, the forced end.
+fn start_side_thread(
+    settings: &Settings,
+    status: &Arc<Status>,
+    recent: Recent,
+) -> anyhow::Result<SideThread> {
+    let side = SideThread::start(LAST_WORDS)?;
+    side.spawn(systemd::follow(status.readiness()));
+    if settings.mode != Mode::DryRun {
+        let (access, ttl) = (settings.host.etcd.clone(), settings.host.options.ttl);
+        let connect = move || EtcdStore::new(access.clone(), ttl);
+        side.spawn(renew_late(connect, status.leases.clone()));
+        side.spawn(watch_expiry(status.leases.clone()));
+    }
+    if let Some(address) = settings.listen {
+        let routes = page::routes(status, recent, page::about(&settings.host));
+        side.enter(|| listen::start(address, status.readiness(), routes))?;
+    }
+    Ok(side)
 }
 
-/// Finds the host's address for a run that writes nothing, where a guess does no harm.
-pub async fn host_ip_or_loopback(asked: &mut Asked) {
-    if asked.host_ip_given {
-        return;
-    }
-    if let Ok(Some(address)) = address::toward(&asked.etcd.endpoints).await {
-        asked.options.host_ip = address.to_string();
-        return;
-    }
-    "127.0.0.1".clone_into(&mut asked.options.host_ip);
-    warn!(
-        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
-         place; say --host-ip ADDRESS"
-    );
-}
-
-/// Answers for the script's thread, whenever the script lets go.
+/// Answers for the script's thread, whenever the script lets it.
 async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapshots) -> Infallible {
     loop {
         tokio::select! {
@@ -141,112 +104,147 @@ async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapsh
     }
 }
 
-async fn work(
-    mut config: Config,
-    aside: &SideThread,
-    status: &Arc<Status>,
+/// The work of the script's thread.
+struct Work<'a> {
+    settings: Settings,
+    side: &'a SideThread,
+    status: &'a Arc<Status>,
     verdicts: Rc<RefCell<Verdicts>>,
-    snapshot_sender: watch::Sender<Option<Arc<Snapshot>>>,
-    signals: &mut Signals,
-    hangup: &mut Signal,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        found = find_host_ip(&mut config, status) => found?,
-        () = signals.end() => return Ok(()),
-    }
-    let (wanted_sender, wanted) = watch::channel(None);
-    let world = World {
-        path: config.asked.script.clone(),
-        options: config.asked.options.clone(),
-        source: Source::Live(snapshot_sender.subscribe()),
-        reader: reader(config.asked.etcd.clone(), config.asked.options.ttl),
-        wanted: wanted_sender,
-        report: if config.explain {
-            Report::All
-        } else {
-            Report::Failures
-        },
-        verdicts,
-        condition: status.policy.clone(),
-        errors: status.policy_errors.clone(),
-    };
-    // A broken script ends the program before anything is touched.
-    let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
-    info!("policy: {}", script.version());
-    status.script.send_replace(script.version());
-    let daemon = tokio::select! {
-        daemon = ask_docker(&config, status) => daemon,
-        () = signals.end() => return Ok(()),
-    };
-    let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
-    info!("{}", introduction(&config, daemon.as_ref())?);
-    let identity = Identity::new(id, &config.asked.options.instance);
-    let feed = Feed::new(
-        config.asked.filters.clone(),
-        config.resync,
-        patience(config.asked.options.ttl),
-    );
-    let feed = feed.of(daemon).counting(status.events.clone());
-    let outage =
-        Outage::new("Docker", "keys stay as they are", config.ttl()).shown_by(&status.docker);
-    let feed = tokio::spawn(feed.run(snapshot_sender, outage));
-    let (shutdown, ended) = oneshot::channel();
-    let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
-    let result = supervise(
-        world,
-        script,
-        &status.script,
-        feed,
-        &mut keeper,
-        signals,
-        hangup,
-    )
-    .await;
-    systemd::say_goodbye().await;
-    // The keeper says goodbye to the store, unless somebody is in a hurry.
-    drop(shutdown);
-    if !keeper.is_finished() {
-        tokio::select! {
-            _ = keeper => {}
-            () = signals.end() => info!("ending at once"),
-        }
-    }
-    result
+    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    signals: Signals,
 }
 
-/// Drives the script through reloads and failures until a signal ends it.
-async fn supervise(
-    world: World,
-    mut script: Script,
-    version: &watch::Sender<String>,
-    mut feed: JoinHandle<()>,
-    keeper: &mut JoinHandle<()>,
-    signals: &mut Signals,
-    hangup: &mut Signal,
-) -> anyhow::Result<()> {
-    loop {
-        tokio::select! {
-            // What an event has the script do comes before what hardly ever happens.
-            biased;
-            failure = drive(&world, &script) => bail!("{failure}"),
-            ended = &mut feed => return ended.context("the watch of Docker broke down"),
-            // Nobody reads what a dry run prints any more.
-            ended = &mut *keeper => return ended.context("the work on etcd broke down"),
-            () = signals.end() => return Ok(()),
-            _ = hangup.recv() => match Script::load(world.clone()) {
-                Ok(new) => {
-                    info!("policy, loaded anew: {}", new.version());
-                    version.send_replace(new.version());
-                    script = new;
-                }
-                Err(failure) => error!("the policy cannot be loaded anew: {failure}\n  the one before stays in force"),
+impl Work<'_> {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let found = host_ip::find(&mut self.settings, &self.status.etcd);
+        match self.signals.unless_ended(found).await {
+            Some(found) => found?,
+            None => return Ok(()),
+        }
+        let (wanted_sender, wanted) = watch::channel(None);
+        let world = self.world(wanted_sender);
+        // A broken script ends the program before anything is touched.
+        let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
+        info!("policy: {}", script.version());
+        self.status.script.send_replace(script.version());
+        let asked = ask_docker(&self.settings, self.status);
+        let Some(daemon) = self.signals.unless_ended(asked).await else {
+            return Ok(());
+        };
+        info!("{}", introduction(&self.settings, daemon.as_ref())?);
+        let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
+        let identity = Identity::new(id, &self.settings.host.options.instance);
+        let feed = self.start_feed(daemon);
+        let (shutdown, ended) = oneshot::channel();
+        let mut keeper = self.start_keeper(identity, wanted, ended);
+        let result = self.supervise(world, script, feed, &mut keeper).await;
+        systemd::say_goodbye().await;
+        // The keeper says goodbye to the store, unless a second signal comes.
+        drop(shutdown);
+        if !keeper.is_finished() {
+            tokio::select! {
+                _ = keeper => {}
+                () = self.signals.end() => info!("ending at once"),
+            }
+        }
+        result
+    }
+
+    fn world(&self, wanted: watch::Sender<Option<Arc<Wanted>>>) -> World {
+        let host = &self.settings.host;
+        World {
+            path: host.script.clone(),
+            options: host.options.clone(),
+            source: Source::Live(self.snapshots.subscribe()),
+            reader: reader(host.etcd.clone(), host.options.ttl),
+            wanted,
+            report: if self.settings.explain {
+                Report::All
+            } else {
+                Report::Failures
             },
+            verdicts: Rc::clone(&self.verdicts),
+            condition: self.status.policy.clone(),
+            errors: self.status.policy_errors.clone(),
+        }
+    }
+
+    fn start_feed(&self, daemon: Option<Daemon>) -> JoinHandle<()> {
+        let settings = &self.settings;
+        let limit = call_limit(settings.host.options.ttl);
+        let feed = Feed::new(settings.host.filters.clone(), settings.resync, limit)
+            .of(daemon)
+            .counting(self.status.events.clone());
+        let outage = Outage::new("Docker", "keys stay as they are", settings.lifetime())
+            .shown_by(&self.status.docker);
+        tokio::spawn(feed.run(self.snapshots.clone(), outage))
+    }
+
+    fn start_keeper(
+        &self,
+        identity: Identity,
+        wanted: watch::Receiver<Option<Arc<Wanted>>>,
+        ended: oneshot::Receiver<()>,
+    ) -> JoinHandle<()> {
+        let shutdown = async {
+            // The sender is dropped, which is an error here.
+            let _ = ended.await;
+        };
+        let (mode, status) = (self.settings.mode, Arc::clone(self.status));
+        let (access, ttl) = (
+            self.settings.host.etcd.clone(),
+            self.settings.host.options.ttl,
+        );
+        match mode {
+            // The reader of its output may let it wait, so it has the other thread.
+            Mode::DryRun => {
+                let store = PrintStore::new(stdout());
+                self.side
+                    .spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
+            }
+            Mode::Write(_) => {
+                let store = EtcdStore::new(access, ttl);
+                tokio::spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
+            }
+        }
+    }
+
+    /// Drives the script through reloads and failures until a signal ends it.
+    async fn supervise(
+        &mut self,
+        world: World,
+        mut script: Script,
+        mut feed: JoinHandle<()>,
+        keeper: &mut JoinHandle<()>,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                // The script's answer to an event comes before what hardly ever happens.
+                biased;
+                failure = drive(&world, &script) => bail!("{failure}"),
+                ended = &mut feed => return ended.context("the watch of Docker broke down"),
+                // Nobody reads the output of a dry run any more.
+                ended = &mut *keeper => return ended.context("the work on etcd broke down"),
+                request = self.signals.next() => match request {
+                    Request::End => return Ok(()),
+                    Request::Reload => match Script::load(world.clone()) {
+                        Ok(new) => {
+                            info!("policy, loaded anew: {}", new.version());
+                            self.status.script.send_replace(new.version());
+                            script = new;
+                        }
+                        Err(failure) => error!(
+                            "the policy cannot be loaded anew: {failure}\n  the one before stays in force"
+                        ),
+                    },
+                },
+            }
         }
     }
 }
 
-/// Runs the script, again and again if it fails, for as long as it has ever said what it wants; its keys are kept
-/// meanwhile. Returns why it never did.
+/// Runs the script, again and again if it fails, once it has said what it wants; its keys are kept meanwhile. Returns the
+/// failure of a script that never did.
 async fn drive(world: &World, script: &Script) -> Failure {
     let mut said: Option<(Failure, Instant)> = None;
     loop {
@@ -268,87 +266,13 @@ async fn drive(world: &World, script: &Script) -> Failure {
     }
 }
 
-fn start_keeper(
-    config: &Config,
-    aside: &SideThread,
-    identity: Identity,
-    wanted: watch::Receiver<Option<Arc<Wanted>>>,
-    status: Arc<Status>,
-    ended: oneshot::Receiver<()>,
-) -> JoinHandle<()> {
-    let shutdown = async {
-        // It is over when the sender is dropped, which is an error here.
-        let _ = ended.await;
-    };
-    let ttl = config.asked.options.ttl;
-    if config.dry_run {
-        // Whoever reads what it prints may let it wait.
-        aside.spawn(keep(
-            PrintStore::new(stdout()),
-            identity,
-            ttl,
-            wanted,
-            None,
-            status,
-            shutdown,
-        ))
-    } else {
-        let store = EtcdStore::new(config.asked.etcd.clone(), ttl);
-        tokio::spawn(keep(
-            store,
-            identity,
-            ttl,
-            wanted,
-            Some(config.on_exit),
-            status,
-            shutdown,
-        ))
-    }
-}
-
-async fn find_host_ip(config: &mut Config, status: &Status) -> anyhow::Result<()> {
-    if config.asked.host_ip_given {
-        return Ok(());
-    }
-    if config.dry_run {
-        host_ip_or_loopback(&mut config.asked).await;
-        return Ok(());
-    }
-    let mut outage = Outage::new(
-        "this host's route to etcd",
-        "nothing is registered yet",
-        config.ttl(),
-    );
-    loop {
-        match address::toward(&config.asked.etcd.endpoints).await {
-            Ok(Some(address)) => {
-                outage.over();
-                status.etcd.forget();
-                info!("this host's address is {address}, from which it reaches etcd");
-                config.asked.options.host_ip = address.to_string();
-                return Ok(());
-            }
-            Ok(None) => bail!(
-                "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
-                 say --host-ip ADDRESS (or HOST_IP)",
-                config.asked.etcd.endpoints.join(",")
-            ),
-            Err(error) => {
-                let why = format!("{error:#}");
-                status.etcd.bad(&why);
-                tokio::time::sleep(outage.failed(why)).await;
-            }
-        }
-    }
-}
-
-/// The Docker daemon, from which it derives whose keys these are; so Docker is waited for. A dry run needs none.
-async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
-    if config.dry_run {
+/// The Docker daemon, whose id the identity is derived from, so it is waited for. A dry run needs none.
+async fn ask_docker(settings: &Settings, status: &Status) -> Option<Daemon> {
+    if settings.mode == Mode::DryRun {
         return None;
     }
-    let mut outage =
-        Outage::new("Docker", "nothing is registered yet", config.ttl()).shown_by(&status.docker);
+    let mut outage = Outage::new("Docker", "nothing is registered yet", settings.lifetime())
+        .shown_by(&status.docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {
@@ -356,41 +280,6 @@ async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
                 return Some(daemon);
             }
             Err(error) => tokio::time::sleep(outage.failed(format!("{error:#}"))).await,
-        }
-    }
-}
-
-/// One snapshot, for `keys`.
-pub async fn snapshot(filters: Filters) -> anyhow::Result<Snapshot> {
-    Feed::new(filters, Duration::MAX, Duration::MAX)
-        .once()
-        .await
-}
-
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Until a signal comes that ends the program.
-    async fn end(&mut self) {
-        let name = self.next().await;
-        info!("ending: {name}");
-    }
-
-    pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -1,92 +1,85 @@
-//! What a running registrar shows of itself: how it stands with its partners, what it has counted, and what its two
-//! loops answer when they are asked.
+//! The state of a running registrar, for those who show it: conditions, counts, leases, and the questions that its loops
+//! answer.
 //!
-//! Nothing is copied on the way from an event to a key. The lists of containers and of keys belong to the loops that
-//! work with them, and are put together only when somebody asks.
+//! Nothing is copied on the way from an event to a key. The lists of containers and keys belong to the loops that work
+//! with them, and are put together only when somebody asks.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use super::keeper::seat_ttl;
+use super::leases::Leases;
 use super::metrics::{Counts, Metrics};
 use super::plan::KeyView;
-use crate::ops::condition::{Condition, Question, State};
+use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
 use crate::ops::log;
+use crate::ops::readiness::Readiness;
 use crate::policy::ContainerView;
-use crate::store::LeaseId;
 
-/// All of it.
-#[derive(Debug, Default)]
+/// The state of a registrar.
+#[derive(Debug)]
 pub struct Status {
-    /// How it stands with the Docker daemon.
     pub docker: Condition,
-    /// How it stands with etcd.
     pub etcd: Condition,
     /// Whether this is the one registrar of its identity.
     pub seat: Condition,
-    /// Whether the policy's `run` is at work.
+    /// Whether the policy's `run` works.
     pub policy: Condition,
-    /// Which policy is in force: the file or the bundled name, and its digest.
+    /// The policy in force: its file or bundled name, and its digest.
     pub script: watch::Sender<String>,
-    /// The leases that are kept alive.
-    pub held: watch::Sender<Held>,
+    pub leases: Leases,
     /// Events of Docker that may change a container's keys.
     pub events: Counter,
     /// Calls of the policy that failed for a container.
     pub policy_errors: Counter,
-    /// What has been counted.
     pub metrics: Metrics,
-    /// Whether the script's thread lets go.
-    pub alive: Question<()>,
-    /// What the policy made of each container, by name. The script's thread answers.
+    /// The script's thread answers, unless a script hangs.
+    pub alive: Arc<Question<()>>,
+    /// The policy's decision on each container, by name. The script's thread answers.
     pub containers: Question<Vec<ContainerView>>,
-    /// The keys that are wanted, sorted. The keeper answers.
+    /// The wanted keys, sorted. The keeper answers.
     pub keys: Question<Vec<KeyView>>,
 }
 
-/// The leases that are kept alive.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Those of keys.
-    pub leases: BTreeSet<LeaseId>,
-    /// The identity's seat and when it was last renewed, while it is ours.
-    pub seat: Option<(LeaseId, Instant)>,
-    /// Until when the one lives that ends first; none before there is one.
-    pub until: Option<Instant>,
-}
-
 impl Status {
-    /// All conditions that must be good, by name.
-    pub fn conditions(&self) -> [(&'static str, &Condition); 4] {
-        [
-            ("docker", &self.docker),
-            ("etcd", &self.etcd),
-            ("seat", &self.seat),
-            ("policy", &self.policy),
-        ]
+    /// Nothing is known yet. `ttl` is that of entries that name none, in seconds.
+    pub fn new(ttl: u32) -> Self {
+        Self {
+            docker: Condition::default(),
+            etcd: Condition::default(),
+            seat: Condition::default(),
+            policy: Condition::default(),
+            script: watch::Sender::default(),
+            leases: Leases::new(seat_ttl(ttl)),
+            events: Counter::default(),
+            policy_errors: Counter::default(),
+            metrics: Metrics::default(),
+            alive: Arc::default(),
+            containers: Question::default(),
+            keys: Question::default(),
+        }
     }
 
-    /// What keeps this registrar from being ready, a line for each thing; none if it is.
-    pub fn troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> = self
-            .conditions()
-            .into_iter()
-            .filter_map(|(name, part)| match part.state() {
-                State::Good { .. } => None,
-                State::Unknown => Some(format!("{name}: nothing has come of it yet")),
-                State::Bad { since, why } => Some(format!("{name}: {why}, since {since:.0}")),
-            })
-            .collect();
-        if self.lease_left().is_some_and(|left| left.is_zero()) {
-            troubles.push(
-                "lease: it has run out, because etcd was not reached in time to renew it"
-                    .to_owned(),
-            );
+    /// The conditions that must be good, and the leases, which must live.
+    pub fn readiness(&self) -> Readiness {
+        let leases = self.leases.clone();
+        Readiness {
+            conditions: vec![
+                ("docker", self.docker.clone()),
+                ("etcd", self.etcd.clone()),
+                ("seat", self.seat.clone()),
+                ("policy", self.policy.clone()),
+            ],
+            problem: Arc::new(move || {
+                let is_over = leases.now().left().is_some_and(|left| left.is_zero());
+                let why = "lease: it has run out, because etcd was not reached in time to renew it";
+                is_over.then(|| why.to_owned())
+            }),
+            alive: Arc::clone(&self.alive),
         }
-        troubles
     }
 
     /// The counts that are kept beside the metrics.
@@ -99,9 +92,8 @@ impl Status {
         }
     }
 
-    /// How long the lease lives that ends first, if nothing renews it; none before there is one.
+    /// The time until the first lease ends, if nothing renews it; none before there is one.
     pub fn lease_left(&self) -> Option<Duration> {
-        let until = self.held.borrow().until;
-        until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.leases.now().left()
     }
 }

@@ -20,8 +20,7 @@ use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
 use crate::policy::{Options, Report, Script, Source, Verdicts, World};
 use crate::register::plan::Plan;
-use crate::register::run as daemon;
-use crate::store::etcd::Access;
+use crate::store::etcd::{Access, reader};
 use crate::store::{Identity, Outcome};
 use crate::wanted::Wanted;
 
@@ -89,7 +88,7 @@ impl Deciding {
         let world = World {
             path: None,
             source: Source::Live(source),
-            reader: daemon::reader(nowhere, options.ttl),
+            reader: reader(nowhere, options.ttl),
             options,
             wanted: sender,
             report: Report::Nothing,

@@ -1,4 +1,4 @@
-//! `keys`: prints what would be registered, from a live daemon or from saved containers.
+//! `keys`: prints the keys that would be registered, for a live daemon's containers or for saved ones.
 
 mod format;
 
@@ -9,35 +9,37 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::warn;
 
-use super::decide;
+use super::{decide, print};
 use crate::container;
-use crate::docker::Snapshot;
+use crate::docker::{self, Snapshot};
 use crate::register::plan::Plan;
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::register::{HostSettings, host_ip_or_loopback};
 use crate::store::Identity;
 
 pub use format::Format;
 
-/// Prints the keys for saved containers (a file, or `-`) or those of a live daemon. Returns whether the policy did well
-/// for every container.
-pub async fn run(
-    mut asked: Asked,
-    containers: Option<PathBuf>,
-    format: Format,
-    explain: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<bool> {
-    host_ip_or_loopback(&mut asked).await;
-    let snapshot = match &containers {
+/// The settings of `keys`.
+pub struct Settings {
+    pub host: HostSettings,
+    /// A file with saved containers, or `-`; a live daemon if none.
+    pub containers: Option<PathBuf>,
+    pub format: Format,
+    pub explain: bool,
+}
+
+/// Prints the keys. Returns whether all containers could be read and the policy failed for none.
+pub async fn run(mut settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
+    host_ip_or_loopback(&mut settings.host).await;
+    let snapshot = match &settings.containers {
         Some(file) => Snapshot {
             containers: container::read_saved(&read(file)?)?.into_iter().collect(),
             unreadable: Vec::new(),
             outside: Some(Arc::default()),
         },
-        None => daemon::snapshot(asked.filters.clone()).await?,
+        None => docker::look_once(settings.host.filters.clone()).await?,
     };
-    let decided = decide(&asked, snapshot).await?;
-    // Whose keys they would be matters to nobody here.
+    let decided = decide(&settings.host, snapshot).await?;
+    // Nothing is written, so any identity will do.
     let mut plan = Plan::new(Identity::new("", ""));
     plan.want(&decided.wanted);
     plan.batches(usize::MAX, false);
@@ -46,10 +48,8 @@ pub async fn run(
     }
     let mut entries: Vec<_> = plan.entries().collect();
     entries.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
-    out.write_all(format.print(&entries).as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot print the keys")?;
-    Ok(decided.say(explain))
+    print(settings.format.print(&entries).as_bytes(), "keys", out)?;
+    Ok(decided.say(settings.explain))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

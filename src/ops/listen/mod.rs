@@ -1,54 +1,52 @@
-//! What others may ask over HTTP: whether it is alive, whether it is ready, its metrics, and a page for a person.
+//! HTTP for operators: `/healthz`, `/readyz`, and the routes of a role. Anybody who reaches the address may ask, and
+//! nothing that is asked changes anything.
 
 mod bounded;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener as _;
 use axum::{Router, middleware, serve};
+use futures_util::future::BoxFuture;
 use tracing::{error, info};
 
-use crate::ops::log::Recent;
-use crate::register::metrics::Now;
-use crate::register::page;
-use crate::register::status::Status;
+use super::readiness::Readiness;
 use bounded::Bounded;
 
-/// How long the script's thread may take to give a sign of life. A policy call may take a second.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
-/// The page shows names that others chose, so it may neither run nor load anything.
-const SECURITY: [(HeaderName, &str); 2] = [
+/// The headers of a page. It shows names that others chose, so it may neither run nor load anything.
+const PAGE: [(HeaderName, &str); 3] = [
+    (header::CONTENT_TYPE, "text/html; charset=utf-8"),
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
     ),
     (header::CACHE_CONTROL, "no-store"),
 ];
+const METRICS: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
 
-/// What is shown.
-#[derive(Clone)]
-struct Shown {
-    status: Arc<Status>,
-    recent: Recent,
-    /// What this registrar is: one line each.
-    about: Arc<[(&'static str, String)]>,
+/// A path, and the text that is answered there.
+pub struct Route {
+    pub path: &'static str,
+    pub kind: Kind,
+    pub text: Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<String>> + Send + Sync>,
 }
 
-/// Listens on `address` and answers in the background of this runtime, for as long as the program runs. `about` is what
-/// the page says of this registrar.
-pub fn start(
-    address: SocketAddr,
-    status: Arc<Status>,
-    recent: Recent,
-    about: Vec<(&'static str, String)>,
-) -> anyhow::Result<()> {
+/// The kind of a route's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HTML for people.
+    Page,
+    /// Prometheus's text format.
+    Metrics,
+}
+
+/// Listens on `address` and answers in the background of this runtime, for as long as the program runs.
+pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> anyhow::Result<()> {
     let listener = Bounded::bind(address).with_context(|| {
         format!(
             "cannot listen on {address}; say --listen with an address of this host and a free port"
@@ -56,20 +54,16 @@ pub fn start(
     })?;
     let address = listener.local_addr().unwrap_or(address);
     info!("listening on http://{address}");
-    let shown = Shown {
-        status,
-        recent,
-        about: about.into(),
-    };
-    let routes = Router::new()
-        .route("/", get(page))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .layer(middleware::map_response(close))
-        .with_state(shown);
+    let alive = readiness.clone();
+    let mut router = Router::new()
+        .route("/healthz", get(async move || healthz(&alive).await))
+        .route("/readyz", get(async move || readyz(&readiness).await));
+    for Route { path, kind, text } in routes {
+        router = router.route(path, get(async move || answer(kind, text().await)));
+    }
+    let router = router.layer(middleware::map_response(close));
     tokio::spawn(async move {
-        if let Err(error) = serve(listener, routes).await {
+        if let Err(error) = serve(listener, router).await {
             error!("no longer listening on {address}: {error}");
         }
     });
@@ -81,64 +75,31 @@ async fn close(answer: Response) -> impl IntoResponse {
     ([(header::CONNECTION, "close")], answer)
 }
 
-async fn healthz(State(shown): State<Shown>) -> impl IntoResponse {
-    match shown.status.alive.ask_within(SIGN_OF_LIFE).await {
-        Some(_) => (StatusCode::OK, "alive\n"),
-        None => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the script does not let go\n",
-        ),
-    }
-}
-
-async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
-    let troubles = troubles(&shown.status).await;
-    if troubles.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+async fn healthz(readiness: &Readiness) -> Response {
+    if readiness.is_alive().await {
+        (StatusCode::OK, "alive\n").into_response()
     } else {
-        let text = troubles.join("\n") + "\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
+        let text = "the script does not let go\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 
-/// What keeps it from being ready, of which one is that nothing new can come of a script which hangs.
-async fn troubles(status: &Status) -> Vec<String> {
-    let mut troubles = status.troubles();
-    if status.alive.ask_within(SIGN_OF_LIFE).await.is_none() {
-        troubles.push("policy: the script does not let go".to_owned());
-    }
-    troubles
-}
-
-async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    let status = &shown.status;
-    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
-    let text = status.metrics.text(&Now {
-        containers: containers.as_ref().map(|containers| containers.as_slice()),
-        keys: keys.as_ref().map(|keys| keys.as_slice()),
-        lease_left: status.lease_left(),
-        ready: troubles(status).await.is_empty(),
-        counts: status.counts(),
-    });
-    match text {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
+async fn readyz(readiness: &Readiness) -> Response {
+    let problems = readiness.ask().await;
+    if problems.is_empty() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        let text = problems.join("\n") + "\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 
-async fn page(State(shown): State<Shown>) -> impl IntoResponse {
-    let status = &shown.status;
-    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
-    let html = page::draw(&page::Page {
-        about: &shown.about,
-        script: &status.script.borrow().clone(),
-        conditions: status
-            .conditions()
-            .map(|(name, condition)| (name, condition.state())),
-        lease_left: status.lease_left(),
-        containers: containers.as_ref().map(|containers| containers.as_slice()),
-        keys: keys.as_ref().map(|keys| keys.as_slice()),
-        lines: &shown.recent.lines(),
-    });
-    (SECURITY, Html(html))
+fn answer(kind: Kind, text: anyhow::Result<String>) -> Response {
+    match (text, kind) {
+        (Ok(text), Kind::Page) => (PAGE, text).into_response(),
+        (Ok(text), Kind::Metrics) => (METRICS, text).into_response(),
+        (Err(error), _) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
+        }
+    }
 }

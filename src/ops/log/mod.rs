@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
+
+pub use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::cli::{LogArgs, LogFormat, LogLevel};
 use queue::Queue;
 
 /// How many warnings and errors are remembered.
@@ -31,6 +32,23 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The lines of a daemon, which waits for no reader. A command that does one thing writes straight to stderr: it loses
 /// no line, and nobody depends on how long it takes.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub format: Format,
+    /// The lowest level that is logged.
+    pub level: LevelFilter,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
 
 /// The last warnings and errors.
 #[derive(Debug, Clone, Default)]
@@ -49,13 +67,7 @@ pub struct Line {
 
 /// Starts the log, on stderr. Returns where its warnings and errors are remembered. Nothing that a daemon logs waits for
 /// whoever reads stderr.
-pub fn start(args: &LogArgs, is_daemon: bool) -> Recent {
-    let level = match args.log_level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
+pub fn start(settings: Settings, is_daemon: bool) -> Recent {
     // The libraries' own lines tell of frames and sockets, which help no operator.
     let ours = |level| Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let writer = if is_daemon && start_queue().is_ok() {
@@ -72,13 +84,15 @@ pub fn start(args: &LogArgs, is_daemon: bool) -> Recent {
     let log =
         tracing_subscriber::registry().with(recent.clone().with_filter(ours(LevelFilter::WARN)));
     // It is set once, so it cannot fail.
-    let _ = match args.log_format {
-        LogFormat::Text => {
-            tracing::subscriber::set_global_default(log.with(lines.with_filter(ours(level))))
-        }
-        LogFormat::Json => {
+    let _ = match settings.format {
+        Format::Text => tracing::subscriber::set_global_default(
+            log.with(lines.with_filter(ours(settings.level))),
+        ),
+        Format::Json => {
             let lines = lines.json().flatten_event(true);
-            tracing::subscriber::set_global_default(log.with(lines.with_filter(ours(level))))
+            tracing::subscriber::set_global_default(
+                log.with(lines.with_filter(ours(settings.level))),
+            )
         }
     };
     recent

@@ -61,7 +61,7 @@ impl Site {
                 set: vec![("color".to_owned(), "green".to_owned())],
             },
             source: Source::Once(snapshot(containers)),
-            reader: crate::register::run::reader(
+            reader: crate::store::etcd::reader(
                 Access {
                     endpoints: vec!["127.0.0.1:1".to_owned()],
                     tls: None,

@@ -16,7 +16,7 @@ impl<S: Store> Keeper<S> {
             .leases
             .iter()
             .copied()
-            .filter(|lease| !self.leases.contains(lease))
+            .filter(|lease| !self.leases.contain(*lease))
             .collect();
         if new.is_empty() {
             return Ok(());
@@ -40,18 +40,14 @@ impl<S: Store> Keeper<S> {
                 let guards = batch.transaction.guards.iter();
                 let guarded: Vec<Key> = guards.map(|guard| Arc::clone(guard.key())).collect();
                 let mut found = self.store.read(&guarded).await?;
-                let owned = self
-                    .leases
-                    .iter()
-                    .filter(|lease| self.identity.owns(**lease));
-                let longest = owned.map(|lease| lease.ttl()).max().unwrap_or(0);
+                let longest = self.longest_own();
                 // Another registrar wants the same shared keys, and may just have died.
                 let met = |found: &Found| {
                     found.lease.filter(|lease| {
                         lease.is_shared_for(&found.key)
                             && self.plan.wants(&found.key)
                             && self.plan.tends(&found.key, *lease, longest)
-                            && !self.leases.contains(lease)
+                            && !self.leases.contain(*lease)
                     })
                 };
                 let leases: Vec<LeaseId> = found.iter().filter_map(met).collect();

@@ -7,11 +7,11 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Keeper, REMINDER, lifetime};
+use super::{Keeper, Picture, REMINDER};
 use crate::base::key::{Key, directory};
 use crate::base::text::quote;
 use crate::register::plan::Surprises;
-use crate::register::status::Held;
+use crate::register::timetable::lifetime;
 use crate::store::{Found, LeaseId, Store, StoreError};
 
 /// How often in a row a lease may end while its keys are read.
@@ -20,10 +20,10 @@ const MAX_LOADS: usize = 3;
 impl<S: Store> Keeper<S> {
     /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
-        self.loaded = false;
+        self.forget();
         for _ in 0..MAX_LOADS {
             if self.read_and_renew().await? {
-                self.loaded = true;
+                self.picture = Picture::Whole;
                 return Ok(());
             }
             warn!("a lease expired or was revoked: what was on it is put again");
@@ -37,7 +37,7 @@ impl<S: Store> Keeper<S> {
     async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
         let start = Instant::now();
         // Reading takes the longer the more there is, and what we keep must not end meanwhile.
-        let kept: Vec<LeaseId> = self.leases.iter().copied().collect();
+        let kept = self.leases.renewed();
         let mut alive = self.renew(&kept).await?;
         let (owned, on_owned) = self.own_leases().await?;
         let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
@@ -83,20 +83,12 @@ impl<S: Store> Keeper<S> {
         let ttls = alive.values().copied().chain(wanted).chain(looked_at);
         let shortest = ttls.min().unwrap_or(self.ttl).min(self.ttl);
         let until = alive.values().min().map(|ttl| start + lifetime(*ttl));
-        self.leases = alive.into_keys().collect();
-        let leases = self.leases.iter().copied().chain(needed).collect();
-        self.status.held.send_modify(|held| {
-            let seat = held.seat;
-            *held = Held {
-                leases,
-                seat,
-                until,
-            };
-        });
+        let guarded = needed.into_iter().collect();
+        self.leases
+            .replace(alive.into_keys().collect(), guarded, until);
         let surprises = self.plan.learn(found);
         self.plan.set_abandoned(abandoned);
         self.tell(&surprises);
-        self.adopted = true;
         self.schedule(start, shortest);
         Ok(true)
     }
@@ -137,7 +129,7 @@ impl<S: Store> Keeper<S> {
 
     /// Logs what differs in etcd from what this process left there.
     fn tell(&mut self, surprises: &Surprises) {
-        if !self.adopted {
+        if self.picture == Picture::Unread {
             return;
         }
         match &surprises.missing[..] {
@@ -173,14 +165,9 @@ impl<S: Store> Keeper<S> {
             .filter(|(entry, _)| !entry.shared)
             .map(|(entry, _)| entry.ttl);
         let wanted: BTreeSet<LeaseId> = ttls.map(|ttl| self.identity.lease(ttl)).collect();
-        let mut candidates: BTreeSet<LeaseId> = self
-            .leases
-            .iter()
-            .copied()
-            .filter(|lease| self.identity.owns(*lease))
-            .collect();
+        let mut candidates = BTreeSet::from_iter(self.leases.own(self.identity));
         candidates.extend(&wanted);
-        if !self.adopted {
+        if self.picture == Picture::Unread {
             // An earlier process may have had other TTLs.
             let all = match self.store.leases().await {
                 Ok(all) => all,
@@ -208,12 +195,8 @@ impl<S: Store> Keeper<S> {
                     .min();
             }
         }
-        if !self.adopted && self.leases.is_empty() {
-            // To read all that is on them may take longer than they live, and then they are renewed late, but renewed.
-            self.status.held.send_modify(|held| {
-                held.leases.extend(&in_use);
-                held.until = until;
-            });
+        if self.picture == Picture::Unread && self.leases.renewed().is_empty() {
+            self.leases.guard(&in_use, until);
         }
         Ok((in_use, keys))
     }

@@ -11,7 +11,6 @@
 mod apply;
 mod late_renewal;
 mod load;
-mod seat;
 mod seating;
 mod shutdown;
 #[cfg(test)]
@@ -26,52 +25,45 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::leases::Leases;
+use super::plan::{Batch, Plan};
+use super::seat::Seat;
+use super::settings::{Mode, OnExit};
+use super::status::Status;
+use super::timetable::{lifetime, renewal_pause, seat_offset};
 use crate::ops::outage::Outage;
-use crate::register::plan::{Batch, Plan};
-use crate::register::status::Status;
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::wanted::Wanted;
-use seat::Seat;
-use seating::seat_ttl;
 
-pub use late_renewal::{relieve, watch_expiry};
+pub use late_renewal::{renew_late, watch_expiry};
+pub use seating::seat_ttl;
 
 /// How often a plan may be refused in a row before it is taken for a failure.
 const MAX_ROUNDS: usize = 20;
 /// How often the log is reminded that another process is at work in our place.
 const REMINDER: Duration = Duration::from_secs(60);
-/// What becomes of the keys when the registrar ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnExit {
-    /// They stay for their TTL, so that a registrar can be upgraded without an outage.
-    Leave,
-    /// They are removed before it ends.
-    Remove,
-}
 
 /// Keeps `store` in step with what is `wanted` until `shutdown` is over. `ttl` is that of entries that name none, in
-/// seconds. A store that keeps nothing has nothing to be done `on_exit`.
+/// seconds.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
     ttl: u32,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
-    on_exit: Option<OnExit>,
+    mode: Mode,
     status: Arc<Status>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut keeper = Keeper::new(store, identity, ttl);
-    keeper.outage = keeper.outage.shown_by(&status.etcd);
-    keeper.status = status;
+    let mut keeper = Keeper::new(store, identity, ttl, status);
     tokio::select! {
         () = keeper.run(wanted) => {}
         () = shutdown => {}
     }
-    match on_exit {
+    match mode {
         _ if keeper.gives_way.is_some() => info!("ending; the keys are another registrar's"),
-        Some(OnExit::Leave) => keeper.leave().await,
-        Some(OnExit::Remove) => keeper.remove_all().await,
-        None => {}
+        Mode::Write(OnExit::Leave) => keeper.leave().await,
+        Mode::Write(OnExit::Remove) => keeper.remove_all().await,
+        Mode::DryRun => {}
     }
 }
 
@@ -81,48 +73,62 @@ struct Keeper<S> {
     /// The TTL of entries that name none, in seconds, which paces a registrar that has no keys.
     ttl: u32,
     plan: Plan,
-    /// The leases that we keep alive.
-    leases: BTreeSet<LeaseId>,
-    /// Whether the leases of an earlier process have been looked for.
-    adopted: bool,
-    /// Whether the plan knows what the store has.
-    loaded: bool,
+    /// Shared with late renewal.
+    leases: Leases,
+    picture: Picture,
     /// Whether each container has transactions of its own, because one was refused.
     one_by_one: bool,
-    /// The shortest TTL in force, in seconds.
-    pace: u32,
-    renew_at: Instant,
-    /// When to see to the seat, half-way to the next renewal. It shows too whether the store still answers.
-    probe_at: Instant,
-    seat: Seat,
-    /// When the log was last told of keys of somebody else on our leases.
+    schedule: Schedule,
+    /// When the log last told of somebody else's keys on our leases.
     told_of_strangers: Option<Instant>,
-    /// When the log was last told that another process is at work in our place; nothing is written then.
+    /// When the log last told that another process is at work in our place; nothing is written then.
     gives_way: Option<Instant>,
     outage: Outage,
     status: Arc<Status>,
 }
 
+/// How much the plan knows of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Picture {
+    /// Nothing, and the leases of an earlier process have not been looked for.
+    Unread,
+    /// It was read before an error, or for another purpose, and has to be read again before anything is written.
+    Stale,
+    /// All that the store has of ours.
+    Whole,
+}
+
+/// When the next renewals are due.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    /// The shortest TTL in force, in seconds.
+    ttl: u32,
+    renew_at: Instant,
+    /// Half-way between two renewals. Seeing to the seat shows too whether the store still answers.
+    seat_at: Instant,
+}
+
 impl<S: Store> Keeper<S> {
-    fn new(store: S, identity: Identity, ttl: u32) -> Self {
+    fn new(store: S, identity: Identity, ttl: u32, status: Arc<Status>) -> Self {
         let now = Instant::now();
+        let outage = Outage::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl));
         Self {
             store,
             identity,
             ttl,
             plan: Plan::new(identity),
-            leases: BTreeSet::new(),
-            adopted: false,
-            loaded: false,
+            leases: status.leases.clone(),
+            picture: Picture::Unread,
             one_by_one: false,
-            pace: ttl,
-            renew_at: now,
-            probe_at: now,
-            seat: Seat::new(seat_ttl(ttl)),
+            schedule: Schedule {
+                ttl,
+                renew_at: now,
+                seat_at: now,
+            },
             told_of_strangers: None,
             gives_way: None,
-            outage: Outage::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl)),
-            status: Arc::default(),
+            outage: outage.shown_by(&status.etcd),
+            status,
         }
     }
 
@@ -134,7 +140,9 @@ impl<S: Store> Keeper<S> {
             let newest = wanted.borrow_and_update().clone();
             if let Some(newest) = newest {
                 // What has been read so far is not what is looked for now.
-                self.loaded &= self.plan.is_wanting();
+                if !self.plan.is_wanting() {
+                    self.forget();
+                }
                 self.plan.want(&newest);
             }
             let begun = Instant::now();
@@ -167,7 +175,7 @@ impl<S: Store> Keeper<S> {
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    self.loaded = false;
+                    self.forget();
                     in_step = false;
                     let wait = self.outage.failed(error.to_string());
                     self.rest_until(Instant::now() + wait).await;
@@ -186,7 +194,7 @@ impl<S: Store> Keeper<S> {
                 () = self.status.keys.asked(), if self.plan.is_wanting() => {
                     let mut views = self.plan.views();
                     // What is known is from before the outage, and has ended with its lease.
-                    if self.gives_way.is_some() || self.status.lease_left().is_none_or(|left| left.is_zero()) {
+                    if self.gives_way.is_some() || self.leases.now().left().is_none_or(|left| left.is_zero()) {
                         for view in &mut views { view.stands = false; }
                     }
                     self.status.keys.answer(views);
@@ -198,16 +206,16 @@ impl<S: Store> Keeper<S> {
     /// When there is something to do though nothing new is wanted.
     fn next_at(&self) -> Instant {
         if self.gives_way.is_some() {
-            self.probe_at
+            self.schedule.seat_at
         } else {
-            self.probe_at.min(self.renew_at)
+            self.schedule.seat_at.min(self.schedule.renew_at)
         }
     }
 
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
         // Neither holds up the other: leases are renewed while the seat cannot be, and the other way round.
         let mut seat = Ok(());
-        if !self.seat.is_open() && Instant::now() >= self.probe_at {
+        if !self.seat().is_open() && Instant::now() >= self.schedule.seat_at {
             seat = self.see_to_seat().await;
             if let Err(error) = &seat {
                 // What follows may take as long again to fail.
@@ -219,9 +227,9 @@ impl<S: Store> Keeper<S> {
             work = self.make_it_so().await;
         }
         // The first sync does not wait for the seat, but for what may be the keys of a process that has it.
-        if seat.is_ok() && self.seat.is_open() {
+        if seat.is_ok() && self.seat().is_open() {
             seat = self.see_to_seat().await;
-            if work.is_ok() && self.seat.is_ours() {
+            if work.is_ok() && self.seat().is_ours() {
                 work = self.make_it_so().await;
             }
         }
@@ -229,7 +237,7 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn make_it_so(&mut self) -> Result<(), StoreError> {
-        if !self.loaded || Instant::now() >= self.renew_at {
+        if self.picture != Picture::Whole || Instant::now() >= self.schedule.renew_at {
             self.load().await?;
         }
         let mut rounds = 0;
@@ -263,7 +271,7 @@ impl<S: Store> Keeper<S> {
                 continue;
             }
             // One at least, however long it takes to read back what is there.
-            if index > 0 && Instant::now() >= self.renew_at {
+            if index > 0 && Instant::now() >= self.schedule.renew_at {
                 self.load().await?;
                 break;
             }
@@ -298,10 +306,23 @@ impl<S: Store> Keeper<S> {
         refusal.map_or(Ok(done), Err)
     }
 
+    /// The seat as far as it is known.
+    fn seat(&self) -> Seat {
+        self.leases.now().seat.clone()
+    }
+
+    /// Has everything read again before the next write.
+    fn forget(&mut self) {
+        if self.picture == Picture::Whole {
+            self.picture = Picture::Stale;
+        }
+    }
+
     fn schedule(&mut self, from: Instant, ttl: u32) {
-        self.pace = ttl;
-        self.renew_at = from + third(ttl);
-        self.probe_at = self.probe_at.min(self.renew_at - third(ttl) / 2);
+        let schedule = &mut self.schedule;
+        schedule.ttl = ttl;
+        schedule.renew_at = from + renewal_pause(ttl);
+        schedule.seat_at = schedule.seat_at.min(schedule.renew_at - seat_offset(ttl));
         self.store.pace(ttl);
     }
 
@@ -314,29 +335,21 @@ impl<S: Store> Keeper<S> {
         Ok(alive)
     }
 
-    /// Takes note that these leases are kept alive from now on; the number of seconds is how long each lives.
+    /// Keeps leases alive from now on. Each lives for this number of seconds.
     fn keep(&mut self, alive: BTreeMap<LeaseId, u32>) {
         let now = Instant::now();
         let Some(shortest) = alive.values().min().copied() else {
             return;
         };
-        self.leases.extend(alive.into_keys());
-        let until = now + lifetime(shortest);
-        self.status.held.send_modify(|held| {
-            held.leases.clone_from(&self.leases);
-            held.until = Some(held.until.map_or(until, |known| known.min(until)));
-        });
-        if now + third(shortest) < self.renew_at {
+        self.leases.add(alive.into_keys(), now + lifetime(shortest));
+        if now + renewal_pause(shortest) < self.schedule.renew_at {
             self.schedule(now, shortest);
         }
     }
-}
 
-/// How often what lives for `ttl` seconds is renewed.
-fn third(ttl: u32) -> Duration {
-    lifetime(ttl) / 3
-}
-
-fn lifetime(ttl: u32) -> Duration {
-    Duration::from_secs(u64::from(ttl))
+    /// The TTL of the longest own lease in use, in seconds.
+    fn longest_own(&self) -> u32 {
+        let own = self.leases.own(self.identity);
+        own.iter().map(|lease| lease.ttl()).max().unwrap_or(0)
+    }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 
-use super::{Keeper, REMINDER, third};
+use super::{Keeper, Picture, REMINDER};
 use crate::ops::condition::State;
-use crate::register::status::Held;
+use crate::register::seat::Seat;
+use crate::register::timetable::{renewal_pause, seat_offset};
 use crate::store::{Store, StoreError};
 
 /// The seat's condition while this process gives way.
@@ -26,7 +27,7 @@ const LONGEST_SEAT: u32 = 60;
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// For how many seconds the seat lives where keys that name no TTL live for `ttl`.
-pub(super) fn seat_ttl(ttl: u32) -> u32 {
+pub fn seat_ttl(ttl: u32) -> u32 {
     ttl.min(LONGEST_SEAT)
 }
 
@@ -36,11 +37,11 @@ impl<S: Store> Keeper<S> {
         let seat = &self.status.seat;
         if self.gives_way.is_some() {
             seat.bad(GIVES_WAY);
-        } else if self.seat.is_ours() {
+        } else if self.seat().is_ours() {
             seat.good();
         } else if matches!(seat.state(), State::Unknown) {
             // Who has had it keeps it until somebody else is seen in it.
-            seat.bad(if self.seat.is_taken() {
+            seat.bad(if self.seat().is_taken() {
                 NOT_SEATED
             } else {
                 NO_SEAT
@@ -50,17 +51,19 @@ impl<S: Store> Keeper<S> {
 
     /// Renews the seat, takes it, or finds out whether it is another's.
     pub(super) async fn see_to_seat(&mut self) -> Result<(), StoreError> {
-        self.take_seat().await?;
-        if self.seat.is_anothers() {
+        self.renew_or_claim_seat().await?;
+        if self.seat().is_anothers() {
             self.give_way();
-        } else if self.gives_way.is_some() && !self.seat.is_taken() {
+        } else if self.gives_way.is_some() && !self.seat().is_taken() {
             info!("the other registrar has ended: this one is at work again");
             self.gives_way = None;
-            self.loaded = false;
+            self.forget();
         }
-        self.plan.set_alone(self.seat.is_ours());
-        let (now, pause) = (Instant::now(), third(self.pace));
-        let half_way = self.renew_at - pause / 2;
+        let seat = self.seat();
+        self.plan.set_alone(seat.is_ours());
+        let now = Instant::now();
+        let pause = renewal_pause(self.schedule.ttl);
+        let half_way = self.schedule.renew_at - seat_offset(self.schedule.ttl);
         let next = if self.gives_way.is_some() {
             now + pause
         } else if now < half_way {
@@ -68,44 +71,32 @@ impl<S: Store> Keeper<S> {
         } else {
             half_way + pause
         };
-        let mut soonest = now + third(seat_ttl(self.ttl));
-        if let Some(runs_out) = self.seat.runs_out() {
+        let mut soonest = now + renewal_pause(seat.ttl());
+        if let Some(runs_out) = seat.runs_out() {
             soonest = soonest.min(runs_out.max(now + SECOND_LOOK));
         }
-        self.probe_at = next.min(soonest);
+        self.schedule.seat_at = next.min(soonest);
         Ok(())
     }
 
-    async fn take_seat(&mut self) -> Result<(), StoreError> {
-        // It may have been renewed for us.
-        let renewed = self.status.held.borrow().seat.map(|(_, renewed)| renewed);
-        if self.seat.is_ours()
-            && let Some(renewed) = renewed
-        {
-            self.seat.hold(renewed);
-        }
-        let taken = self.renew_or_claim_seat().await;
-        let seat = self.seat.renewed();
-        let seat = seat.map(|renewed| (self.identity.seat(), renewed));
-        self.status.held.send_modify(|held| held.seat = seat);
-        taken
-    }
-
     async fn renew_or_claim_seat(&mut self) -> Result<(), StoreError> {
-        let seat = self.identity.seat();
+        let lease = self.identity.seat();
         let asked = Instant::now();
-        if self.seat.may_renew(asked) && self.store.renew(&[seat]).await?.contains_key(&seat) {
-            self.seat.hold(asked);
+        let may_renew = self.seat().may_renew(asked);
+        if may_renew && self.store.renew(&[lease]).await?.contains_key(&lease) {
+            self.leases.set_seat(|seat| seat.hold(lease, asked));
             return Ok(());
         }
         let asked = Instant::now();
-        if let Some(lease) = self.store.lookup(seat).await? {
-            self.seat.sight(&lease, asked, Instant::now());
+        if let Some(found) = self.store.lookup(lease).await? {
+            let answered = Instant::now();
+            self.leases
+                .set_seat(|seat| seat.sight(&found, asked, answered));
             return Ok(());
         }
-        self.seat.open();
-        match self.store.claim(seat, seat_ttl(self.ttl)).await {
-            Ok(true) => self.seat.hold(asked),
+        self.leases.set_seat(Seat::open);
+        match self.store.claim(lease, seat_ttl(self.ttl)).await {
+            Ok(true) => self.leases.set_seat(|seat| seat.hold(lease, asked)),
             Ok(false) => {}
             // An etcd that is out of space grants no lease.
             Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
@@ -126,10 +117,8 @@ impl<S: Store> Keeper<S> {
              (cloned machines may have one Docker id)"
         );
         self.gives_way = Some(now);
-        self.loaded = false;
-        self.adopted = false;
+        self.picture = Picture::Unread;
         self.plan.set_alone(false);
-        self.leases.clear();
-        self.status.held.send_replace(Held::default());
+        self.leases.give_up();
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::Keeper;
-use crate::store::{LeaseId, Store, StoreError};
+use super::{Keeper, Picture};
+use crate::store::{Store, StoreError};
 use crate::wanted::Wanted;
 
 /// How long the removal of the keys waits before it tries again.
@@ -19,7 +19,7 @@ impl<S: Store> Keeper<S> {
     /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
     pub(super) async fn leave(&mut self) {
         info!("ending; the keys stay until their TTL");
-        if self.seat.is_ours() && self.loaded {
+        if self.seat().is_ours() && self.picture == Picture::Whole {
             let release = self.store.revoke(self.identity.seat());
             if let Ok(Err(error)) = timeout(FAREWELL, release).await {
                 debug!("cannot release the seat: {error}");
@@ -28,20 +28,20 @@ impl<S: Store> Keeper<S> {
     }
 
     pub(super) async fn remove_all(&mut self) {
-        if !self.seat.is_ours() {
+        if !self.seat().is_ours() {
             let looked = timeout(FAREWELL, self.see_to_seat()).await;
             if let Ok(Err(error)) = looked {
                 debug!("cannot take the seat: {error}");
             }
         }
-        if !self.seat.is_ours() {
+        if !self.seat().is_ours() {
             warn!(
                 "ending; the keys stay until their TTL, because another process may be at work under this identity"
             );
             return;
         }
         // What was going on when the end came may have been carried out or not.
-        self.loaded = false;
+        self.forget();
         self.plan.want(&Arc::new(Wanted::default()));
         let deadline = Instant::now() + FAREWELL;
         let mut last = None;
@@ -50,7 +50,7 @@ impl<S: Store> Keeper<S> {
                 Ok(Ok(())) => return info!("ending; the keys are removed"),
                 // Another endpoint may do.
                 Ok(Err(error)) if Instant::now() < deadline => {
-                    self.loaded = false;
+                    self.forget();
                     last = Some(error);
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -66,10 +66,9 @@ impl<S: Store> Keeper<S> {
 
     async fn remove(&mut self) -> Result<(), StoreError> {
         self.make_it_so().await?;
-        let owned = |lease: &LeaseId| self.identity.owns(*lease);
-        let seat = self.seat.is_ours().then_some(self.identity.seat());
-        let leases = self.leases.iter().copied().filter(owned).chain(seat);
-        for lease in leases.collect::<Vec<LeaseId>>() {
+        let mut leases = self.leases.own(self.identity);
+        leases.extend(self.seat().is_ours().then_some(self.identity.seat()));
+        for lease in leases {
             self.store.revoke(lease).await?;
         }
         Ok(())

@@ -109,6 +109,7 @@ impl World {
             self.etcd.connect(),
             Identity::new("daemon", &registrar.to_string()),
             TTLS[registrar],
+            Arc::new(Status::new(TTLS[registrar])),
         );
         keeper
             .plan
@@ -154,7 +155,7 @@ impl World {
     async fn step(&mut self, registrar: usize) {
         let keeper = &mut self.keepers[registrar];
         if keeper.bring_in_step().await.is_err() {
-            keeper.loaded = false;
+            keeper.forget();
         }
         assert!(keeper.gives_way.is_none(), "it has no rival");
         self.assert_no_container_lost_all(registrar);
@@ -187,7 +188,7 @@ impl World {
             self.etcd.model().expire();
             for registrar in first..REGISTRARS {
                 let keeper = &self.keepers[registrar];
-                if !keeper.loaded || Instant::now() >= keeper.next_at() {
+                if keeper.picture != Picture::Whole || Instant::now() >= keeper.next_at() {
                     self.step(registrar).await;
                 }
             }

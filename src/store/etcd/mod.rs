@@ -7,6 +7,7 @@ mod tls;
 mod txn;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use etcd_client::{
     Client, Error, LeaseClient, LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader,
 };
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Mutex;
 
 use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction, patience};
 use crate::base::deadline::within;
@@ -36,6 +38,11 @@ const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is e
 
 /// What etcd says to the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
 const LEASE_EXISTS: &str = "lease already exists";
+
+/// What a policy reads with.
+pub fn reader(access: Access, ttl: u32) -> Rc<Mutex<EtcdStore>> {
+    Rc::new(Mutex::new(EtcdStore::new(access, ttl)))
+}
 
 /// The endpoints of one etcd, one of which is in use; an error moves on to the next.
 #[derive(Clone)]

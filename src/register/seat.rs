@@ -9,31 +9,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::Lease;
+use super::timetable::seat_is_sure_for;
+use crate::store::{Lease, LeaseId};
 
 /// How many renewals by somebody else are proof. One may be our own, made before we lost the seat and late to arrive.
 const PROOF: u32 = 2;
 
 /// The seat of this process's identity, as far as it knows.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// The seat's TTL, while we hold it.
-    ttl: Duration,
-    state: State,
+    /// The TTL in seconds, while we hold it.
+    ttl: u32,
+    holder: Holder,
 }
 
-#[derive(Debug)]
-enum State {
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Holder {
     /// Nobody's, or not known.
     Open,
     /// Ours; last renewed by a call that began then.
-    Ours { renewed: Instant },
+    Ours { lease: LeaseId, renewed: Instant },
     /// Taken by a process that has ended, or has not.
     Taken { since: Sighting, renewals: u32 },
 }
 
 /// The seat as it was at one look.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Sighting {
     answered: Instant,
     remaining: u32,
@@ -44,32 +45,40 @@ impl Seat {
     /// A seat that is held for `ttl` seconds at a time, and that nobody has looked at.
     pub fn new(ttl: u32) -> Self {
         Self {
-            ttl: Duration::from_secs(u64::from(ttl)),
-            state: State::Open,
+            ttl,
+            holder: Holder::Open,
         }
     }
 
     /// Whether it is ours, beyond doubt, for long enough for a renewal. What is renewed later may be another's by then.
     pub fn may_renew(&self, now: Instant) -> bool {
-        matches!(self.state, State::Ours { renewed } if is_sure(renewed, self.ttl, now))
+        matches!(self.holder, Holder::Ours { renewed, .. } if now < renewed + seat_is_sure_for(self.ttl))
+    }
+
+    /// The TTL in seconds, while we hold it.
+    pub fn ttl(&self) -> u32 {
+        self.ttl
     }
 
     /// When it was last renewed, if it is ours.
-    pub fn renewed(&self) -> Option<Instant> {
-        match self.state {
-            State::Ours { renewed } => Some(renewed),
+    pub fn renewed(&self) -> Option<(LeaseId, Instant)> {
+        match self.holder {
+            Holder::Ours { lease, renewed } => Some((lease, renewed)),
             _ => None,
         }
     }
 
     /// Takes note that we have claimed or renewed it by a call that began at `asked`.
-    pub fn hold(&mut self, asked: Instant) {
-        self.state = State::Ours { renewed: asked };
+    pub fn hold(&mut self, lease: LeaseId, asked: Instant) {
+        self.holder = Holder::Ours {
+            lease,
+            renewed: asked,
+        };
     }
 
     /// Takes note that nobody has it.
     pub fn open(&mut self) {
-        self.state = State::Open;
+        self.holder = Holder::Open;
     }
 
     /// Takes note that somebody has it: that was the answer to a look from `asked` to `answered`.
@@ -79,28 +88,28 @@ impl Seat {
             remaining: seat.remaining,
             term: seat.term,
         };
-        self.state = match std::mem::replace(&mut self.state, State::Open) {
+        self.holder = match std::mem::replace(&mut self.holder, Holder::Open) {
             // A new leader gives every lease its whole TTL, whoever renews it or not.
-            State::Taken { since, renewals } if since.term == sighting.term => {
+            Holder::Taken { since, renewals } if since.term == sighting.term => {
                 // Had nobody renewed it, it would have less left: `remaining` is rounded down, and at least this much
                 // time has passed for the leader of etcd.
                 let most = Duration::from_secs(u64::from(since.remaining) + 1)
                     .saturating_sub(asked - since.answered);
                 if Duration::from_secs(u64::from(sighting.remaining)) > most {
-                    State::Taken {
+                    Holder::Taken {
                         since: sighting,
                         renewals: renewals + 1,
                     }
                 } else {
-                    State::Taken { since, renewals }
+                    Holder::Taken { since, renewals }
                 }
             }
             // Who has once been seen at work is so after an election too.
-            State::Taken { renewals, .. } if renewals >= PROOF => State::Taken {
+            Holder::Taken { renewals, .. } if renewals >= PROOF => Holder::Taken {
                 since: sighting,
                 renewals,
             },
-            _ => State::Taken {
+            _ => Holder::Taken {
                 since: sighting,
                 renewals: 0,
             },
@@ -109,23 +118,23 @@ impl Seat {
 
     /// Whether nobody has it, as far as we know.
     pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
+        matches!(self.holder, Holder::Open)
     }
 
     /// Whether somebody has it, be it a process that has ended.
     pub fn is_taken(&self) -> bool {
-        matches!(self.state, State::Taken { .. })
+        matches!(self.holder, Holder::Taken { .. })
     }
 
     /// Whether another process is proven to be at work under this identity.
     pub fn is_anothers(&self) -> bool {
-        matches!(self.state, State::Taken { renewals, .. } if renewals >= PROOF)
+        matches!(self.holder, Holder::Taken { renewals, .. } if renewals >= PROOF)
     }
 
     /// When it runs out, if another process has it and does not renew it; never before.
     pub fn runs_out(&self) -> Option<Instant> {
-        match &self.state {
-            State::Taken { since, .. } => {
+        match &self.holder {
+            Holder::Taken { since, .. } => {
                 Some(since.answered + Duration::from_secs(u64::from(since.remaining) + 1))
             }
             _ => None,
@@ -134,13 +143,8 @@ impl Seat {
 
     /// Whether it is ours.
     pub fn is_ours(&self) -> bool {
-        matches!(self.state, State::Ours { .. })
+        matches!(self.holder, Holder::Ours { .. })
     }
-}
-
-/// Whether a seat that was last renewed then is ours beyond doubt.
-pub fn is_sure(renewed: Instant, ttl: Duration, now: Instant) -> bool {
-    now < renewed + ttl * 2 / 3
 }
 
 #[cfg(test)]
@@ -205,7 +209,7 @@ mod tests {
         let start = Instant::now();
         let mut seat = Seat::new(60);
         assert!(!seat.may_renew(start));
-        seat.hold(start);
+        seat.hold(LeaseId(1), start);
         assert!(seat.may_renew(start + Duration::from_secs(39)));
         assert!(!seat.may_renew(start + Duration::from_secs(41)));
     }

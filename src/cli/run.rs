@@ -1,0 +1,59 @@
+//! The flags of `run`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+
+use super::Wrong;
+use super::flags::HostArgs;
+use crate::register::{Mode, OnExit, Settings};
+
+/// The flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Print each change and write nothing; etcd is not needed
+    #[arg(long, env = "DOCKER_REGISTER_DRY_RUN", value_parser = FalseyValueParser::new())]
+    pub dry_run: bool,
+
+    /// The fate of the keys at exit
+    #[arg(long, env = "DOCKER_REGISTER_ON_EXIT", value_enum, default_value_t = OnExit::Leave)]
+    pub on_exit: OnExit,
+
+    /// The time between two lists of all containers
+    ///
+    /// Finds changes whose event Docker dropped. Containers whose list entry has changed are inspected; every tenth time,
+    /// all are.
+    #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub resync: u32,
+
+    /// Serve metrics, health and a page for people on this address
+    ///
+    /// The paths are `/metrics`, `/healthz`, `/readyz` and `/`. Everybody who reaches the address may ask.
+    #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Log why a container or port is left out
+    #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
+    pub explain: bool,
+
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+impl RunArgs {
+    pub(super) fn check(self) -> Result<Settings, Wrong> {
+        Ok(Settings {
+            host: self.host.check()?,
+            mode: if self.dry_run {
+                Mode::DryRun
+            } else {
+                Mode::Write(self.on_exit)
+            },
+            resync: Duration::from_secs(u64::from(self.resync)),
+            explain: self.explain,
+            listen: self.listen,
+        })
+    }
+}

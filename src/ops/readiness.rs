@@ -1,0 +1,62 @@
+//! Whether a role is ready, and if not, why. A role makes one of these of its conditions; HTTP and systemd ask it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::condition::{Condition, Question, State};
+
+/// How long the script's thread may take to answer. A call of the policy may take a second.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+/// The conditions of a role that must be good, and how to tell that it hangs. A clone is the same.
+#[derive(Clone)]
+pub struct Readiness {
+    /// By name.
+    pub conditions: Vec<(&'static str, Condition)>,
+    /// A further problem, which is no partner's.
+    pub problem: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Answered by the script's thread.
+    pub alive: Arc<Question<()>>,
+}
+
+impl Readiness {
+    /// The reasons why the role is not ready, a line each; none if it is. A script that hangs is not among them.
+    pub fn problems(&self) -> Vec<String> {
+        let of_condition = |(name, condition): &(&str, Condition)| match condition.state() {
+            State::Good { .. } => None,
+            State::Unknown => Some(format!("{name}: nothing has come of it yet")),
+            State::Bad { since, why } => Some(format!("{name}: {why}, since {since:.0}")),
+        };
+        let problems = self.conditions.iter().filter_map(of_condition);
+        problems.chain((self.problem)()).collect()
+    }
+
+    /// The same, with a script that hangs among them.
+    pub async fn ask(&self) -> Vec<String> {
+        let mut problems = self.problems();
+        if !self.is_alive().await {
+            problems.push("policy: the script does not let go".to_owned());
+        }
+        problems
+    }
+
+    /// Whether the script's thread answers in time.
+    pub async fn is_alive(&self) -> bool {
+        self.is_alive_within(SIGN_OF_LIFE).await
+    }
+
+    /// Whether the script's thread answers within `limit`.
+    pub async fn is_alive_within(&self, limit: Duration) -> bool {
+        self.alive.ask_within(limit).await.is_some()
+    }
+
+    /// Receivers of the changes of all conditions.
+    pub fn subscribe(&self) -> Vec<watch::Receiver<State>> {
+        let conditions = self.conditions.iter();
+        conditions
+            .map(|(_, condition)| condition.subscribe())
+            .collect()
+    }
+}

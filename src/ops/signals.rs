@@ -1,0 +1,67 @@
+//! The signals that a daemon answers: TERM and INT end it, HUP loads its script again.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+/// A listener for these signals.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    End,
+    Reload,
+}
+
+impl Signals {
+    /// Listens from now on. A signal that comes before it is asked for is kept.
+    pub fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> Request {
+        let name = tokio::select! {
+            name = ending(&mut self.terminate, &mut self.interrupt) => name,
+            _ = self.hangup.recv() => return Request::Reload,
+        };
+        info!("ending: {name}");
+        Request::End
+    }
+
+    /// Waits for a signal that ends the program, and logs it.
+    pub async fn end(&mut self) {
+        let name = self.end_quietly().await;
+        info!("ending: {name}");
+    }
+
+    /// Waits for a signal that ends the program, and returns its name.
+    pub async fn end_quietly(&mut self) -> &'static str {
+        ending(&mut self.terminate, &mut self.interrupt).await
+    }
+
+    /// The result of `work`, or none if a signal ends the program first.
+    pub async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            result = work => Some(result),
+            () = self.end() => None,
+        }
+    }
+}
+
+async fn ending(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -1,0 +1,107 @@
+//! Finds the address at which other hosts reach this one, where the user has not given it: the address from which this
+//! host reaches etcd.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, bail};
+use tokio::net::{UdpSocket, lookup_host};
+use tracing::{info, warn};
+
+use super::settings::{HostSettings, Mode, Settings};
+use crate::ops::condition::Condition;
+use crate::ops::outage::Outage;
+
+/// Sets the host's address in `settings`. Waits for a route to etcd; only an etcd on this host itself is an error.
+pub async fn find(settings: &mut Settings, etcd: &Condition) -> anyhow::Result<()> {
+    if !settings.host.options.host_ip.is_empty() {
+        return Ok(());
+    }
+    if settings.mode == Mode::DryRun {
+        or_loopback(&mut settings.host).await;
+        return Ok(());
+    }
+    let mut outage = Outage::new(
+        "this host's route to etcd",
+        "nothing is registered yet",
+        settings.lifetime(),
+    );
+    let host = &mut settings.host;
+    loop {
+        match toward(&host.etcd.endpoints).await {
+            Ok(Some(address)) => {
+                outage.over();
+                etcd.forget();
+                info!("this host's address is {address}, from which it reaches etcd");
+                host.options.host_ip = address.to_string();
+                return Ok(());
+            }
+            Ok(None) => bail!(
+                "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
+                 say --host-ip ADDRESS (or HOST_IP)",
+                host.etcd.endpoints.join(",")
+            ),
+            Err(error) => {
+                let why = format!("{error:#}");
+                etcd.bad(&why);
+                tokio::time::sleep(outage.failed(why)).await;
+            }
+        }
+    }
+}
+
+/// Sets the host's address for a command that writes nothing, where a guess does no harm.
+pub async fn or_loopback(host: &mut HostSettings) {
+    let host_ip = &mut host.options.host_ip;
+    if !host_ip.is_empty() {
+        return;
+    }
+    if let Ok(Some(address)) = toward(&host.etcd.endpoints).await {
+        *host_ip = address.to_string();
+        return;
+    }
+    "127.0.0.1".clone_into(host_ip);
+    warn!(
+        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
+         place; say --host-ip ADDRESS"
+    );
+}
+
+/// The address from which this host reaches the first of the endpoints that is not on the host itself; none if all
+/// of them are. The kernel is asked for the route, and nothing is sent.
+async fn toward(endpoints: &[String]) -> anyhow::Result<Option<IpAddr>> {
+    let mut failure = None;
+    for endpoint in endpoints {
+        match local(endpoint).await {
+            Ok(Some(address)) => return Ok(Some(address)),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+async fn local(endpoint: &str) -> anyhow::Result<Option<IpAddr>> {
+    let addresses = lookup_host(endpoint)
+        .await
+        .with_context(|| format!("cannot look up etcd's address `{endpoint}`"))?;
+    for address in addresses {
+        let local = local_address(address)
+            .await
+            .with_context(|| format!("cannot find a route to etcd at `{endpoint}`"))?;
+        if !local.is_loopback() {
+            return Ok(Some(local));
+        }
+    }
+    Ok(None)
+}
+
+async fn local_address(to: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: SocketAddr = if to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(to).await?;
+    Ok(socket.local_addr()?.ip())
+}

@@ -1,0 +1,134 @@
+//! The leases that this registrar keeps alive: those of keys, the seat, and when the first of them ends. The keeper and
+//! late renewal hold the same `Leases`, on two threads; whoever wants to show them has a receiver.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::seat::Seat;
+use crate::store::{Identity, LeaseId};
+
+/// The one owner of what is kept alive. A clone is the same.
+#[derive(Debug, Clone)]
+pub struct Leases(Arc<watch::Sender<Kept>>);
+
+/// What is kept alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The leases that the keeper renews.
+    pub renewed: BTreeSet<LeaseId>,
+    /// Leases that late renewal keeps alive beside them: an earlier process's until they have been read, and other
+    /// registrars' shared leases on which keys that are wanted here stand.
+    pub guarded: BTreeSet<LeaseId>,
+    /// The identity's seat.
+    pub seat: Seat,
+    /// The end of the lease that ends first, if nothing renews it; none before there is one.
+    pub until: Option<Instant>,
+    /// Set when late renewal has lost the seat: only the keeper may renew then.
+    pub keeper_only: bool,
+}
+
+impl Leases {
+    /// None yet. The seat lives for `seat_ttl` seconds.
+    pub fn new(seat_ttl: u32) -> Self {
+        Self(Arc::new(watch::Sender::new(Kept {
+            renewed: BTreeSet::new(),
+            guarded: BTreeSet::new(),
+            seat: Seat::new(seat_ttl),
+            until: None,
+            keeper_only: false,
+        })))
+    }
+
+    /// A view of the moment. It holds a lock, so it must not live across an `await`.
+    pub fn now(&self) -> watch::Ref<'_, Kept> {
+        self.0.borrow()
+    }
+
+    /// A receiver of every change.
+    pub fn subscribe(&self) -> watch::Receiver<Kept> {
+        self.0.subscribe()
+    }
+
+    /// Whether the keeper renews a lease.
+    pub fn contain(&self, lease: LeaseId) -> bool {
+        self.now().renewed.contains(&lease)
+    }
+
+    /// The leases that the keeper renews.
+    pub fn renewed(&self) -> Vec<LeaseId> {
+        self.now().renewed.iter().copied().collect()
+    }
+
+    /// Those of them that are for this registrar's owned keys.
+    pub fn own(&self, identity: Identity) -> Vec<LeaseId> {
+        let mut own = self.renewed();
+        own.retain(|lease| identity.owns(*lease));
+        own
+    }
+
+    /// Guards an earlier process's leases while they are read, which may take longer than they live.
+    pub fn guard(&self, leases: &[LeaseId], until: Option<Instant>) {
+        self.0.send_modify(|kept| {
+            kept.guarded.extend(leases);
+            kept.until = until;
+            kept.keeper_only = false;
+        });
+    }
+
+    /// Adds leases that have just been granted or renewed, and end at `until`.
+    pub fn add(&self, leases: impl IntoIterator<Item = LeaseId>, until: Instant) {
+        self.0.send_modify(|kept| {
+            kept.renewed.extend(leases);
+            kept.until = Some(kept.until.map_or(until, |known| known.min(until)));
+            kept.keeper_only = false;
+        });
+    }
+
+    /// Replaces all but the seat.
+    pub fn replace(
+        &self,
+        renewed: BTreeSet<LeaseId>,
+        guarded: BTreeSet<LeaseId>,
+        until: Option<Instant>,
+    ) {
+        self.0.send_modify(|kept| {
+            kept.renewed = renewed;
+            kept.guarded = guarded;
+            kept.until = until;
+            kept.keeper_only = false;
+        });
+    }
+
+    /// Gives up all but the seat, because the keys are another process's.
+    pub fn give_up(&self) {
+        self.replace(BTreeSet::new(), BTreeSet::new(), None);
+    }
+
+    /// Changes the seat.
+    pub fn set_seat(&self, change: impl FnOnce(&mut Seat)) {
+        self.0.send_modify(|kept| change(&mut kept.seat));
+    }
+
+    /// Replaces `before` by `after`, unless the keeper has changed anything meanwhile, which is newer.
+    pub fn replace_if_same(&self, before: &Kept, after: Kept) {
+        self.0.send_if_modified(|kept| {
+            let is_same = kept == before;
+            if is_same {
+                *kept = after;
+            }
+            is_same
+        });
+    }
+}
+
+impl Kept {
+    /// The time until the first lease ends, if nothing renews it; none before there is one.
+    pub fn left(&self) -> Option<Duration> {
+        let until = self.until?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+}
