@@ -83,7 +83,9 @@ enum Command {
 /// The flags of `keys`.
 #[derive(Debug, Args)]
 struct KeysArgs {
-    /// Read saved `docker inspect` output instead of asking Docker; `-` is standard input
+    /// Read saved `docker inspect` output; `-` is standard input
+    ///
+    /// Docker is not asked.
     #[arg(long, value_name = "FILE")]
     containers: Option<PathBuf>,
 
