@@ -12,13 +12,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use tokio::sync::watch;
 
 use crate::base::text::quote;
 use crate::docker::Snapshot;
-use crate::ops::condition::Condition;
-use crate::ops::counter::Counter;
-use crate::policy::{Report, Script, Source, Verdicts, World};
+use crate::policy::{Script, Verdicts, World};
 use crate::register::run::{self as daemon, Asked};
 use crate::wanted::Wanted;
 
@@ -35,19 +32,10 @@ struct Decided {
 /// Runs the policy once, for these containers.
 async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
     let whole = snapshot.unreadable.is_empty();
-    let (sender, wanted) = watch::channel(None);
-    let verdicts = Rc::new(RefCell::new(Verdicts::default()));
-    let world = World {
-        path: asked.script.clone(),
-        source: Source::Once(Arc::new(snapshot)),
-        reader: daemon::reader(asked.etcd.clone(), asked.options.ttl),
-        wanted: sender,
-        report: Report::Nothing,
-        verdicts: Rc::clone(&verdicts),
-        condition: Condition::default(),
-        errors: Counter::default(),
-        options: asked.options.clone(),
-    };
+    let world = World::once(asked.options.clone(), snapshot)
+        .script(asked.script.clone())
+        .reading(daemon::reader(asked.etcd.clone(), asked.options.ttl));
+    let (wanted, verdicts) = (world.wanted(), Rc::clone(world.verdicts()));
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
     script.run().await.map_err(|failure| anyhow!("{failure}"))?;
     let wanted = wanted

@@ -24,7 +24,7 @@ use crate::ops::log::Recent;
 use crate::ops::outage::Outage;
 use crate::ops::side_thread::SideThread;
 use crate::ops::systemd;
-use crate::policy::{ContainerView, Failure, Options, Report, Script, Source, Verdicts, World};
+use crate::policy::{ContainerView, Failure, Options, Report, Script, Verdicts, World};
 use crate::register::keeper::{OnExit, keep};
 use crate::store::etcd::{Access, EtcdStore};
 use crate::store::print::PrintStore;
@@ -154,22 +154,19 @@ async fn work(
         found = find_host_ip(&mut config, status) => found?,
         () = signals.end() => return Ok(()),
     }
-    let (wanted_sender, wanted) = watch::channel(None);
-    let world = World {
-        path: config.asked.script.clone(),
-        options: config.asked.options.clone(),
-        source: Source::Live(snapshot_sender.subscribe()),
-        reader: reader(config.asked.etcd.clone(), config.asked.options.ttl),
-        wanted: wanted_sender,
-        report: if config.explain {
-            Report::All
-        } else {
-            Report::Failures
-        },
-        verdicts,
-        condition: status.policy.clone(),
-        errors: status.policy_errors.clone(),
+    let report = if config.explain {
+        Report::All
+    } else {
+        Report::Failures
     };
+    let world = World::live(config.asked.options.clone(), snapshot_sender.subscribe())
+        .script(config.asked.script.clone())
+        .reading(reader(config.asked.etcd.clone(), config.asked.options.ttl))
+        .reporting(report)
+        .keeping(verdicts)
+        .shown_by(&status.policy)
+        .counting(status.policy_errors.clone());
+    let wanted = world.wanted();
     // A broken script ends the program before anything is touched.
     let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
     info!("policy: {}", script.version());
@@ -256,10 +253,10 @@ async fn drive(world: &World, script: &Script) -> Failure {
             ),
             Err(failure) => failure,
         };
-        if world.wanted.borrow().is_none() {
+        if world.wanted().borrow().is_none() {
             return failure;
         }
-        world.condition.bad(&failure.to_string());
+        world.condition().bad(&failure.to_string());
         if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
             error!("{failure}\n  all keys stay as they were; `run` is started again every second");
             said = Some((failure, Instant::now()));
