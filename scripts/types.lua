@@ -3,43 +3,43 @@
 -- The Lua API of docker-register $VERSION, for lua-language-server. `docker-register types >docker-register.lua` writes
 -- this file; put it into a directory of the setting `workspace.library`.
 
---- What a policy gets of a container. It is read-only, and the same table until the container changes. A field that it
---- does not have is an error.
+--- A container. The table is read-only, and the same table until the container changes. Reading a field that it does not
+--- have is an error.
 ---@class Container
 ---@field id string the whole id: 64 hex digits
 ---@field short_id string its first 12 digits
----@field name string without a slash in front
----@field hostname string what its processes see
----@field image Image what it runs
+---@field name string without Docker's leading slash
+---@field hostname string the host name inside it
+---@field image Image its image's reference, in parts
 ---@field labels table<string, string> its own and its image's
 ---@field env table<string, string> its own and its image's
 ---@field status string "running", "paused", "restarting", …: Docker's word
----@field health "none"|"starting"|"healthy"|"unhealthy"
----@field stopping boolean whether its stop signal, TERM or KILL was sent and it has not survived it
+---@field health "none"|"starting"|"healthy"|"unhealthy" "none" if it has no health check
+---@field stopping boolean whether it was sent its stop signal, TERM or KILL and has not survived it
 ---@field ports Port[] all exposed ports, in order of port number, then protocol
 ---@field networks table<string, Network> by name
 ---@field network_mode string "bridge", "host", "container:ID", the name of a network, …
----@field created string when it was made, as Docker writes it
----@field started string when it was last started, as Docker writes it
----@field inspect table the whole inspect object; what no event tells of, as a health log, may be ten `--resync` old
+---@field created string the time when it was created, as Docker writes it
+---@field started string the time of its last start, as Docker writes it
+---@field inspect table the whole inspect object; fields that raise no event, such as the health log, may be up to ten `--resync` intervals old
 
 --- The parts of an image reference such as `registry.example.org:5000/team/app:1.2@sha256:…`.
 ---@class Image
----@field reference string as the container was made with it
----@field registry string? `registry.example.org:5000`
+---@field reference string as the container was created with it
+---@field registry string? `registry.example.org:5000`; nil if none is named
 ---@field repository string? `team/app`; nil if the image was given by its id
 ---@field name string? the last part of the repository: `app`
 ---@field tag string? `latest` if neither a tag nor a digest is named
----@field digest string? `sha256:…`
+---@field digest string? `sha256:…`; nil if none is named
 ---@field id string the image's id: `sha256:…`
 
 ---@class Port
 ---@field port integer the number inside the container
 ---@field protocol "tcp"|"udp"|"sctp"
 ---@field index integer its place among all exposed ports, published or not, from 1
----@field host_ip string? the host's address that it is published on, the best if there are several; nil if it is not
+---@field host_ip string? the host's address that it is published on, the best if there are several; nil if it is not published
 ---@field host_port integer? the port on the host; nil if it is not published
----@field bindings Binding[] all that it is published on, the best first: what others can reach before loopback, IPv4 before IPv6
+---@field bindings Binding[] all that it is published on, the best first: addresses that others can reach before loopback, IPv4 before IPv6
 
 ---@class Binding
 ---@field ip string the host's address; `0.0.0.0` or `::` for all of them
@@ -48,7 +48,7 @@
 ---@class Network
 ---@field ip string? the container's IPv4 address in it
 ---@field ip6 string? the container's IPv6 address in it
----@field aliases string[] the names that it has there
+---@field aliases string[] the container's names in it
 
 --- One key that should exist.
 ---@class (exact) Entry
@@ -140,6 +140,14 @@ local etcd = {}
 ---@param ... string|integer
 ---@return string
 function etcd.key(...) end
+
+--- Returns a text that can be one segment of a key. Else the error says what the text is and where it comes from: "the
+--- service name `a/b` (label SERVICE_NAME) has a slash".
+---@param what string how the error calls the text: "the service name"
+---@param text string|integer
+---@param origin? string where the text comes from: "label SERVICE_NAME"
+---@return string
+function etcd.segment(what, text, origin) end
 
 --- Makes the entries of these containers all that exists of this registrar's. `entries` is called once for each
 --- container that has changed, protected and for at most a second; one whose call fails keeps the keys that it had. It

@@ -62,28 +62,59 @@ pub fn directory(key: &str) -> &str {
     key.rfind('/').map_or("", |slash| &key[..=slash])
 }
 
+/// Checks a text that is to be one segment of a key. The error calls it `what`, such as "the service name", and tells its
+/// `origin`, such as "label SERVICE_NAME".
+pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(), Illegal> {
+    let Some(fault) = fault(text) else {
+        return Ok(());
+    };
+    let mut message = what.to_owned();
+    if fault.shows_text {
+        message = format!("{message} {}", quote(text));
+    }
+    if let Some(origin) = origin {
+        message = format!("{message} ({origin})");
+    }
+    Err(Illegal(format!("{message} {}", fault.text)))
+}
+
 fn check_segments(segments: &[&str], whole: &str) -> Result<(), Illegal> {
     for (index, segment) in segments.iter().enumerate() {
-        let fault = if segment.is_empty() {
-            "is empty".to_owned()
-        } else if matches!(*segment, "." | "..") {
-            format!("is `{segment}`")
-        } else if segment.contains('/') {
-            format!("has a slash: {}", quote(segment))
-        } else if segment.chars().any(char::is_control) {
-            format!("has a control character: {}", quote(segment))
-        } else if segment.len() > MAX_SEGMENT {
-            format!(
-                "has {} bytes, more than {MAX_SEGMENT}: {}",
-                segment.len(),
-                quote(segment)
-            )
-        } else {
-            continue;
-        };
-        return Err(Illegal(format!("segment {} of {whole} {fault}", index + 1)));
+        if let Some(fault) = fault(segment) {
+            let mut message = format!("segment {} of {whole} {}", index + 1, fault.text);
+            if fault.shows_text {
+                message = format!("{message}: {}", quote(segment));
+            }
+            return Err(Illegal(message));
+        }
     }
     Ok(())
+}
+
+/// Why a segment is illegal.
+struct Fault {
+    /// The end of a message that begins with the segment.
+    text: String,
+    /// Whether the message has to show the segment too.
+    shows_text: bool,
+}
+
+fn fault(segment: &str) -> Option<Fault> {
+    let (text, shows_text) = if segment.is_empty() {
+        ("is empty".to_owned(), false)
+    } else if matches!(segment, "." | "..") {
+        (format!("is `{segment}`"), false)
+    } else if segment.contains('/') {
+        ("has a slash".to_owned(), true)
+    } else if segment.chars().any(char::is_control) {
+        ("has a control character".to_owned(), true)
+    } else if segment.len() > MAX_SEGMENT {
+        let bytes = segment.len();
+        (format!("has {bytes} bytes, more than {MAX_SEGMENT}"), true)
+    } else {
+        return None;
+    };
+    Some(Fault { text, shows_text })
 }
 
 #[cfg(test)]
@@ -121,6 +152,39 @@ mod tests {
         ] {
             assert_eq!(join(&segments).unwrap_err().to_string(), fault);
         }
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_a_segment_is_told_by_its_name_and_origin() {
+        let long = "x".repeat(256);
+        for (text, fault) in [
+            (
+                "../x",
+                "the service name `../x` (label SERVICE_NAME) has a slash",
+            ),
+            ("..", "the service name (label SERVICE_NAME) is `..`"),
+            ("", "the service name (label SERVICE_NAME) is empty"),
+            (
+                "a\nb",
+                "the service name `a\\nb` (label SERVICE_NAME) has a control character",
+            ),
+            (
+                &long,
+                &format!(
+                    "the service name `{}…` (label SERVICE_NAME) has 256 bytes, more than 255",
+                    &long[..60]
+                ),
+            ),
+        ] {
+            let checked = check_segment("the service name", text, Some("label SERVICE_NAME"));
+            assert_eq!(checked.unwrap_err().to_string(), fault);
+        }
+        let checked = check_segment("the member", "a/b", None);
+        assert_eq!(
+            checked.unwrap_err().to_string(),
+            "the member `a/b` has a slash"
+        );
+        assert!(check_segment("the member", "a b", None).is_ok());
     }
 
     #[test]

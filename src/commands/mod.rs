@@ -16,14 +16,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use tokio::sync::watch;
 
 use crate::base::text::quote;
 use crate::docker::Snapshot;
-use crate::ops::condition::Condition;
-use crate::ops::counter::Counter;
 use crate::ops::log::Recent;
-use crate::policy::{Report, Script, Source, Verdicts, World};
+use crate::policy::{Script, Verdicts, World};
 use crate::register::{self, HostSettings};
 use crate::store::etcd::reader;
 use crate::wanted::Wanted;
@@ -70,19 +67,10 @@ struct Decided {
 /// Runs the policy once, for these containers.
 async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decided> {
     let whole = snapshot.unreadable.is_empty();
-    let (sender, wanted) = watch::channel(None);
-    let verdicts = Rc::new(RefCell::new(Verdicts::default()));
-    let world = World {
-        path: host.script.clone(),
-        source: Source::Once(Arc::new(snapshot)),
-        reader: reader(host.etcd.clone(), host.options.ttl),
-        wanted: sender,
-        report: Report::Nothing,
-        verdicts: Rc::clone(&verdicts),
-        condition: Condition::default(),
-        errors: Counter::default(),
-        options: host.options.clone(),
-    };
+    let world = World::once(host.options.clone(), snapshot)
+        .script(host.script.clone())
+        .reading(reader(host.etcd.clone(), host.options.ttl));
+    let (wanted, verdicts) = (world.wanted(), Rc::clone(world.verdicts()));
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
     script.run().await.map_err(|failure| anyhow!("{failure}"))?;
     let wanted = wanted

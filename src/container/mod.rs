@@ -1,6 +1,7 @@
 //! What a policy gets to know of a container: one type, from an inspect reply of the daemon or from saved
 //! `docker inspect` output. It reads only what the Docker API 1.52 still has.
 
+pub mod fields;
 mod image;
 mod inspect;
 mod listed;

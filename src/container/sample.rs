@@ -1,33 +1,27 @@
-//! Containers that a test makes up: what `docker inspect` would say of them is written from a few fields.
+//! Containers that a test makes up of a few fields: the inspect object that Docker would show is written from them, and
+//! read like any other. Which fields there are is said in `fields`; the module `test` calls this.
 
 use std::collections::BTreeMap;
 
-use anyhow::anyhow;
-use serde::Deserialize;
+use anyhow::{anyhow, bail};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Container;
+use super::fields::Record as _;
 
-/// The fields of a container that a test gives; each has a default.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// When a sample is created and started, if the test does not say it.
+pub const TIME: &str = "2026-01-01T00:00:00Z";
+
+/// Sets a field of a sample to the value that the test gives, or else to its default.
+pub type Sampler = fn(&mut Sample, Option<Value>) -> serde_json::Result<()>;
+
+/// A container that is being made up.
 pub struct Sample {
-    id: Option<String>,
-    name: String,
-    hostname: String,
-    image: String,
-    labels: BTreeMap<String, String>,
-    env: BTreeMap<String, String>,
-    status: String,
-    health: String,
+    inspect: Value,
     stopping: bool,
-    ports: Vec<SamplePort>,
-    networks: BTreeMap<String, SampleNetwork>,
-    network_mode: String,
-    created: String,
-    started: String,
-    inspect: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,7 +33,7 @@ struct SamplePort {
     #[serde(default = "every_address")]
     host_ip: String,
     host_port: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     bindings: Vec<SampleBinding>,
 }
 
@@ -56,73 +50,110 @@ struct SampleBinding {
 struct SampleNetwork {
     ip: String,
     ip6: String,
+    #[serde(deserialize_with = "list")]
     aliases: Vec<String>,
 }
 
-impl Default for Sample {
-    fn default() -> Self {
-        let bridge = SampleNetwork {
-            ip: "172.17.0.2".to_owned(),
-            ..SampleNetwork::default()
+impl Sample {
+    /// Reads an object of fields. The error names a field that is unknown or of a wrong type.
+    pub fn read(fields: Value) -> anyhow::Result<Self> {
+        let Value::Object(mut fields) = fields else {
+            bail!("it takes a table of named fields");
         };
-        let time = "2026-01-01T00:00:00Z";
-        Self {
-            id: None,
-            name: "web-1".to_owned(),
-            hostname: "web-1".to_owned(),
-            image: "web:latest".to_owned(),
-            labels: BTreeMap::new(),
-            env: BTreeMap::new(),
-            status: "running".to_owned(),
-            health: "none".to_owned(),
+        let known = || Container::FIELDS.iter().filter(|row| row.sampler.is_some());
+        let mut names = fields.keys();
+        if let Some(unknown) = names.find(|name| known().all(|row| row.name != *name)) {
+            let names: Vec<String> = known().map(|row| format!("`{}`", row.name)).collect();
+            bail!(
+                "unknown field `{unknown}`, expected one of {}",
+                names.join(", ")
+            );
+        }
+        let mut sample = Self {
+            inspect: json!({ "Image": format!("sha256:{:064}", 0) }),
             stopping: false,
-            ports: vec![SamplePort {
+        };
+        for row in Container::FIELDS {
+            if let Some(set) = row.sampler {
+                let set = set(&mut sample, fields.remove(row.name));
+                set.map_err(|error| anyhow!("`{}`: {error}", row.name))?;
+            }
+        }
+        Ok(sample)
+    }
+
+    pub fn container(self) -> anyhow::Result<Container> {
+        Ok(Container {
+            stopping: self.stopping,
+            ..Container::read(self.inspect.to_string().as_bytes())?
+        })
+    }
+
+    /// Sets a member of the inspect object, which dots lead to.
+    pub fn set<T: DeserializeOwned + Serialize>(
+        &mut self,
+        place: &str,
+        given: Option<Value>,
+        default: T,
+    ) -> serde_json::Result<()> {
+        let value = or_default(given, default)?;
+        self.put(place, serde_json::to_value(value)?);
+        Ok(())
+    }
+
+    pub fn set_id(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        if let Some(id) = given {
+            self.put("Id", serde_json::from_value::<String>(id)?.into());
+        }
+        Ok(())
+    }
+
+    /// Two samples of one name are the same container, unless the test gives them ids.
+    pub fn set_name(&mut self, given: Option<Value>, default: &str) -> serde_json::Result<()> {
+        let name = or_default(given, default.to_owned())?;
+        if self.inspect.get("Id").is_none() {
+            let digest = Sha256::digest(name.as_bytes());
+            let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            self.put("Id", digits.concat().into());
+        }
+        self.put("Name", format!("/{name}").into());
+        Ok(())
+    }
+
+    pub fn set_env(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        let env = or_default(given, BTreeMap::<String, String>::new())?;
+        let env = env.iter().map(|(name, value)| format!("{name}={value}"));
+        self.put("Config.Env", env.collect());
+        Ok(())
+    }
+
+    pub fn set_status(&mut self, given: Option<Value>, default: &str) -> serde_json::Result<()> {
+        let status = or_default(given, default.to_owned())?;
+        let is_running = !matches!(status.as_str(), "created" | "exited" | "dead" | "removing");
+        self.put("State.Running", is_running.into());
+        self.put("State.Status", status.into());
+        Ok(())
+    }
+
+    /// The inspect object does not show it.
+    pub fn set_stopping(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        self.stopping = or_default(given, false)?;
+        Ok(())
+    }
+
+    pub fn set_ports(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        let ports = match given {
+            Some(ports) => list(ports)?,
+            None => vec![SamplePort {
                 port: 80,
                 protocol: tcp(),
                 host_ip: every_address(),
                 host_port: Some(32768),
                 bindings: Vec::new(),
             }],
-            networks: BTreeMap::from([("bridge".to_owned(), bridge)]),
-            network_mode: "bridge".to_owned(),
-            created: time.to_owned(),
-            started: time.to_owned(),
-            inspect: Map::new(),
-        }
-    }
-}
-
-impl Sample {
-    /// Reads the fields; the error names one that is unknown or of a wrong type.
-    pub fn read(mut fields: Value) -> anyhow::Result<Self> {
-        make_lists(&mut fields);
-        serde_json::from_value(fields).map_err(|error| anyhow!("{error}"))
-    }
-
-    /// The container that these fields describe.
-    pub fn container(self) -> anyhow::Result<Container> {
-        let stopping = self.stopping;
-        let container = Container::read(self.inspect().to_string().as_bytes())?;
-        Ok(Container {
-            stopping,
-            ..container
-        })
-    }
-
-    fn inspect(self) -> Value {
-        // Two containers of one name are the same container, unless the test gives them ids.
-        let id = self.id.unwrap_or_else(|| {
-            let digest = Sha256::digest(self.name.as_bytes());
-            let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            digits.concat()
-        });
-        let env: Vec<String> = self
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        };
         let (mut exposed, mut published) = (Map::new(), Map::new());
-        for port in self.ports {
+        for port in ports {
             let name = format!("{}/{}", port.port, port.protocol);
             exposed.insert(name.clone(), json!({}));
             let mut bindings = port.bindings;
@@ -132,57 +163,57 @@ impl Sample {
                     port: host_port,
                 });
             }
-            let bindings: Vec<Value> = bindings
-                .iter()
-                .map(
-                    |binding| json!({ "HostIp": binding.ip, "HostPort": binding.port.to_string() }),
-                )
-                .collect();
-            published.insert(
-                name,
-                if bindings.is_empty() {
-                    Value::Null
-                } else {
-                    bindings.into()
-                },
+            let is_published = !bindings.is_empty();
+            let bindings = bindings.iter().map(
+                |binding| json!({ "HostIp": binding.ip, "HostPort": binding.port.to_string() }),
             );
+            let bindings = is_published.then(|| bindings.collect());
+            published.insert(name, bindings.unwrap_or(Value::Null));
         }
-        let networks: Map<String, Value> = self
-            .networks
-            .into_iter()
-            .map(|(name, network)| {
-                let endpoint = json!({
-                    "IPAddress": network.ip, "GlobalIPv6Address": network.ip6, "Aliases": network.aliases,
-                });
-                (name, endpoint)
-            })
-            .collect();
-        let running = !matches!(
-            self.status.as_str(),
-            "created" | "exited" | "dead" | "removing"
-        );
-        let mut inspect = json!({
-            "Id": id,
-            "Name": format!("/{}", self.name),
-            "Created": self.created,
-            "Image": "sha256:0000000000000000000000000000000000000000000000000000000000000000",
-            "Config": {
-                "Hostname": self.hostname, "Image": self.image, "Labels": self.labels, "Env": env,
-                "ExposedPorts": exposed,
-            },
-            "HostConfig": { "NetworkMode": self.network_mode },
-            "State": {
-                "Status": self.status, "Running": running, "StartedAt": self.started,
-                "Health": { "Status": self.health },
-            },
-            "NetworkSettings": { "Ports": published, "Networks": networks },
-        });
-        merge(&mut inspect, Value::Object(self.inspect));
-        inspect
+        self.put("Config.ExposedPorts", exposed.into());
+        self.put("NetworkSettings.Ports", published.into());
+        Ok(())
+    }
+
+    pub fn set_networks(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        let bridge = SampleNetwork {
+            ip: "172.17.0.2".to_owned(),
+            ..SampleNetwork::default()
+        };
+        let default = || BTreeMap::from([("bridge".to_owned(), bridge)]);
+        let networks = given.map_or_else(|| Ok(default()), serde_json::from_value)?;
+        let endpoint = |(name, network): (String, SampleNetwork)| {
+            let endpoint = json!({
+                "IPAddress": network.ip, "GlobalIPv6Address": network.ip6, "Aliases": network.aliases,
+            });
+            (name, endpoint)
+        };
+        let networks: Map<String, Value> = networks.into_iter().map(endpoint).collect();
+        self.put("NetworkSettings.Networks", networks.into());
+        Ok(())
+    }
+
+    /// Lays an object over the inspect object that the other fields have made.
+    pub fn lay_over(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        let over = or_default(given, Map::new())?;
+        merge(&mut self.inspect, Value::Object(over));
+        Ok(())
+    }
+
+    fn put(&mut self, place: &str, value: Value) {
+        let mut member = &mut self.inspect;
+        for name in place.split('.') {
+            // It makes an object where there is none.
+            member = &mut member[name];
+        }
+        *member = value;
     }
 }
 
-/// Puts the fields of `over` in their place within `under`.
+fn or_default<T: DeserializeOwned>(given: Option<Value>, default: T) -> serde_json::Result<T> {
+    given.map_or(Ok(default), serde_json::from_value)
+}
+
 fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -202,18 +233,10 @@ fn every_address() -> String {
     "0.0.0.0".to_owned()
 }
 
-/// An empty table of Lua is a list and a map alike.
-fn make_lists(value: &mut Value) {
-    if let Value::Object(fields) = value {
-        for (name, field) in fields {
-            let is_empty = field.as_object().is_some_and(Map::is_empty);
-            if is_empty && matches!(name.as_str(), "ports" | "bindings" | "aliases") {
-                *field = json!([]);
-            }
-            make_lists(field);
-        }
-    }
-    if let Value::Array(items) = value {
-        items.iter_mut().for_each(make_lists);
+/// Reads a list. An empty table of Lua is a list and a map alike, and comes as an empty object.
+fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(value: D) -> Result<Vec<T>, D::Error> {
+    match Value::deserialize(value)? {
+        Value::Object(fields) if fields.is_empty() => Ok(Vec::new()),
+        list => serde_json::from_value(list).map_err(D::Error::custom),
     }
 }

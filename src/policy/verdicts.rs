@@ -1,5 +1,5 @@
-//! What each container's policy call last came to. It outlives a script, so that neither an error nor a reload takes
-//! keys away.
+//! The last result for each container: the entries of the last good call, and the last failure. It outlives a script, so
+//! that neither an error nor a reload takes keys away. `etcd.sync` writes it; the status page and the commands read it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,127 +14,125 @@ use crate::container::Container;
 use crate::wanted::Entry;
 use crate::wanted::{Claim, Wanted, Who};
 
-/// After how long a call that took too long is tried again, though nothing has changed.
-const SECOND_TRY: Duration = Duration::from_secs(60);
+/// The pause before a call that exceeded its time is tried again, if nothing has changed.
+const RETRY: Duration = Duration::from_secs(60);
 
-/// Which function of which script made the entries.
+/// Tells the policy function that made entries from that of another script, or of the same script loaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapper(u64);
+pub struct FunctionId(u64);
 
-impl Mapper {
-    /// One that no function has had yet.
+impl FunctionId {
+    /// An id that no function has had.
     pub fn next() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// The last good entries of each container, and the last failure.
+/// The last result for each container.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     containers: HashMap<Arc<str>, Verdict>,
-    /// What each container asks for that asks for anything.
+    /// The claims of all containers that have one.
     claims: ByAge<Claim>,
-    /// The list of the last round and its function, if there is nothing to be tried again.
-    settled: Option<(ByAge<Container>, Mapper)>,
-    /// How many rounds have begun.
-    rounds: u64,
+    /// The containers and the function of the last pass, unless a call of it has to be tried again.
+    complete: Option<(ByAge<Container>, FunctionId)>,
+    /// How many passes have begun.
+    passes: u64,
 }
 
-/// A round of calls, one for each container of a list.
+/// One pass over the containers of a snapshot, as one call of `etcd.sync` makes it.
 #[derive(Debug)]
-pub struct Round {
+pub struct Pass {
     number: u64,
     list: ByAge<Container>,
-    mapper: Mapper,
-    /// Those that need a look.
-    pub news: Vec<Arc<Container>>,
-    /// Where there are none any more.
-    gone: Vec<Rank>,
+    function: FunctionId,
+    /// The containers that may need a call.
+    pub changed: Vec<Arc<Container>>,
+    removed: Vec<Rank>,
 }
 
-/// What is known of one container.
+/// The last result for one container.
 #[derive(Debug)]
 pub struct Verdict {
-    /// The container and the function of the last call that need not be made again.
-    settled: Option<(Arc<Container>, Mapper)>,
-    /// Until when that holds, if not for ever.
-    settled_until: Option<Instant>,
-    /// What it asks for, from the last good call.
+    /// The container and the function of the last call, unless it has to be made again.
+    current: Option<(Arc<Container>, FunctionId)>,
+    /// When the last call has to be made again although nothing has changed.
+    retry_at: Option<Instant>,
+    /// The entries of the last good call.
     claim: Option<Arc<Claim>>,
-    /// Why the last call failed, if it did.
+    /// The error of the last call, if it failed.
     pub failure: Option<Failure>,
     /// What the policy left out, and why.
     pub left_out: Vec<String>,
-    /// The container's name.
     pub name: Arc<str>,
     rank: Rank,
-    /// What tells its keys, for as long as it has no claim.
+    /// The marks of its keys in etcd, which protect them while it has no claim.
     marks: Vec<String>,
-    /// Since when it is so.
+    /// When its entries, its failure or what is left out last changed.
     since: Timestamp,
 }
 
-/// What the policy made of one container.
+/// The last result for one container, as others are shown it.
 #[derive(Debug, Clone)]
 pub struct ContainerView {
-    /// Its name, or its id where Docker shows neither it nor its name.
+    /// Its name, or its id if the name is not known.
     pub name: String,
-    /// What it asks for, from the last good call.
+    /// The entries of the last good call.
     pub entries: Arc<[Entry]>,
     /// What is left out, and why.
     pub left_out: Vec<String>,
-    /// What went wrong in the last call, or in showing the container.
+    /// The error of the last call, or of Docker.
     pub failure: Option<String>,
-    /// Since when all this is so.
+    /// When it last changed.
     pub since: Option<Timestamp>,
 }
 
 impl Verdicts {
-    /// Begins a round of calls.
-    pub fn begin(&mut self, list: ByAge<Container>, mapper: Mapper) -> Round {
-        let (mut news, mut gone) = (Vec::new(), Vec::new());
-        match self.settled.take() {
-            Some((before, by)) if by == mapper => {
+    /// Begins a pass. After a complete pass of the same function, it costs what has changed.
+    pub fn begin(&mut self, list: ByAge<Container>, function: FunctionId) -> Pass {
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        match self.complete.take() {
+            Some((before, by)) if by == function => {
                 for change in before.changes(&list) {
                     match change.new {
-                        Some(new) => news.push(new),
-                        None => gone.push(change.rank),
+                        Some(new) => changed.push(new),
+                        None => removed.push(change.rank),
                     }
                 }
             }
             _ => {
-                news.extend(list.iter().cloned());
+                changed.extend(list.iter().cloned());
                 let known = self.containers.values().map(|known| &known.rank);
-                gone.extend(known.filter(|rank| list.get(rank).is_none()).cloned());
+                removed.extend(known.filter(|rank| list.get(rank).is_none()).cloned());
             }
         }
-        self.rounds += 1;
-        Round {
-            number: self.rounds,
+        self.passes += 1;
+        Pass {
+            number: self.passes,
             list,
-            mapper,
-            news,
-            gone,
+            function,
+            changed,
+            removed,
         }
     }
 
-    /// Whether this function need not be called for this container again.
-    pub fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
+    /// Whether the last call for this container was of this function and need not be made again.
+    pub fn is_current(&self, container: &Arc<Container>, function: FunctionId) -> bool {
         self.containers
             .get(&container.id)
-            .is_some_and(|verdict| verdict.is_settled(container, mapper))
+            .is_some_and(|verdict| verdict.is_current(container, function))
     }
 
-    /// Takes over a good call. Returns what is left out if that is news.
-    pub fn succeed(
+    /// Records a good call. Returns what is left out if that has changed.
+    pub fn succeeded(
         &mut self,
         container: &Arc<Container>,
-        mapper: Mapper,
+        function: FunctionId,
         entries: Vec<Entry>,
         left_out: Vec<String>,
     ) -> Option<&[String]> {
-        // Its place in the order does not change; but if Docker said otherwise, it would be there twice.
+        // A container's age does not change. If Docker did change it, the container would have two claims.
         let known = self.containers.get(&container.id);
         if let Some(claim) = known.and_then(|known| known.claim.as_ref())
             && claim.age != container.age
@@ -142,10 +140,10 @@ impl Verdicts {
             self.claims.remove(&claim.rank());
         }
         let verdict = self.verdict(container);
-        verdict.settled = Some((Arc::clone(container), mapper));
-        verdict.settled_until = None;
-        let mut is_news = verdict.failure.take().is_some();
-        // A claim that is the same stays the same allocation, so that the plan sees that nothing has changed.
+        verdict.current = Some((Arc::clone(container), function));
+        verdict.retry_at = None;
+        let mut is_changed = verdict.failure.take().is_some();
+        // An equal claim stays the same allocation, by which the plan sees that nothing has changed.
         let who = Who {
             id: Arc::clone(&container.id),
             name: Arc::clone(&container.name),
@@ -155,7 +153,7 @@ impl Verdicts {
                 if *claim.entries == *entries && claim.who == who && claim.age == container.age => {
             }
             _ => {
-                is_news = true;
+                is_changed = true;
                 verdict.claim = Some(Arc::new(Claim {
                     who,
                     age: Arc::clone(&container.age),
@@ -163,33 +161,34 @@ impl Verdicts {
                 }));
             }
         }
-        let news = verdict.left_out != left_out;
+        let is_new = verdict.left_out != left_out;
         verdict.left_out = left_out;
-        if news || is_news {
+        if is_new || is_changed {
             verdict.since = Timestamp::now();
         }
-        news.then_some(&verdict.left_out)
+        is_new.then_some(&verdict.left_out)
     }
 
-    /// Takes over a failed call. If the failure is news, returns what becomes of the container's keys.
-    pub fn fail(
+    /// Records a failed call. If the failure is new, returns the consequence for the container's keys.
+    pub fn failed(
         &mut self,
         container: &Arc<Container>,
-        mapper: Mapper,
+        function: FunctionId,
         failure: &Failure,
     ) -> Option<String> {
         let verdict = self.verdict(container);
-        // What took too long is not tried again at each event: it would hold up all others.
-        verdict.settled =
-            (failure.message == super::TOO_LONG).then(|| (Arc::clone(container), mapper));
-        verdict.settled_until = Some(Instant::now() + SECOND_TRY);
+        // A failed call is made again at each event, except one that timed out: it would hold up all other containers.
+        verdict.current = failure
+            .is_timeout()
+            .then(|| (Arc::clone(container), function));
+        verdict.retry_at = Some(Instant::now() + RETRY);
         verdict.marks = container.marks();
-        let news = verdict.failure.as_ref() != Some(failure);
-        if news {
+        let is_new = verdict.failure.as_ref() != Some(failure);
+        if is_new {
             verdict.failure = Some(failure.clone());
             verdict.since = Timestamp::now();
         }
-        news.then(
+        is_new.then(
             || match verdict.claim.as_ref().map(|claim| claim.entries.len()) {
                 Some(1) => "its key stays as it was".to_owned(),
                 Some(keys) => format!("its {keys} keys stay as they were"),
@@ -198,12 +197,12 @@ impl Verdicts {
         )
     }
 
-    /// Ends a round: what is not in its list is forgotten, and the rest is the wanted state. `protected` tells the keys of
-    /// containers that were not even in the snapshot.
-    pub fn end(&mut self, round: Round, mut protected: Vec<String>) -> Wanted {
-        for rank in round.gone {
+    /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the marks
+    /// of containers that Docker could not show.
+    pub fn end(&mut self, pass: Pass, mut protected: Vec<String>) -> Wanted {
+        for rank in pass.removed {
             self.claims.remove(&rank);
-            // One whose age is another now is there all the same.
+            // A container whose age has changed is still there, with another rank.
             if self
                 .containers
                 .get(&rank.id)
@@ -214,20 +213,21 @@ impl Verdicts {
                 self.claims.remove(&claim.rank());
             }
         }
-        let mut all_settled = true;
-        for container in &round.news {
+        let mut is_complete = true;
+        for container in &pass.changed {
             let Some(verdict) = self.containers.get(&container.id) else {
                 continue;
             };
-            all_settled &= verdict.failure.is_none() && verdict.is_settled(container, round.mapper);
+            is_complete &=
+                verdict.failure.is_none() && verdict.is_current(container, pass.function);
             match &verdict.claim {
                 Some(claim) => self.claims.insert(Arc::clone(claim)),
                 None => protected.extend_from_slice(&verdict.marks),
             }
         }
-        // While another round is under way, this one cannot tell what there is.
-        let is_last = round.number == self.rounds;
-        self.settled = (all_settled && is_last).then_some((round.list, round.mapper));
+        // If another pass has begun meanwhile, this list is not the newest.
+        let is_last = pass.number == self.passes;
+        self.complete = (is_complete && is_last).then_some((pass.list, pass.function));
         protected.sort();
         Wanted {
             claims: self.claims.clone(),
@@ -236,7 +236,7 @@ impl Verdicts {
         }
     }
 
-    /// What it came to, for others to see, by name.
+    /// All verdicts as others are shown them, by name.
     pub fn views(&self) -> Vec<ContainerView> {
         let view = |verdict: &Verdict| ContainerView {
             name: verdict.name.to_string(),
@@ -251,14 +251,14 @@ impl Verdicts {
         self.all().into_iter().map(view).collect()
     }
 
-    /// A failure, if the last call failed for every container and there is one at all.
+    /// A failure, if there are containers and the last call failed for each of them.
     pub fn failure_of_all(&self) -> Option<String> {
         let mut failures = self.containers.values().map(|verdict| &verdict.failure);
         let first = failures.next()?.as_ref()?;
         failures.all(Option::is_some).then(|| first.to_string())
     }
 
-    /// What is known of all containers, by name.
+    /// All verdicts, by name.
     pub fn all(&self) -> Vec<&Verdict> {
         let mut all: Vec<&Verdict> = self.containers.values().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -270,8 +270,8 @@ impl Verdicts {
             .containers
             .entry(Arc::clone(&container.id))
             .or_insert_with(|| Verdict {
-                settled: None,
-                settled_until: None,
+                current: None,
+                retry_at: None,
                 claim: None,
                 failure: None,
                 left_out: Vec::new(),
@@ -287,21 +287,21 @@ impl Verdicts {
 }
 
 impl Verdict {
-    fn is_settled(&self, container: &Arc<Container>, mapper: Mapper) -> bool {
-        let is_over = |until: Instant| Instant::now() >= until;
-        !self.settled_until.is_some_and(is_over)
-            && matches!(&self.settled, Some((known, by)) if Arc::ptr_eq(known, container) && *by == mapper)
+    fn is_current(&self, container: &Arc<Container>, function: FunctionId) -> bool {
+        let is_due = |retry_at: Instant| Instant::now() >= retry_at;
+        !self.retry_at.is_some_and(is_due)
+            && matches!(&self.current, Some((known, by)) if Arc::ptr_eq(known, container) && *by == function)
     }
 }
 
 impl ContainerView {
-    /// Of a container that Docker lists and cannot show.
+    /// Of a container that Docker lists and cannot show. It has no verdict.
     pub fn unreadable(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             entries: [].into(),
             left_out: Vec::new(),
-            failure: Some("Docker lists it and cannot show it".to_owned()),
+            failure: Some("Docker lists it but cannot show it".to_owned()),
             since: None,
         }
     }

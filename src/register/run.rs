@@ -26,7 +26,7 @@ use crate::ops::outage::Outage;
 use crate::ops::side_thread::SideThread;
 use crate::ops::signals::{Request, Signals};
 use crate::ops::{listen, systemd};
-use crate::policy::{ContainerView, Failure, Report, Script, Source, Verdicts, World};
+use crate::policy::{ContainerView, Failure, Report, Script, Verdicts, World};
 use crate::store::Identity;
 use crate::store::etcd::{EtcdStore, reader};
 use crate::store::print::PrintStore;
@@ -121,8 +121,8 @@ impl Work<'_> {
             Some(found) => found?,
             None => return Ok(()),
         }
-        let (wanted_sender, wanted) = watch::channel(None);
-        let world = self.world(wanted_sender);
+        let world = self.world();
+        let wanted = world.wanted();
         // A broken script ends the program before anything is touched.
         let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
         info!("policy: {}", script.version());
@@ -150,23 +150,20 @@ impl Work<'_> {
         result
     }
 
-    fn world(&self, wanted: watch::Sender<Option<Arc<Wanted>>>) -> World {
+    fn world(&self) -> World {
         let host = &self.settings.host;
-        World {
-            path: host.script.clone(),
-            options: host.options.clone(),
-            source: Source::Live(self.snapshots.subscribe()),
-            reader: reader(host.etcd.clone(), host.options.ttl),
-            wanted,
-            report: if self.settings.explain {
-                Report::All
-            } else {
-                Report::Failures
-            },
-            verdicts: Rc::clone(&self.verdicts),
-            condition: self.status.policy.clone(),
-            errors: self.status.policy_errors.clone(),
-        }
+        let report = if self.settings.explain {
+            Report::All
+        } else {
+            Report::Failures
+        };
+        World::live(host.options.clone(), self.snapshots.subscribe())
+            .script(host.script.clone())
+            .reading(reader(host.etcd.clone(), host.options.ttl))
+            .reporting(report)
+            .keeping(Rc::clone(&self.verdicts))
+            .shown_by(&self.status.policy)
+            .counting(self.status.policy_errors.clone())
     }
 
     fn start_feed(&self, daemon: Option<Daemon>) -> JoinHandle<()> {
@@ -254,10 +251,10 @@ async fn drive(world: &World, script: &Script) -> Failure {
             ),
             Err(failure) => failure,
         };
-        if world.wanted.borrow().is_none() {
+        if world.wanted().borrow().is_none() {
             return failure;
         }
-        world.condition.bad(&failure.to_string());
+        world.condition().bad(&failure.to_string());
         if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
             error!("{failure}\n  all keys stay as they were; `run` is started again every second");
             said = Some((failure, Instant::now()));

@@ -189,7 +189,7 @@ fn a_policy_cannot_use_what_is_for_tests() {
     assert_eq!(
         output.stderr,
         format!(
-            "error: the module `test` is there in `docker-register test` alone\n  at {}:1\n",
+            "error: the module `test` is available only in `docker-register test`\n  at {}:1\n",
             script.path().display()
         )
     );

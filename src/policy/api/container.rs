@@ -1,44 +1,28 @@
-//! A container as a policy gets it: a read-only table whose parts are made when they are first asked for.
+//! A container as a policy gets it: a read-only table. Its fields, and those of the records in it, are the rows of
+//! `container/fields.rs`; this file makes Lua values of them, each when it is first read.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua::{AnyUserData, Function, Lua, Result, Table, UserData, Value};
 
 use super::json;
+use crate::container::fields::{self, Record};
 use crate::container::{Binding, Container, Image, Network, Port};
+use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
-use crate::policy::sandbox::frozen::Frozen;
 
-/// The fields of a container, as the API has them.
-const FIELDS: [&str; 16] = [
-    "id",
-    "short_id",
-    "name",
-    "hostname",
-    "image",
-    "labels",
-    "env",
-    "status",
-    "health",
-    "stopping",
-    "ports",
-    "networks",
-    "network_mode",
-    "created",
-    "started",
-    "inspect",
-];
-
-/// Makes tables of containers.
+/// Makes the tables of containers.
 #[derive(Clone)]
 pub struct Containers {
     /// Makes the table of a container from its handle.
     make: Function,
 }
 
-/// Makes the parts of a container's table. Each is a record, which knows what fields it can have.
-struct Parts {
-    frozen: Frozen,
+/// Makes the values of fields.
+struct Values {
+    context: Rc<Context>,
+    // The metatables of the records.
     image: Table,
     port: Table,
     binding: Table,
@@ -51,143 +35,83 @@ struct Handle(Arc<Container>);
 impl UserData for Handle {}
 
 impl Containers {
-    /// From the functions of the prelude.
-    pub fn new(lua: &Lua, prelude: &Table, frozen: Frozen) -> Result<Self> {
-        let record: Function = prelude.get("record")?;
-        let lazy: Function = prelude.get("lazy")?;
-        let parts = Parts {
-            image: record.call((
-                "an image",
-                [
-                    "reference",
-                    "registry",
-                    "repository",
-                    "name",
-                    "tag",
-                    "digest",
-                    "id",
-                ]
-                .as_slice(),
-            ))?,
-            port: record.call((
-                "a port",
-                [
-                    "port",
-                    "protocol",
-                    "index",
-                    "host_ip",
-                    "host_port",
-                    "bindings",
-                ]
-                .as_slice(),
-            ))?,
-            binding: record.call(("a binding", ["ip", "port"].as_slice()))?,
-            network: record.call(("a network", ["ip", "ip6", "aliases"].as_slice()))?,
-            frozen,
+    pub fn new(lua: &Lua, context: &Rc<Context>) -> Result<Self> {
+        let record: Function = context.tool("record")?;
+        let values = Values {
+            context: Rc::clone(context),
+            image: record.call((Image::KIND, names::<Image>()))?,
+            port: record.call((Port::KIND, names::<Port>()))?,
+            binding: record.call((Binding::KIND, names::<Binding>()))?,
+            network: record.call((Network::KIND, names::<Network>()))?,
         };
-        let make = lua.create_function(move |lua, (handle, field): (AnyUserData, String)| {
+        let make = lua.create_function(move |lua, (handle, place): (AnyUserData, usize)| {
+            // Places begin at 1 in Lua.
+            let field = Container::FIELDS.get(place.wrapping_sub(1));
             let container = Arc::clone(&handle.borrow::<Handle>()?.0);
-            parts.field(lua, &container, &field)
+            field.map_or(Ok(Value::Nil), |field| {
+                values.value(lua, (field.get)(&container))
+            })
         })?;
+        let lazy: Function = context.tool("lazy")?;
         Ok(Self {
-            make: lazy.call(("a container", FIELDS.as_slice(), make))?,
+            make: lazy.call((Container::KIND, names::<Container>(), make))?,
         })
     }
 
-    /// The table of a container.
     pub fn table(&self, lua: &Lua, container: &Arc<Container>) -> Result<Table> {
         self.make
             .call(lua.create_userdata(Handle(Arc::clone(container)))?)
     }
 }
 
-impl Parts {
-    fn field(&self, lua: &Lua, container: &Container, field: &str) -> Result<Value> {
-        let text = |text: &str| Ok(Value::String(lua.create_string(text)?));
-        match field {
-            "id" => text(&container.id),
-            "short_id" => text(container.short_id()),
-            "name" => text(&container.name),
-            "hostname" => text(&container.hostname),
-            "status" => text(&container.status),
-            "health" => text(&container.health),
-            "network_mode" => text(&container.network_mode),
-            "created" => text(&container.created),
-            "started" => text(&container.started),
-            "stopping" => Ok(Value::Boolean(container.stopping)),
-            "labels" => Ok(Value::Table(self.frozen.map(lua, container.labels.iter())?)),
-            "env" => Ok(Value::Table(self.frozen.map(lua, container.env.iter())?)),
-            "image" => self.image(lua, &container.image),
-            "ports" => self.list(lua, &container.ports, |port| self.port(lua, port)),
-            "networks" => {
-                let networks = lua.create_table()?;
-                for (name, network) in container.networks.iter() {
-                    networks.raw_set(name, self.network(lua, network)?)?;
+fn names<R: Record>() -> Vec<&'static str> {
+    R::FIELDS.iter().map(|field| field.name).collect()
+}
+
+impl Values {
+    fn value(&self, lua: &Lua, value: fields::Value) -> Result<Value> {
+        use fields::Value as Field;
+        let frozen = self.context.frozen();
+        Ok(match value {
+            Field::Missing => Value::Nil,
+            Field::Text(text) => Value::String(lua.create_string(text)?),
+            Field::Number(number) => Value::Integer(number),
+            Field::Flag(flag) => Value::Boolean(flag),
+            Field::Texts(texts) => Value::Table(frozen.strings(lua, texts)?),
+            Field::TextMap(map) => Value::Table(frozen.map(lua, map.iter())?),
+            Field::Image(image) => self.record(lua, &self.image, image)?,
+            Field::Ports(ports) => self.list(lua, &self.port, ports)?,
+            Field::Bindings(bindings) => self.list(lua, &self.binding, bindings)?,
+            Field::Networks(networks) => {
+                let table = lua.create_table()?;
+                for (name, network) in networks.iter() {
+                    table.raw_set(name, self.record(lua, &self.network, network)?)?;
                 }
-                Ok(Value::Table(self.frozen.freeze(networks)?))
+                Value::Table(frozen.freeze(table)?)
             }
-            "inspect" => {
-                let inspect = container
-                    .inspect
+            Field::Inspect(inspect) => {
+                let object = inspect
                     .object()
                     .map_err(|error| Failure::raise(format!("cannot read `inspect`: {error}")))?;
-                self.frozen
-                    .freeze_deeply(json::to_lua(lua, &inspect, &Value::Nil)?)
+                frozen.freeze_deeply(json::to_lua(lua, &object, &Value::Nil)?)?
             }
-            _ => Ok(Value::Nil),
+        })
+    }
+
+    fn record<R: Record>(&self, lua: &Lua, metatable: &Table, record: &R) -> Result<Value> {
+        let table = lua.create_table_with_capacity(0, R::FIELDS.len())?;
+        for field in R::FIELDS {
+            table.raw_set(field.name, self.value(lua, (field.get)(record))?)?;
         }
+        table.set_metatable(Some(metatable.clone()))?;
+        Ok(Value::Table(self.context.frozen().freeze(table)?))
     }
 
-    fn image(&self, lua: &Lua, image: &Image) -> Result<Value> {
-        let table = lua.create_table()?;
-        table.raw_set("reference", image.reference.as_str())?;
-        table.raw_set("registry", image.registry.as_deref())?;
-        table.raw_set("repository", image.repository.as_deref())?;
-        table.raw_set("name", image.name.as_deref())?;
-        table.raw_set("tag", image.tag.as_deref())?;
-        table.raw_set("digest", image.digest.as_deref())?;
-        table.raw_set("id", image.id.as_str())?;
-        self.sealed(table, &self.image)
-    }
-
-    fn port(&self, lua: &Lua, port: &Port) -> Result<Value> {
-        let table = lua.create_table()?;
-        table.raw_set("port", port.port)?;
-        table.raw_set("protocol", port.protocol.as_str())?;
-        table.raw_set("index", port.index)?;
-        if let Some(best) = port.bindings.first() {
-            table.raw_set("host_ip", best.ip.as_str())?;
-            table.raw_set("host_port", best.port)?;
+    fn list<R: Record>(&self, lua: &Lua, metatable: &Table, records: &[R]) -> Result<Value> {
+        let list = lua.create_table_with_capacity(records.len(), 0)?;
+        for record in records {
+            list.raw_push(self.record(lua, metatable, record)?)?;
         }
-        let binding = |binding: &Binding| {
-            let table = lua.create_table()?;
-            table.raw_set("ip", binding.ip.as_str())?;
-            table.raw_set("port", binding.port)?;
-            self.sealed(table, &self.binding)
-        };
-        table.raw_set("bindings", self.list(lua, &port.bindings, binding)?)?;
-        self.sealed(table, &self.port)
-    }
-
-    fn network(&self, lua: &Lua, network: &Network) -> Result<Value> {
-        let table = lua.create_table()?;
-        table.raw_set("ip", network.ip.as_deref())?;
-        table.raw_set("ip6", network.ip6.as_deref())?;
-        table.raw_set("aliases", self.frozen.strings(lua, &network.aliases)?)?;
-        self.sealed(table, &self.network)
-    }
-
-    fn list<T>(&self, lua: &Lua, items: &[T], make: impl Fn(&T) -> Result<Value>) -> Result<Value> {
-        let list = lua.create_table_with_capacity(items.len(), 0)?;
-        for item in items {
-            list.raw_push(make(item)?)?;
-        }
-        Ok(Value::Table(self.frozen.freeze(list)?))
-    }
-
-    /// A read-only record, which says so when it is asked for a field that it cannot have.
-    fn sealed(&self, contents: Table, record: &Table) -> Result<Value> {
-        contents.set_metatable(Some(record.clone()))?;
-        Ok(Value::Table(self.frozen.freeze(contents)?))
+        Ok(Value::Table(self.context.frozen().freeze(list)?))
     }
 }

@@ -1,54 +1,59 @@
-//! `docker`: snapshots of the containers.
+//! The module `docker`: snapshots of the containers, as lists of their tables.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, Result, Table, Thread, Value};
+use mlua::{Function, Lua, Result, Table, Value};
 use tokio::sync::Mutex;
 
 use super::container::Containers;
+use super::state::State;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
+use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
-use crate::policy::{Host, Source};
+use crate::policy::sandbox::unlimited::Unlimited;
+use crate::policy::world::Source;
 
-/// The module's table.
-pub fn module(lua: &Lua, host: &Rc<Host>) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Table> {
+    state.set_tables(Tables::new(lua, context)?);
     let module = lua.create_table()?;
-    let (for_watch, for_list) = (Rc::clone(host), Rc::clone(host));
+    let for_watch = (Rc::clone(context), Rc::clone(state));
     module.set(
         "watch",
-        lua.create_function(move |lua, ()| watch(lua, &for_watch))?,
+        lua.create_function(move |lua, ()| watch(lua, &for_watch.0, &for_watch.1))?,
     )?;
+    let for_list = (Rc::clone(context), Rc::clone(state));
     module.set(
         "containers",
         lua.create_async_function(move |lua, ()| {
-            let host = Rc::clone(&for_list);
+            let (context, state) = for_list.clone();
             async move {
-                host.may_wait("docker.containers")?;
-                let mut source = host.world.source.clone();
-                next(&lua, &host, &mut source).await
+                context.may_wait("docker.containers")?;
+                let mut source = state.world.source.clone();
+                next(&lua, &state, &mut source).await
             }
         })?,
     )?;
     Ok(module)
 }
 
-/// An iterator over snapshots, for a generic `for`. It ends only where the source does.
-fn watch(lua: &Lua, host: &Rc<Host>) -> Result<Function> {
-    host.may_wait("docker.watch")?;
-    let mut source = host.world.source.clone();
+/// An iterator over snapshots, for a generic `for`. It ends when the source does.
+fn watch(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Function> {
+    context.may_wait("docker.watch")?;
+    let mut source = state.world.source.clone();
     if let Source::Live(snapshots) = &mut source {
-        // The one that is there already is news to this loop.
+        // A snapshot that is there already is new to this loop.
         snapshots.mark_changed();
     }
     let source = Rc::new(Mutex::new(Some(source)));
-    let host = Rc::clone(host);
+    let (context, state) = (Rc::clone(context), Rc::clone(state));
     lua.create_async_function(move |lua, _: mlua::MultiValue| {
-        let (host, source) = (Rc::clone(&host), Rc::clone(&source));
+        let (context, state) = (Rc::clone(&context), Rc::clone(&state));
+        let source = Rc::clone(&source);
         async move {
-            host.may_wait("docker.watch")?;
+            context.may_wait("docker.watch")?;
             let mut source = source.lock().await;
             match &mut *source {
                 Some(live @ Source::Live(_)) => {
@@ -57,10 +62,10 @@ fn watch(lua: &Lua, host: &Rc<Host>) -> Result<Function> {
                     {
                         return Ok(Value::Nil);
                     }
-                    next(&lua, &host, live).await
+                    next(&lua, &state, live).await
                 }
                 Some(once @ Source::Once(_)) => {
-                    let list = next(&lua, &host, once).await;
+                    let list = next(&lua, &state, once).await;
                     *source = None;
                     list
                 }
@@ -70,8 +75,8 @@ fn watch(lua: &Lua, host: &Rc<Host>) -> Result<Function> {
     })
 }
 
-/// The list of the newest snapshot, once there is one; nil if there never will be.
-async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
+/// Waits for a snapshot and returns its list; nil if the source has ended.
+async fn next(lua: &Lua, state: &State, source: &mut Source) -> Result<Value> {
     let snapshot = match source {
         Source::Once(snapshot) => Arc::clone(snapshot),
         Source::Live(snapshots) => loop {
@@ -83,8 +88,8 @@ async fn next(lua: &Lua, host: &Host, source: &mut Source) -> Result<Value> {
             }
         },
     };
-    let list = host.tables()?.update(lua, &snapshot.containers)?;
-    host.current.replace(Some(snapshot));
+    let list = state.tables()?.update(lua, &snapshot.containers)?;
+    state.current.replace(Some(snapshot));
     Ok(Value::Table(list))
 }
 
@@ -96,33 +101,32 @@ pub struct Tables {
     same: Unlimited,
     slim: Function,
     containers: ByAge<Container>,
-    /// The places of these in the order.
+    /// The ranks of these, the oldest first.
     ranks: Vec<Rank>,
-    /// Their tables, in this order, in a list that no script gets to see.
+    /// Their tables in the same order, in a list that no script sees.
     list: Table,
 }
 
 impl Tables {
-    /// None yet. `prelude` has what works on lists.
-    pub fn new(lua: &Lua, prelude: &Table, makes: Containers) -> Result<Self> {
+    fn new(lua: &Lua, context: &Rc<Context>) -> Result<Self> {
         Ok(Self {
-            makes,
-            copy: Unlimited::new(lua, prelude.get("copy")?)?,
-            splice: prelude.get("splice")?,
-            same: Unlimited::new(lua, prelude.get("same")?)?,
-            slim: prelude.get("slim")?,
+            makes: Containers::new(lua, context)?,
+            copy: Unlimited::new(lua, context.tool("copy")?)?,
+            splice: context.tool("splice")?,
+            same: Unlimited::new(lua, context.tool("same")?)?,
+            slim: context.tool("slim")?,
             containers: ByAge::default(),
             ranks: Vec::new(),
             list: lua.create_table()?,
         })
     }
 
-    /// Takes over a snapshot's containers. Returns a list of their tables, for the script to do with as it likes; that of
-    /// a container which has not changed is the same as before.
+    /// Takes a snapshot's containers. Returns a list of their tables, which the script may change. A container that has not
+    /// changed keeps its table.
     fn update(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
-            // Half of it may have been replaced.
+            // It may be half done.
             self.ranks.clear();
             self.containers = ByAge::default();
             self.list.clear()?;
@@ -136,7 +140,7 @@ impl Tables {
 
     fn replace(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<()> {
         let changes = self.containers.changes(containers);
-        // From behind, so that what goes together moves nothing that goes as well.
+        // From the end, so that removing one does not move the next to be removed.
         for change in changes.iter().rev().filter(|change| change.new.is_none()) {
             if let Ok(place) = self.ranks.binary_search(&change.rank) {
                 self.splice
@@ -166,15 +170,15 @@ impl Tables {
         Ok(())
     }
 
-    /// The containers in a script's list, which may leave some of the snapshot out.
+    /// The containers in a script's list, which may lack some of the snapshot.
     pub fn read(&self, list: &Table) -> Result<ByAge<Container>> {
-        // What a metatable adds may raise an error where none is expected.
+        // A metamethod may raise an error where none is expected.
         if list.metatable().is_none() && self.same.call((&self.list, list, self.ranks.len()))? {
             return Ok(self.containers.clone());
         }
         if list.pairs::<Value, Value>().count() != list.sequence_values::<Value>().count() {
             return Err(Failure::raise(
-                "etcd.sync: the list of containers has holes, and what comes after one would be lost; \
+                "etcd.sync: the list of containers has holes, and the containers after a hole would be lost; \
                  build a new list instead",
             ));
         }
@@ -189,7 +193,7 @@ impl Tables {
             let container = rank.and_then(|rank| self.containers.get(rank));
             let container = container.ok_or_else(|| {
                 Failure::raise(format!(
-                    "etcd.sync: item {} of the list is no container of the newest snapshot",
+                    "etcd.sync: item {} of the list is not a container of the newest snapshot",
                     index + 1
                 ))
             })?;
@@ -198,7 +202,6 @@ impl Tables {
         Ok(listed)
     }
 
-    /// The table of one of the containers.
     pub fn of(&self, container: &Container) -> Result<Table> {
         match self.ranks.binary_search(&container.rank()) {
             Ok(place) => self.list.raw_get(place + 1),
@@ -206,33 +209,8 @@ impl Tables {
         }
     }
 
-    /// Lets go of what was made of a container's table on demand; it is made again for whoever asks.
+    /// Frees the fields of a container's table that were made. They are made again when they are read.
     pub fn slim(&self, table: &Table) -> Result<()> {
         self.slim.call(table)
-    }
-}
-
-/// Work of the prelude's that has no time limit, which makes it several times as fast: a coroutine that takes it up again
-/// with each call.
-struct Unlimited {
-    work: Function,
-    thread: Thread,
-}
-
-impl Unlimited {
-    fn new(lua: &Lua, work: Function) -> Result<Self> {
-        let thread = lua.create_thread(work.clone())?;
-        thread.remove_hook();
-        Ok(Self { work, thread })
-    }
-
-    fn call<R: FromLuaMulti>(&self, arguments: impl IntoLuaMulti) -> Result<R> {
-        let result = self.thread.resume(arguments);
-        if result.is_err() {
-            // One that has failed, for want of memory, is dead.
-            self.thread.reset(self.work.clone())?;
-            self.thread.remove_hook();
-        }
-        result
     }
 }

@@ -1,4 +1,5 @@
-//! From what a policy returned to entries, converted by hand: a message names the entry and the field.
+//! Reads the results of a policy function: entries, and what is left out. They are converted by hand, so that a message names
+//! the entry and the field.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use crate::base::text::quote;
 use crate::policy::sandbox::frozen::Frozen;
 use crate::wanted::{Entry, TTL};
 
-/// Reads a list of entries; an entry without a TTL gets `default_ttl`. The error says what is wrong with which.
+/// Reads a list of entries. An entry without a TTL gets `default_ttl`.
 pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entry>, String> {
     const WHAT: &str = "return a list of entries, `{}` for none";
     let Value::Table(list) = value else {
@@ -29,7 +30,7 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
         ));
     }
     let mut entries: Vec<Entry> = Vec::with_capacity(length);
-    // Where each key stands, here and in the list.
+    // The place of each key, in `entries` and in the list.
     let mut places: HashMap<Key, (usize, usize)> = HashMap::with_capacity(length);
     for pair in list.pairs::<Value, Value>() {
         let (key, _) = pair.map_err(|error| error.to_string())?;
@@ -66,7 +67,7 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
     Ok(entries)
 }
 
-/// What is left out and why, from a policy's second result: a text or a list of texts.
+/// Reads the second result, which says what is left out and why: a text or a list of texts.
 pub fn read_left_out(frozen: &Frozen, value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => vec![text.to_string_lossy()],
@@ -130,7 +131,7 @@ fn read_text(value: &Value) -> Result<String, String> {
             Err(_) => Err(format!("is not UTF-8: {}", quote(&text.to_string_lossy()))),
         },
         Value::Integer(integer) => Ok(integer.to_string()),
-        // 8005.0 is what Lua makes of 16010 / 2; its decimal digits are 8005.
+        // In Lua, 16010 / 2 is 8005.0, whose decimal digits are 8005.
         Value::Number(number) if number.is_finite() => Ok(number.to_string()),
         other => Err(format!("is {}; it is a string", a(other))),
     }

@@ -1,4 +1,5 @@
-//! `etcd`: keys, the wanted state, and reading.
+//! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for, and
+//! hands the result over; `register/plan` makes etcd so.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,50 +9,53 @@ use mlua::{Function, Lua, MultiValue, Result, Table, Value, Variadic};
 use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
-use crate::base::key::join;
+use super::state::State;
+use crate::base::key::{check_segment, join};
 use crate::base::text::quote;
 use crate::container::Container;
 use crate::ops::outage::Outage;
-use crate::policy::sandbox::failure::{Failure, name_of};
-use crate::policy::sandbox::frozen::Frozen;
-use crate::policy::verdicts::Mapper;
-use crate::policy::{Host, Phase, Report, Source};
+use crate::policy::Report;
+use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::{Context, Phase};
+use crate::policy::verdicts::FunctionId;
+use crate::policy::world::Source;
 use crate::store::StoreError;
 use crate::store::etcd::EtcdStore;
 
-/// After how long others get their turn.
+/// How long `etcd.sync` calls policy functions before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
 
-/// The module's table.
-pub fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Table> {
     let module = lua.create_table()?;
     module.set("key", lua.create_function(key)?)?;
-    let (for_sync, frozen) = (Rc::clone(host), frozen.clone());
+    module.set("segment", lua.create_function(segment)?)?;
+    let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "sync",
         lua.create_async_function(move |_, arguments: MultiValue| {
-            sync(Rc::clone(&for_sync), frozen.clone(), arguments)
+            let (context, state) = shared.clone();
+            sync(context, state, arguments)
         })?,
     )?;
-    let for_get = Rc::clone(host);
+    let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "get",
         lua.create_async_function(move |_, key: String| {
-            let host = Rc::clone(&for_get);
+            let (context, state) = shared.clone();
             async move {
-                host.may_wait("etcd.get")?;
-                read_etcd(&host, async |etcd| etcd.get(&key).await).await
+                context.may_wait("etcd.get")?;
+                read_etcd(&state, async |etcd| etcd.get(&key).await).await
             }
         })?,
     )?;
-    let for_list = Rc::clone(host);
+    let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "list",
         lua.create_async_function(move |lua, prefix: String| {
-            let host = Rc::clone(&for_list);
+            let (context, state) = shared.clone();
             async move {
-                host.may_wait("etcd.list")?;
-                let found = read_etcd(&host, async |etcd| etcd.below(&prefix).await).await?;
+                context.may_wait("etcd.list")?;
+                let found = read_etcd(&state, async |etcd| etcd.below(&prefix).await).await?;
                 let pairs = found.iter().map(|found| (&*found.key, &*found.value));
                 lua.create_table_from(pairs)
             }
@@ -60,16 +64,19 @@ pub fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
     Ok(module)
 }
 
-/// Reads etcd. Where the script runs for ever, it waits for an etcd that cannot be reached.
+/// Reads etcd. A script that runs for ever waits while etcd cannot be reached.
 async fn read_etcd<T>(
-    host: &Host,
+    state: &State,
     read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
-    let ttl = Duration::from_secs(host.world.options.ttl.into());
+    let world = &state.world;
+    let reader = world.reader.as_ref();
+    let reader = reader.ok_or_else(|| Failure::raise("etcd cannot be read here"))?;
+    let ttl = Duration::from_secs(world.options.ttl.into());
     let mut outage = Outage::new("etcd", "the policy, which reads etcd, waits", ttl);
     loop {
-        let result = read(&mut *host.world.reader.lock().await).await;
-        match (result, &host.world.source) {
+        let result = read(&mut *reader.lock().await).await;
+        match (result, &world.source) {
             (Ok(value), _) => {
                 outage.over();
                 return Ok(value);
@@ -87,61 +94,68 @@ async fn read_etcd<T>(
     reason = "a function for Lua takes its arguments by value"
 )]
 fn key(_: &Lua, segments: Variadic<Value>) -> Result<String> {
-    let mut texts = Vec::with_capacity(segments.len());
-    for (index, segment) in segments.iter().enumerate() {
-        texts.push(match segment {
-            Value::String(text) => match text.to_str() {
-                Ok(text) => text.to_owned(),
-                Err(_) => {
-                    return Err(Failure::raise(format!(
-                        "etcd.key: segment {} is not UTF-8: {}",
-                        index + 1,
-                        quote(&text.to_string_lossy())
-                    )));
-                }
-            },
-            Value::Integer(number) => number.to_string(),
-            other => {
-                return Err(Failure::raise(format!(
-                    "etcd.key: segment {} is a {}; it is a string or a whole number",
-                    index + 1,
-                    other.type_name()
-                )));
-            }
-        });
-    }
+    let texts = segments.iter().enumerate().map(|(index, segment)| {
+        text_of(segment).map_err(|why| {
+            let number = index + 1;
+            Failure::raise(format!("etcd.key: segment {number} {why}"))
+        })
+    });
+    let texts = texts.collect::<Result<Vec<String>>>()?;
     join(&texts).map_err(|why| Failure::raise(why.to_string()))
 }
 
-/// Calls `map` once for each container that has changed, and hands over what should exist.
-async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<()> {
-    host.may_wait("etcd.sync")?;
-    let (Some(Value::Table(containers)), Some(Value::Function(map))) =
+/// Returns a text that can be one segment of a key. An error calls it `what` and says where it comes from.
+fn segment(_: &Lua, (what, text, origin): (String, Value, Option<String>)) -> Result<String> {
+    let text = text_of(&text).map_err(|why| Failure::raise(format!("{what} {why}")))?;
+    check_segment(&what, &text, origin.as_deref())
+        .map_err(|why| Failure::raise(why.to_string()))?;
+    Ok(text)
+}
+
+fn text_of(segment: &Value) -> std::result::Result<String, String> {
+    match segment {
+        Value::String(text) => match text.to_str() {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(format!("is not UTF-8: {}", quote(&text.to_string_lossy()))),
+        },
+        Value::Integer(number) => Ok(number.to_string()),
+        other => Err(format!(
+            "is a {}; it is a string or a whole number",
+            other.type_name()
+        )),
+    }
+}
+
+/// Calls the policy function for each container that has changed, and hands over the wanted state.
+async fn sync(context: Rc<Context>, state: Rc<State>, arguments: MultiValue) -> Result<()> {
+    context.may_wait("etcd.sync")?;
+    let (Some(Value::Table(containers)), Some(Value::Function(function))) =
         (arguments.front(), arguments.get(1))
     else {
         return Err(Failure::raise(
             "etcd.sync takes the list of containers and the function that makes the entries of one",
         ));
     };
-    let Some(snapshot) = host.current.take() else {
+    let Some(snapshot) = state.current.take() else {
         return Err(Failure::raise(
             "etcd.sync was called twice for one snapshot, and the second would undo the first; \
              join the two lists of entries in one function",
         ));
     };
-    let list = host.tables()?.read(containers)?;
-    let mapper = host.mapper(map);
-    let round = host.world.verdicts.borrow_mut().begin(list, mapper);
+    let list = state.tables()?.read(containers)?;
+    let id = state.id_of(function);
+    let world = &state.world;
+    let pass = world.verdicts.borrow_mut().begin(list, id);
     let mut turn = Instant::now();
-    for container in &round.news {
-        if host.world.verdicts.borrow().is_settled(container, mapper) {
+    for container in &pass.changed {
+        if world.verdicts.borrow().is_current(container, id) {
             continue;
         }
-        let table = host.tables()?.of(container)?;
-        call(&host, &frozen, map, mapper, container, &table);
-        // Its labels, ports and so on take more memory than all else that is kept of it. This is an economy, and where there
-        // is no memory for it either, the others still have their turn.
-        let _ = host.tables()?.slim(&table);
+        let table = state.tables()?.of(container)?;
+        call(&context, &state, function, id, container, &table);
+        // Its labels, ports and so on take more memory than all else that is kept of it. An error is ignored: without the
+        // memory for this economy, the other containers still have their turn.
+        let _ = state.tables()?.slim(&table);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();
@@ -149,47 +163,43 @@ async fn sync(host: Rc<Host>, frozen: Frozen, arguments: MultiValue) -> Result<(
     }
     let unreadable = snapshot.unreadable.iter();
     let protected = unreadable.flat_map(|unreadable| unreadable.marks.iter().cloned());
-    let mut wanted = host
-        .world
-        .verdicts
-        .borrow_mut()
-        .end(round, protected.collect());
+    let mut wanted = world.verdicts.borrow_mut().end(pass, protected.collect());
     wanted.running = snapshot.containers.clone();
     wanted.outside.clone_from(&snapshot.outside);
-    host.world.wanted.send_replace(Some(Arc::new(wanted)));
-    match host.world.verdicts.borrow().failure_of_all() {
-        Some(failure) => host.world.condition.bad(&failure),
-        None => host.world.condition.good(),
+    world.wanted.send_replace(Some(Arc::new(wanted)));
+    match world.verdicts.borrow().failure_of_all() {
+        Some(failure) => world.condition.bad(&failure),
+        None => world.condition.good(),
     }
     Ok(())
 }
 
+/// Calls the policy function for one container, and records and reports the result.
 fn call(
-    host: &Host,
-    frozen: &Frozen,
-    map: &Function,
-    mapper: Mapper,
+    context: &Context,
+    state: &State,
+    function: &Function,
+    id: FunctionId,
     container: &Arc<Container>,
     table: &Table,
 ) {
-    let of_map = |why: String| {
-        let name = name_of(map, host.decisions.borrow().as_ref());
-        Failure::of(map, name, why)
-    };
-    let result = host.call(map, Some(table.clone()), Phase::Policy);
-    let result = result.map_err(|failure| failure.or_at(|| of_map(String::new()).place));
+    let world = &state.world;
+    let at_function = |why: String| Failure::of(function, context.name_of(function), why);
+    let result = context.call(function, Some(table.clone()), Phase::Policy);
+    let result = result.map_err(|failure| failure.or_at(|| at_function(String::new()).place));
     let result = result.and_then(|values| {
+        let frozen = context.frozen();
         let entries = values.front().unwrap_or(&Value::Nil);
-        let entries = read(frozen, entries, host.world.options.ttl).map_err(of_map)?;
+        let entries = read(frozen, entries, world.options.ttl).map_err(at_function)?;
         Ok((entries, read_left_out(frozen, values.get(1))))
     });
-    let mut verdicts = host.world.verdicts.borrow_mut();
+    let mut verdicts = world.verdicts.borrow_mut();
     let name = || quote(&container.name);
     match result {
         Ok((entries, left_out)) => {
-            if let Some(left_out) = verdicts.succeed(container, mapper, entries, left_out) {
+            if let Some(left_out) = verdicts.succeeded(container, id, entries, left_out) {
                 for why in left_out {
-                    match host.world.report {
+                    match world.report {
                         Report::All => info!("{}: left out: {why}", name()),
                         Report::Failures => debug!("{}: left out: {why}", name()),
                         Report::Nothing => {}
@@ -198,9 +208,9 @@ fn call(
             }
         }
         Err(failure) => {
-            host.world.errors.add_one();
-            if let Some(consequence) = verdicts.fail(container, mapper, &failure)
-                && host.world.report != Report::Nothing
+            world.errors.add_one();
+            if let Some(consequence) = verdicts.failed(container, id, &failure)
+                && world.report != Report::Nothing
             {
                 error!("{}: {failure}\n  {consequence}", name());
             }

@@ -1,18 +1,20 @@
-//! `json`: values that are the same text for the same content, whatever order Lua keeps its tables in.
+//! The module `json`. The same content always becomes the same text, although the order of a Lua table changes between runs.
+
+use std::rc::Rc;
 
 use mlua::{Lua, Result, Table, Value};
 use serde_json::{Map, Number};
 
+use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
 
-/// How deep tables may lie within one another; a table that contains itself is deeper than any.
+/// The deepest nesting of tables. A table that contains itself is deeper than any.
 const MAX_DEPTH: usize = 64;
 
-/// The module's table.
-pub fn module(lua: &Lua, frozen: &Frozen) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
     let module = lua.create_table()?;
-    let frozen = frozen.clone();
+    let frozen = context.frozen().clone();
     module.set(
         "encode",
         lua.create_function(move |_, value: Value| Ok(to_json(&frozen, &value, 0)?.to_string()))?,
@@ -22,7 +24,7 @@ pub fn module(lua: &Lua, frozen: &Frozen) -> Result<Table> {
     Ok(module)
 }
 
-/// The Lua value of a JSON value, with `null` for a JSON null.
+/// A JSON value as a Lua value, with `null` for JSON's null.
 pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Value> {
     use serde_json::Value as Json;
     Ok(match value {
@@ -60,12 +62,12 @@ fn decode(lua: &Lua, text: mlua::LuaString) -> Result<Value> {
     to_lua(lua, &value, &Value::NULL)
 }
 
-/// The JSON value of a Lua value, which lies so deep in others.
+/// A Lua value as a JSON value. `depth` is the number of tables around it.
 pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_json::Value> {
     use serde_json::Value as Json;
     let refuse = |what: &str| Err(Failure::raise(format!("json.encode: {what}")));
     if depth > MAX_DEPTH {
-        return refuse("a table lies in itself, or deeper than 64 levels");
+        return refuse("a table contains itself, or is nested deeper than 64 levels");
     }
     Ok(match value {
         Value::Nil => Json::Null,
@@ -74,7 +76,7 @@ pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_jso
         Value::Integer(integer) => Json::from(*integer),
         Value::Number(number) => match Number::from_f64(*number) {
             Some(number) => Json::Number(number),
-            None => return refuse("JSON has no infinite number and no NaN"),
+            None => return refuse("JSON has no infinity and no NaN"),
         },
         Value::String(text) => match text.to_str() {
             Ok(text) => Json::String(text.to_owned()),
@@ -109,6 +111,6 @@ pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_jso
             }
             Json::Object(fields)
         }
-        other => return refuse(&format!("a {} is no JSON", other.type_name())),
+        other => return refuse(&format!("JSON has no {}", other.type_name())),
     })
 }

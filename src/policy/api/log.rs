@@ -1,18 +1,17 @@
-//! `log`: lines in the registrar's own log.
+//! The module `log`: lines in the program's own log. It also makes `print` write there.
 
 use mlua::{Lua, MultiValue, Result, Table};
 
-/// The module's table.
 pub fn module(lua: &Lua) -> Result<Table> {
     let module = lua.create_table()?;
     module.set(
         "debug",
         lua.create_function(|_, values| line(&values).map(|line| tracing::debug!("{line}")))?,
     )?;
-    module.set(
-        "info",
-        lua.create_function(|_, values| line(&values).map(|line| tracing::info!("{line}")))?,
-    )?;
+    let info =
+        lua.create_function(|_, values| line(&values).map(|line| tracing::info!("{line}")))?;
+    lua.globals().set("print", &info)?;
+    module.set("info", info)?;
     module.set(
         "warn",
         lua.create_function(|_, values| line(&values).map(|line| tracing::warn!("{line}")))?,
@@ -24,7 +23,7 @@ pub fn module(lua: &Lua) -> Result<Table> {
     Ok(module)
 }
 
-/// The values as `print` shows them, but between spaces.
+/// The values as `print` shows them, but with spaces between them.
 fn line(values: &MultiValue) -> Result<String> {
     let values: Result<Vec<String>> = values.iter().map(mlua::Value::to_string).collect();
     Ok(values?.join(" "))

@@ -1,10 +1,34 @@
-//! The modules that a script requires.
+//! The modules that a policy requires. Each file makes the table of one, from the sandbox's context and what a role adds.
 
-pub mod container;
-pub mod docker;
-pub mod entries;
-pub mod etcd;
-pub mod json;
-pub mod log;
-pub mod options;
+mod container;
+mod docker;
+mod entries;
+mod etcd;
+mod json;
+mod log;
+mod options;
+pub mod state;
 pub mod test;
+
+use std::rc::Rc;
+
+use super::sandbox::Module;
+use state::State;
+
+/// The modules of a registrar's policy.
+pub fn modules(state: &Rc<State>) -> Vec<Module> {
+    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(state));
+    vec![
+        Module::new("docker", move |lua, context| {
+            docker::module(lua, context, &for_docker)
+        }),
+        Module::new("etcd", move |lua, context| {
+            etcd::module(lua, context, &for_etcd)
+        }),
+        Module::new("json", json::module),
+        Module::new("log", |lua, _| log::module(lua)),
+        Module::new("options", move |lua, context| {
+            options::module(lua, context, &for_options.world.options)
+        }),
+    ]
+}

@@ -1,13 +1,13 @@
-//! `options`: what the command line says and the host has, read-only.
+//! The module `options`: the settings of the command line and the addresses of the host, read-only.
 
 use mlua::{Lua, Result, Table};
 
 use crate::base::address::interfaces;
 use crate::policy::Options;
-use crate::policy::sandbox::frozen::Frozen;
+use crate::policy::sandbox::Context;
 
-/// The module's table.
-pub fn module(lua: &Lua, options: &Options, frozen: &Frozen) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Context, options: &Options) -> Result<Table> {
+    let frozen = context.frozen();
     let table = lua.create_table()?;
     for (name, value) in &options.set {
         table.set(name.as_str(), value.as_str())?;

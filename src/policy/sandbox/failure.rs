@@ -1,39 +1,41 @@
-//! What went wrong in a script, in its author's words: what, where, and nothing of our own frames.
+//! A script's error as its author reads it: the message and the line to blame, without frames of Rust or of our own Lua.
 
 use std::fmt;
 
 use mlua::debug::Debug;
-use mlua::{Error, Function, Lua, Table, Value};
+use mlua::{Error, Function, Lua, Value};
 
-/// How many frames of the stack are looked at for the line to blame.
+use super::names::Names;
+use super::time_limit::TOO_LONG;
+
+/// How many frames of the stack are searched for the line to blame.
 const MAX_FRAMES: usize = 30;
 
-/// What a script is told that asks for more than it may have. Lua says no more, not even where.
+/// The error at the memory limit. Lua does not say where it was reached.
 const OUT_OF_MEMORY: &str =
     "it needs more than the 64 MiB of memory that a script may have, or calls itself without end";
 
 /// An error of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What is wrong.
     pub message: String,
-    /// Where, if a line of a script is to blame.
+    /// The line to blame, if one is.
     pub place: Option<Place>,
 }
 
 /// A line of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The script, as it was named.
+    /// The script's name or path.
     pub script: String,
-    /// The line, from 1, where it is known.
+    /// From 1, if it is known.
     pub line: Option<usize>,
     /// The function that the line is in, if it has a name.
     pub function: Option<String>,
 }
 
 impl Failure {
-    /// A failure without a place; the handler that catches it adds one.
+    /// A failure without a place. The handler that catches it adds one.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -41,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// A failure that is a function's as a whole, such as what it returned.
+    /// A failure of a whole function, such as a wrong result.
     pub fn of(function: &Function, name: Option<String>, message: impl Into<String>) -> Self {
         let info = function.info();
         let place = match (info.source, info.line_defined) {
@@ -58,7 +60,7 @@ impl Failure {
         }
     }
 
-    /// This failure, with the place of `other` where it has none: an error of memory comes without.
+    /// This failure, with another place if it has none, as errors of memory do.
     pub fn or_at(self, other: impl FnOnce() -> Option<Place>) -> Self {
         Self {
             place: self.place.or_else(other),
@@ -66,12 +68,17 @@ impl Failure {
         }
     }
 
+    /// Whether a call exceeded its time.
+    pub fn is_timeout(&self) -> bool {
+        self.message == TOO_LONG
+    }
+
     /// The error that a binding raises.
     pub fn raise(message: impl Into<String>) -> Error {
         Error::external(Self::new(message))
     }
 
-    /// What mlua reports of an error that no handler of ours has seen, such as one of syntax.
+    /// An error that no handler of ours has seen, such as one of syntax.
     pub fn from_error(error: &Error) -> Self {
         match error {
             Error::CallbackError { cause, .. }
@@ -93,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// What a protected call returned instead of a result.
+    /// An error value that a protected call has caught.
     pub fn from_value(value: &Value) -> Self {
         match value {
             Value::Error(error) => Self::from_error(error),
@@ -109,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// Splits `script.lua:3: message` to its parts.
+    /// Takes `script.lua:3: message` apart.
     fn from_text(text: &str) -> Self {
         let parts = text.find(": ").and_then(|end| {
             let (script, line) = text[..end].rsplit_once(':')?;
@@ -135,12 +142,11 @@ impl Failure {
     }
 }
 
-/// The message handler of protected calls: it sees the stack as it was at the error. `decisions` are the functions
-/// that have a name of ours, for instance `register.service`.
-pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
+/// The message handler of protected calls. It sees the stack as it was at the error.
+pub fn blame(lua: &Lua, error: &Value, names: &Names) -> Value {
     let mut failure = Failure::from_value(error);
     for level in 1..MAX_FRAMES {
-        let frame = lua.inspect_stack(level, |frame| place(frame, decisions));
+        let frame = lua.inspect_stack(level, |frame| place(frame, names));
         match (frame, &mut failure.place) {
             (None, _) => break,
             (Some(None), _) => {}
@@ -148,7 +154,7 @@ pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
                 *none = Some(frame);
                 break;
             }
-            // The message names a line, and this is the frame that it is in.
+            // The message names a line, and this may be its frame.
             (Some(Some(frame)), Some(place)) => {
                 if frame.script == place.script && frame.line == place.line {
                     place.function = frame.function;
@@ -160,19 +166,9 @@ pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
     Value::Error(Box::new(Error::external(failure)))
 }
 
-/// The name of a function among `decisions`.
-pub fn name_of(function: &Function, decisions: Option<&Table>) -> Option<String> {
-    let wanted = function.to_pointer();
-    decisions?
-        .pairs::<String, Value>()
-        .filter_map(Result::ok)
-        .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
-        .map(|(name, _)| format!("register.{name}"))
-}
-
-fn place(frame: &Debug, decisions: Option<&Table>) -> Option<Place> {
+fn place(frame: &Debug, names: &Names) -> Option<Place> {
     let source = frame.source();
-    // Our own Lua is named with `=`: its lines mean nothing to an author.
+    // The name of our own Lua begins with `=`. Its lines mean nothing to an author.
     let script = source.source.as_deref()?.strip_prefix('@')?.to_owned();
     let line = frame.current_line()?;
     let named = || {
@@ -185,7 +181,7 @@ fn place(frame: &Debug, decisions: Option<&Table>) -> Option<Place> {
     let function = if source.what == "main" {
         None
     } else {
-        name_of(&frame.function(), decisions).or_else(named)
+        names.of(&frame.function()).or_else(named)
     };
     Some(Place {
         script,

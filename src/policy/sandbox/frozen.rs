@@ -1,8 +1,9 @@
-//! Read-only tables, so that no policy can change what the next one sees. They are made in `prelude.lua`.
+//! Read-only tables, so that one call of a policy function cannot change what the next one sees. `prelude.lua` makes them;
+//! modules get them from the context.
 
 use mlua::{Function, Lua, Result, Table, Value};
 
-/// Makes tables read-only, and looks into them.
+/// Makes read-only tables, and reads them.
 #[derive(Clone)]
 pub struct Frozen {
     freeze: Function,
@@ -10,20 +11,18 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// From the functions of the prelude.
-    pub fn new(prelude: &Table) -> Result<Self> {
+    pub(super) fn new(prelude: &Table) -> Result<Self> {
         Ok(Self {
             freeze: prelude.get("freeze")?,
             contents: prelude.get("contents")?,
         })
     }
 
-    /// A read-only table of these contents.
     pub fn freeze(&self, contents: Table) -> Result<Table> {
         self.freeze.call(contents)
     }
 
-    /// A read-only table of these contents, and so all tables within it.
+    /// A value whose tables are read-only at every depth.
     pub fn freeze_deeply(&self, value: Value) -> Result<Value> {
         let Value::Table(table) = value else {
             return Ok(value);
@@ -37,12 +36,11 @@ impl Frozen {
         Ok(Value::Table(self.freeze(table)?))
     }
 
-    /// What a table holds, read-only or not.
+    /// The plain contents of a table, whether it is read-only or not.
     pub fn contents(&self, table: &Table) -> Result<Table> {
         self.contents.call(table)
     }
 
-    /// A read-only list of strings.
     pub fn strings<'a>(
         &self,
         lua: &Lua,
@@ -51,7 +49,6 @@ impl Frozen {
         self.freeze(lua.create_sequence_from(items.into_iter().map(String::as_str))?)
     }
 
-    /// A read-only map of strings.
     pub fn map<'a>(
         &self,
         lua: &Lua,

@@ -1,5 +1,5 @@
--- What the sandbox needs to say in Lua itself: read-only tables, the globals that must not see through them, and
--- protected calls that a time limit cannot be caught by. The host calls it once, with its own functions.
+-- The part of the sandbox that is Lua: read-only tables, globals that do not see through them, and protected calls that
+-- cannot catch the time limit. The host calls it once, with functions of its own.
 
 local host = ...
 
@@ -9,10 +9,10 @@ local move, yield = table.move, coroutine.yield
 local raw_setmetatable, getmetatable = setmetatable, getmetatable
 local error, type, select = error, type, select
 
--- A frozen table holds its contents under a key that no policy has, and a container's contents the container itself.
+-- A frozen table holds its contents under a key that no script has. The contents of a lazy record hold its handle.
 local CONTENTS, HANDLE = {}, {}
 
--- What a frozen table holds, with all that would be made on demand; nil for any other.
+-- The contents of a frozen table, with all lazy fields made; nil for any other table.
 local function contents(t)
   local held = type(t) == "table" and raw_get(t, CONTENTS) or nil
   local fill = held and getmetatable(held) and getmetatable(held).fill
@@ -36,7 +36,7 @@ function rawlen(t)
   return raw_len(contents(t) or t)
 end
 
--- Lua calls finalizers where no time limit can stop them.
+-- Finalizers are refused: Lua calls them where no time limit can stop them.
 function setmetatable(t, metatable)
   if type(metatable) == "table" and raw_get(metatable, "__gc") ~= nil then
     error("a metatable cannot have `__gc` here", 2)
@@ -53,7 +53,7 @@ local frozen = {
   __metatable = "read-only",
   __index = function(t, key) return raw_get(t, CONTENTS)[key] end,
   __newindex = function(_, key) error("this table is read-only: `" .. tostring(key) .. "` cannot be set", 2) end,
-  -- No other table's own comparison is asked.
+  -- Without it, Lua would call the `__eq` of the other table.
   __eq = raw_equal,
   __len = function(t) return #raw_get(t, CONTENTS) end,
   __pairs = function(t) return next, t, nil end,
@@ -63,15 +63,15 @@ local function freeze(t)
   return raw_setmetatable({ [CONTENTS] = t }, frozen)
 end
 
-local function set_of(list)
-  local set = {}
-  for _, item in ipairs(list) do set[item] = true end
-  return set
+local function places(list)
+  local places = {}
+  for place, item in ipairs(list) do places[item] = place end
+  return places
 end
 
--- Records: tables whose fields are known, so that a misspelt one is an error and not nil.
+-- The metatable of a record, a table in which a misspelt field is an error and not nil.
 local function record(kind, fields)
-  local known = set_of(fields)
+  local known = places(fields)
   return {
     __index = function(_, field)
       if not known[field] then error(kind .. " has no field `" .. tostring(field) .. "`", 3) end
@@ -79,12 +79,14 @@ local function record(kind, fields)
   }
 end
 
--- A record whose fields `make` makes of its handle when they are first asked for.
+-- A function that makes a record of a handle. `make` makes a field of the handle, by the field's place in the list, when
+-- it is first read.
 local function lazy(kind, fields, make)
-  local known = set_of(fields)
+  local known = places(fields)
   local function get(t, field)
-    if not known[field] then error(kind .. " has no field `" .. tostring(field) .. "`", 3) end
-    local value = make(raw_get(t, HANDLE), field)
+    local place = known[field]
+    if not place then error(kind .. " has no field `" .. tostring(field) .. "`", 3) end
+    local value = make(raw_get(t, HANDLE), place)
     raw_set(t, field, value)
     return value
   end
@@ -99,7 +101,7 @@ local function lazy(kind, fields, make)
   end
 end
 
--- Lets go of all that was made of a record's handle on demand.
+-- Drops the fields of a lazy record that were made. They are made again when they are read.
 local function slim(t)
   local held = raw_get(t, CONTENTS)
   raw_set(t, CONTENTS, raw_setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, getmetatable(held)))
@@ -118,37 +120,37 @@ function xpcall(f, handler, ...)
   return in_time(raw_xpcall(f, handler, ...))
 end
 
--- Text alone: Lua does not verify bytecode, and a crafted one can break out of any sandbox.
+-- Bytecode is refused: Lua does not verify it, and crafted bytecode breaks out of any sandbox.
 function load(chunk, name, _, ...)
   if select("#", ...) == 0 then return raw_load(chunk, name, "t") end
   return raw_load(chunk, name, "t", (...))
 end
 
--- Moves what comes after the first `from` of a list's items, so that it comes after the first `to`.
+-- Moves the items after the first `from` of a list, so that they come after the first `to`.
 local function splice(list, from, to, length)
   move(list, from + 1, length, to + 1)
   for place = length - from + to + 1, length do list[place] = nil end
 end
 
--- What looks at each container at each event is a coroutine that works again and again, because one without a time limit
--- is several times as fast.
+-- The body of a coroutine that works once each time it is resumed. The host takes the time limit off it, which makes loops
+-- over all containers several times as fast.
 local function repeated(work)
   return function(list, other, length)
     while true do
       local result = work(list, other, length)
-      -- What is waited with is not kept alive.
+      -- While it waits, it keeps no table alive.
       list, other = nil, nil
       list, other, length = yield(result)
     end
   end
 end
 
--- Copies a list of so many items to an empty table.
+-- Copies a list of `length` items to an empty table.
 local copy = repeated(function(list, empty, length)
   for place = 1, length do empty[place] = list[place] end
 end)
 
--- Tells whether a table without a metatable is the same list of so many items.
+-- Whether a table without a metatable has the same `length` items as a list.
 local same = repeated(function(list, other, length)
   for place = 1, length do
     if list[place] ~= other[place] then return false end

@@ -1,8 +1,10 @@
-//! The types for editors say what there is, no more and no less.
+//! The types for editors, compared with the real API.
 
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::container::fields::Record;
+use crate::container::{Binding, Container, Image, Network, Port};
 
 const TYPES: &str = include_str!("../../../scripts/types.lua");
 
@@ -48,6 +50,34 @@ fn real(table: &str) -> BTreeSet<String> {
     let tests = test_file(&file, Site::new(&[]).world.options);
     let (_, failure) = tests.failed.first().expect("it raises the names");
     failure.message.split(' ').map(str::to_owned).collect()
+}
+
+/// The lines that describe the fields of a class.
+fn lines(class: &str) -> Vec<&'static str> {
+    let head = format!("---@class {class}");
+    let lines = TYPES.lines().skip_while(|line| *line != head).skip(1);
+    let lines = lines.map_while(|line| line.strip_prefix("---@field "));
+    lines.collect()
+}
+
+/// The same lines, from the table that makes the fields.
+fn rows<R: Record>() -> Vec<String> {
+    let rows = R::FIELDS.iter();
+    rows.map(|row| {
+        format!("{} {} {}", row.name, row.lua_type, row.meaning)
+            .trim_end()
+            .to_owned()
+    })
+    .collect()
+}
+
+#[test]
+fn each_field_has_the_type_and_the_meaning_of_its_row() {
+    assert_eq!(lines("Container"), rows::<Container>());
+    assert_eq!(lines("Image"), rows::<Image>());
+    assert_eq!(lines("Port"), rows::<Port>());
+    assert_eq!(lines("Binding"), rows::<Binding>());
+    assert_eq!(lines("Network"), rows::<Network>());
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod decision;
 mod knowledge;
 mod marks;
 mod note;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -1,0 +1,119 @@
+//! The module `test` and the run of a test file, for `docker-register test`: cases, comparisons and sample containers.
+
+mod compare;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{Function, Lua, Result, Table, Value};
+
+use super::container::Containers;
+use super::json::to_json;
+use super::state::State;
+use crate::container::{Sample, read_saved};
+use crate::docker::Snapshot;
+use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::{Context, Module, Phase, Sandbox, Setup};
+use crate::policy::{Options, World, script};
+use compare::equal;
+
+/// The results of a file's tests.
+#[derive(Debug, Default)]
+pub struct Tests {
+    /// How many passed.
+    pub passed: usize,
+    /// The names of those that failed, and why.
+    pub failed: Vec<(String, Failure)>,
+}
+
+/// Runs the tests of a file in a sandbox of their own. A file that cannot be run, or that has no test, counts as one
+/// failure.
+pub fn test_file(file: &Path, options: Options) -> Tests {
+    let world = World::once(options, Snapshot::default()).script(Some(file.to_owned()));
+    let tests = Rc::new(RefCell::new(Tests::default()));
+    let result = run(world, &tests);
+    let mut tests = tests.take();
+    let name = file.display();
+    match result {
+        Err(failure) => tests.failed.push((format!("{name} as a whole"), failure)),
+        Ok(()) if tests.passed == 0 && tests.failed.is_empty() => tests.failed.push((
+            format!("{name} as a whole"),
+            Failure::new("it has no test; write `test.case(name, function() … end)`"),
+        )),
+        Ok(()) => {}
+    }
+    tests
+}
+
+fn run(world: World, tests: &Rc<RefCell<Tests>>) -> std::result::Result<(), Failure> {
+    let setup = Setup {
+        elsewhere: &[],
+        looks_above: true,
+        ..script::setup(&world)
+    };
+    let mut modules = super::modules(&Rc::new(State::new(world)));
+    let tests = Rc::clone(tests);
+    modules.push(Module::new("test", move |lua, context| {
+        module(lua, context, tests)
+    }));
+    Sandbox::new(setup, modules)?.load().map(drop)
+}
+
+fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result<Table> {
+    let module = lua.create_table()?;
+    let for_case = Rc::clone(context);
+    module.set(
+        "case",
+        lua.create_function(move |_, (name, body): (String, Function)| {
+            let result = for_case.call(&body, None, Phase::Loading);
+            let mut tests = tests.borrow_mut();
+            match result {
+                Ok(_) => tests.passed += 1,
+                Err(failure) => tests.failed.push((name, failure)),
+            }
+            Ok(())
+        })?,
+    )?;
+    let frozen = context.frozen().clone();
+    module.set(
+        "equal",
+        lua.create_function(move |_, (got, want): (Value, Value)| equal(&frozen, &got, &want))?,
+    )?;
+    let containers = Containers::new(lua, context)?;
+    let (frozen, makes) = (context.frozen().clone(), containers.clone());
+    module.set(
+        "container",
+        lua.create_function(move |lua, fields: Option<Table>| {
+            let fields = match fields {
+                Some(fields) => fields,
+                None => lua.create_table()?,
+            };
+            let json = to_json(&frozen, &Value::Table(fields), 0)?;
+            let container = Sample::read(json).and_then(Sample::container);
+            let container =
+                container.map_err(|error| Failure::raise(format!("test.container: {error:#}")))?;
+            makes.table(lua, &Arc::new(container))
+        })?,
+    )?;
+    let for_containers = Rc::clone(context);
+    module.set(
+        "containers",
+        lua.create_function(move |lua, file: String| {
+            let directory = for_containers.script().parent();
+            let path = directory.unwrap_or(Path::new("")).join(&file);
+            let refuse = |why: String| {
+                let path = path.display();
+                Failure::raise(format!("test.containers: cannot read `{path}`: {why}"))
+            };
+            let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
+            let saved = read_saved(&text).map_err(|error| refuse(format!("{error:#}")))?;
+            let tables = saved
+                .iter()
+                .map(|container| containers.table(lua, container));
+            lua.create_sequence_from(tables.collect::<Result<Vec<Table>>>()?)
+        })?,
+    )?;
+    Ok(module)
+}

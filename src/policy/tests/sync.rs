@@ -1,0 +1,140 @@
+//! `etcd.sync`: which containers a policy function is called for, and what stays when it fails.
+
+use super::*;
+
+#[tokio::test]
+async fn a_container_that_has_not_changed_is_not_mapped_again() {
+    let mut site = Site::new(&[]);
+    site.world.source = Source::Live(site.snapshots.subscribe());
+    let script = "local register, log = require 'register', require 'log'
+        local docker, etcd = require 'docker', require 'etcd'
+        local calls, last = 0, nil
+        function register.entries(container)
+          calls = calls + 1
+          return { { key = '/' .. container.name, value = calls } }
+        end
+        function register.run()
+          for containers in docker.watch() do
+            assert(last == nil or rawequal(last, containers[1]))
+            last = containers[1]
+            etcd.sync(containers, register.entries)
+            if #containers == 2 then return end
+          end
+        end
+        return register";
+    let script = site
+        .load(script)
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let first = snapshot(&[web("a")]);
+    let second = snapshot(&[web("b")]);
+    let both = Snapshot {
+        containers: first
+            .containers
+            .iter()
+            .chain(second.containers.iter())
+            .cloned()
+            .collect(),
+        unreadable: Vec::new(),
+        outside: Some(Arc::default()),
+    };
+    site.snapshots.send_replace(Some(first));
+    let (ran, ()) = tokio::join!(script.run(), async {
+        while site.wanted.borrow().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(site.keys(), ["/a 1"]);
+        site.snapshots.send_replace(Some(Arc::new(both)));
+    });
+    ran.expect("it runs");
+    assert_eq!(site.keys(), ["/a 1", "/b 2"]);
+}
+
+#[tokio::test]
+async fn a_container_whose_call_fails_keeps_its_last_keys_through_a_reload_too() {
+    let mut site = Site::new(&[web("a"), web("b")]);
+    let good = "local register = require 'register'
+        function register.entries(c) return { { key = '/' .. c.name, value = 1 } } end
+        return register";
+    site.run(good).await.expect("it runs");
+    let failing = "local register = require 'register'
+        function register.entries(c)
+          if c.name == 'b' then error('no') end
+          return { { key = '/' .. c.name, value = 2 } }
+        end
+        return register";
+    site.run(failing).await.expect("it runs");
+    assert_eq!(site.keys(), ["/a 2", "/b 1"]);
+    assert!(
+        site.wanted
+            .borrow()
+            .as_ref()
+            .is_some_and(|wanted| wanted.protected.is_empty())
+    );
+    // Of one that has never had any it is said what tells its keys, so that none is deleted on its account.
+    site.world.verdicts = Rc::default();
+    site.run(failing).await.expect("it runs");
+    assert_eq!(site.keys(), ["/a 2"]);
+    assert!(
+        site.wanted
+            .borrow()
+            .as_ref()
+            .is_some_and(|wanted| wanted.protected.contains(&"b".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn one_snapshot_is_synced_once_with_its_own_containers() {
+    let site = Site::new(&[web("a")]);
+    for (body, message) in [
+        (
+            "etcd.sync(containers, register.entries) etcd.sync(containers, register.entries)",
+            "etcd.sync was called twice for one snapshot, and the second would undo the first; \
+             join the two lists of entries in one function",
+        ),
+        (
+            "containers[1] = nil containers[2] = 1 etcd.sync(containers, register.entries)",
+            "etcd.sync: the list of containers has holes, and the containers after a hole would be lost; \
+             build a new list instead",
+        ),
+        (
+            "while true do end",
+            "it took longer than a second, and was stopped",
+        ),
+        (
+            "setmetatable({}, { __gc = function() while true do end end })",
+            "a metatable cannot have `__gc` here",
+        ),
+        // What a script says of equality is not asked: it might loop, or lie.
+        (
+            "local equal = { __eq = function() return true end }
+             containers[1] = setmetatable({}, equal) etcd.sync(containers, register.entries)",
+            "etcd.sync: item 1 of the list is not a container of the newest snapshot",
+        ),
+        (
+            "etcd.sync({ {} }, register.entries)",
+            "etcd.sync: item 1 of the list is not a container of the newest snapshot",
+        ),
+        (
+            "etcd.sync(register.entries)",
+            "etcd.sync takes the list of containers and the function that makes the entries of one",
+        ),
+    ] {
+        let script = format!(
+            "local register, docker, etcd = require 'register', require 'docker', require 'etcd'
+            function register.run()
+              for containers in docker.watch() do
+                {body}
+              end
+            end
+            return register"
+        );
+        let failure = site.run(&script).await.expect_err("it fails");
+        assert_eq!(
+            site.shown(&failure),
+            format!(
+                "{message}\n  at site.lua:{} in register.run",
+                4 + body.matches('\n').count()
+            )
+        );
+    }
+}

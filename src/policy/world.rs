@@ -1,0 +1,142 @@
+//! What a script works with: its options, where containers come from, where the wanted state goes, and what is reported.
+//! Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants otherwise.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+
+use super::verdicts::Verdicts;
+use crate::docker::{Snapshot, Snapshots};
+use crate::ops::condition::Condition;
+use crate::ops::counter::Counter;
+use crate::store::etcd::EtcdStore;
+use crate::wanted::Wanted;
+
+/// Reads etcd for scripts.
+pub type Reader = Rc<Mutex<EtcdStore>>;
+
+/// What a policy reads in `options`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The beginning of every key, without a slash at its end.
+    pub prefix: String,
+    /// The TTL of entries that name none, in seconds.
+    pub ttl: u32,
+    /// The address under which others reach this host.
+    pub host_ip: String,
+    /// Tells several registrars of one Docker daemon apart.
+    pub instance: String,
+    /// The names and values of `--set`.
+    pub set: Vec<(String, String)>,
+}
+
+/// What is logged of the calls of policy functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Failures, and what is left out.
+    All,
+    /// Failures; what is left out, at level debug.
+    Failures,
+    /// Nothing, because the caller reads the verdicts afterwards.
+    Nothing,
+}
+
+/// Where containers come from.
+#[derive(Clone)]
+pub enum Source {
+    /// A running daemon.
+    Live(Snapshots),
+    /// One snapshot.
+    Once(Arc<Snapshot>),
+}
+
+/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last one.
+#[derive(Clone)]
+pub struct World {
+    pub(super) script: Option<PathBuf>,
+    pub(super) options: Options,
+    pub(super) source: Source,
+    pub(super) reader: Option<Reader>,
+    pub(super) wanted: watch::Sender<Option<Arc<Wanted>>>,
+    pub(super) report: Report,
+    pub(super) verdicts: Rc<RefCell<Verdicts>>,
+    pub(super) condition: Condition,
+    pub(super) errors: Counter,
+}
+
+impl World {
+    /// Of a running daemon, for a script that runs for ever.
+    pub fn live(options: Options, snapshots: Snapshots) -> Self {
+        Self::new(options, Source::Live(snapshots), Report::Failures)
+    }
+
+    /// Of one snapshot, for a script that runs once. The caller reads the verdicts.
+    pub fn once(options: Options, snapshot: Snapshot) -> Self {
+        Self::new(options, Source::Once(Arc::new(snapshot)), Report::Nothing)
+    }
+
+    fn new(options: Options, source: Source, report: Report) -> Self {
+        Self {
+            script: None,
+            options,
+            source,
+            reader: None,
+            wanted: watch::Sender::new(None),
+            report,
+            verdicts: Rc::default(),
+            condition: Condition::default(),
+            errors: Counter::default(),
+        }
+    }
+
+    /// With this script, a file or the name of a bundled one, instead of the default policy.
+    pub fn script(self, script: Option<PathBuf>) -> Self {
+        Self { script, ..self }
+    }
+
+    /// With a reader for `etcd.get` and `etcd.list`, which fail without one.
+    pub fn reading(self, reader: Reader) -> Self {
+        Self {
+            reader: Some(reader),
+            ..self
+        }
+    }
+
+    pub fn reporting(self, report: Report) -> Self {
+        Self { report, ..self }
+    }
+
+    /// With the verdicts in a place that others read too.
+    pub fn keeping(self, verdicts: Rc<RefCell<Verdicts>>) -> Self {
+        Self { verdicts, ..self }
+    }
+
+    /// Shows in a condition whether the policy works.
+    pub fn shown_by(self, condition: &Condition) -> Self {
+        Self {
+            condition: condition.clone(),
+            ..self
+        }
+    }
+
+    /// Counts the calls that fail for a container.
+    pub fn counting(self, errors: Counter) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// Where the wanted state appears; none before the first `etcd.sync`.
+    pub fn wanted(&self) -> watch::Receiver<Option<Arc<Wanted>>> {
+        self.wanted.subscribe()
+    }
+
+    pub fn verdicts(&self) -> &Rc<RefCell<Verdicts>> {
+        &self.verdicts
+    }
+
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+}
