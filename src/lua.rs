@@ -1,5 +1,6 @@
 //! The policy: one Lua state, what it may call, and the protected, bounded calls into it.
 
+mod bundled;
 mod clock;
 mod container;
 mod docker;
@@ -143,7 +144,7 @@ enum Phase {
 impl Script {
     /// Loads a policy. It is given a second, and may not wait for anything yet.
     pub fn load(world: World) -> Result<Self, Failure> {
-        let path = world.path.clone().unwrap_or(sandbox::DEFAULT.into());
+        let path = world.path.clone().unwrap_or(bundled::DEFAULT.into());
         let host = Host::new(world, None);
         let lua = sandbox::state(&host).map_err(|error| Failure::from_error(&error))?;
         let policy = sandbox::run_main(&lua, &host, &path)?;
@@ -182,7 +183,7 @@ impl Script {
             .collect();
         let digest = digest.concat();
         let path = self.host.world.path.as_deref();
-        let path = path.unwrap_or(Path::new(sandbox::DEFAULT));
+        let path = path.unwrap_or(Path::new(bundled::DEFAULT));
         format!("`{}`, sha256 {digest}", path.display())
     }
 

@@ -14,53 +14,13 @@ use sha2::Digest as _;
 use super::container::Containers;
 use super::failure::{self, Failure, Place};
 use super::frozen::Frozen;
-use super::{Host, Phase, Source, docker, etcd, json, log, options, outcome, test};
+use super::{Host, Phase, Source, bundled, docker, etcd, json, log, options, outcome, test};
 use crate::file;
 
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
 /// After how many instructions the time is looked at: some tens of microseconds.
 const INSTRUCTIONS: u32 = 10_000;
-/// The policy of those who say nothing else.
-pub(super) const DEFAULT: &str = "register";
-/// The bundled scripts: the name that `--script` and `require` know them by, the file, and the text.
-const BUNDLED: [(&str, &str, &str); 7] = [
-    (
-        DEFAULT,
-        "scripts/register.lua",
-        include_str!("../../scripts/register.lua"),
-    ),
-    (
-        "coredns",
-        "examples/coredns.lua",
-        include_str!("../../examples/coredns.lua"),
-    ),
-    (
-        "docker_discover",
-        "examples/docker_discover.lua",
-        include_str!("../../examples/docker_discover.lua"),
-    ),
-    (
-        "go_zero",
-        "examples/go_zero.lua",
-        include_str!("../../examples/go_zero.lua"),
-    ),
-    (
-        "grpc",
-        "examples/grpc.lua",
-        include_str!("../../examples/grpc.lua"),
-    ),
-    (
-        "registrator",
-        "examples/registrator.lua",
-        include_str!("../../examples/registrator.lua"),
-    ),
-    (
-        "traefik",
-        "examples/traefik.lua",
-        include_str!("../../examples/traefik.lua"),
-    ),
-];
 /// The globals of Lua that read files, run bytecode or stop the garbage collector.
 const FORBIDDEN: [&str; 4] = ["dofile", "loadfile", "collectgarbage", "warn"];
 /// What is left of `os`.
@@ -137,13 +97,13 @@ pub(super) fn run_main(
 }
 
 fn main(lua: &Lua, host: &Host, path: &Path) -> std::result::Result<Function, Failure> {
-    let chunk = if let Some((name, text)) = bundled(&path.to_string_lossy()) {
-        compile(lua, host, text.as_bytes(), name)
+    let chunk = if let Some(script) = bundled::find(&path.to_string_lossy()) {
+        compile(lua, host, script.text.as_bytes(), script.file)
     } else {
         let text = read(host, path).map_err(|error| {
             let is_bare = path.components().count() == 1 && path.extension().is_none();
             let hint = if is_bare {
-                format!("; bundled policies are {}", bundled_names())
+                format!("; bundled policies are {}", bundled::names())
             } else {
                 String::new()
             };
@@ -160,17 +120,6 @@ fn read(host: &Host, path: &Path) -> std::io::Result<Vec<u8>> {
         Source::Live(_) => file::read(path),
         Source::Once(_) => std::fs::read(path),
     }
-}
-
-/// The file and the text of a bundled script.
-fn bundled(name: &str) -> Option<(&'static str, &'static str)> {
-    let script = BUNDLED.iter().find(|(bundled, ..)| *bundled == name);
-    script.map(|(_, file, text)| (*file, *text))
-}
-
-fn bundled_names() -> String {
-    let names: Vec<&str> = BUNDLED.iter().map(|(name, ..)| *name).collect();
-    names.join(", ")
 }
 
 /// A function of a script's text; its lines are `name:LINE` in messages.
@@ -263,8 +212,8 @@ fn require(lua: &Lua, host: &Rc<Host>, modules: HashMap<String, Table>) -> Resul
 }
 
 fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
-    if let Some((file, text)) = bundled(name) {
-        return compile(lua, host, text.as_bytes(), file);
+    if let Some(script) = bundled::find(name) {
+        return compile(lua, host, script.text.as_bytes(), script.file);
     }
     if name == "test" {
         return Err(Failure::raise(
@@ -289,10 +238,10 @@ fn find(lua: &Lua, host: &Host, name: &str) -> Result<Function> {
     }
     let there_are = format!(
         "there are docker, etcd, json, log, options and the bundled policies {}",
-        bundled_names()
+        bundled::names()
     );
     let directory = match host.world.path.as_deref() {
-        Some(script) if bundled(&script.to_string_lossy()).is_none() => {
+        Some(script) if bundled::find(&script.to_string_lossy()).is_none() => {
             script.parent().unwrap_or(Path::new(""))
         }
         _ => {

@@ -8,7 +8,7 @@ end)
 
 test.case("every container has its own number", function()
   local numbers = {}
-  for _, container in ipairs(test.containers "../fleet.json") do
+  for _, container in ipairs(test.containers "../../../examples/fleet.json") do
     for _, entry in ipairs((register.entries(container))) do
       local number = entry.key:match("^[^/]+/(%d+)$")
       test.equal(numbers[number] or container.id, container.id)
