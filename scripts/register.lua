@@ -143,15 +143,38 @@ function register.run()
   end
 end
 
--- A misspelt override, or one of another type, is an error where it is made and not at the first container.
-return setmetatable({}, {
-  __index = register,
-  __newindex = function(_, field, value)
-    if register[field] == nil then
-      error("register has no decision `" .. tostring(field) .. "`", 2)
-    elseif type(value) ~= type(register[field]) then
-      error("register." .. field .. " is a " .. type(register[field]) .. ", not a " .. type(value), 2)
+-- The tables with decisions, register's own and one for each layout. Messages call their functions `register.NAME`.
+local decisions = {}
+
+-- Guards a table of decisions: a misspelt override, or one of another type, is an error where it is made and not at the
+-- first container. Decisions that the table does not have itself are set in register.
+local function policy(own)
+  decisions[#decisions + 1] = own
+  return setmetatable({}, {
+    __index = own,
+    __newindex = function(_, field, value)
+      if own[field] == nil then
+        error("register has no decision `" .. tostring(field) .. "`", 2)
+      elseif type(value) ~= type(own[field]) then
+        error("register." .. field .. " is a " .. type(own[field]) .. ", not a " .. type(value), 2)
+      end
+      local owner = rawget(own, field) ~= nil and own or register
+      owner[field] = value
+    end,
+    decisions = decisions,
+  })
+end
+
+-- A policy with `entries` and `run` of its own; it shares all other decisions with register and the other layouts.
+function register.layout(entries)
+  if type(entries) ~= "function" then error("register.layout takes a function, not a " .. type(entries), 2) end
+  local own = setmetatable({ entries = entries }, { __index = register })
+  function own.run()
+    for containers in docker.watch() do
+      etcd.sync(containers, own.entries)
     end
-    register[field] = value
-  end,
-})
+  end
+  return policy(own)
+end
+
+return policy(register)

@@ -118,6 +118,13 @@ function register.entries(container) end
 --- The loop that keeps etcd in step for ever.
 function register.run() end
 
+--- A policy with these entries. It shares every decision except `entries` and `run` with `register`: reading one reads
+--- register's, assigning one sets it there. Each bundled layout is such a policy, so `require("coredns").entries` makes
+--- that layout's entries, and `register.entries` stays as it was.
+---@param entries fun(container: Container): Entry[], string|string[]|nil
+---@return register
+function register.layout(entries) end
+
 --- `require "docker"`
 ---@class docker
 local docker = {}
@@ -224,7 +231,7 @@ function test.container(fields) end
 ---@return Container[]
 function test.containers(file) end
 
----@param name "register"
+---@param name "register"|"coredns"|"docker_discover"|"go_zero"|"grpc"|"registrator"|"traefik"
 ---@return register
 ---@overload fun(name: "docker"): docker
 ---@overload fun(name: "etcd"): etcd

@@ -125,7 +125,7 @@ struct Host {
     mapper: RefCell<Option<(Function, Mapper)>>,
     /// Runs a function so that its error comes back as a [`Failure`].
     protected: RefCell<Option<Function>>,
-    /// The bundled policy's functions, which have names of ours in messages.
+    /// The decisions of the bundled policy and of each layout, which have names of ours in messages.
     decisions: RefCell<Option<Table>>,
     /// All texts of scripts that were loaded, in their order.
     digest: RefCell<Sha256>,

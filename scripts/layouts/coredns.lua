@@ -22,7 +22,7 @@ local function label(text)
   return label
 end
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
     local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
@@ -34,6 +34,4 @@ function register.entries(container)
     entries[#entries + 1] = { key = key, value = value, ttl = register.ttl }
   end
   return entries, left_out
-end
-
-return register
+end)

@@ -11,7 +11,7 @@
 -- It has no settings of its own. docker-discover looks below /backends only, which is what --prefix is by default.
 local etcd, register = require "etcd", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
     if port.protocol == "tcp" then
@@ -30,6 +30,4 @@ function register.entries(container)
     end
   end
   return entries, left_out
-end
-
-return register
+end)

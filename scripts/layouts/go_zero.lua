@@ -11,7 +11,7 @@
 -- With another --prefix than `/`, the key has it in front: `backends/user.rpc`. There are no settings.
 local etcd, register = require "etcd", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
     if port.protocol == "tcp" then
@@ -27,6 +27,4 @@ function register.entries(container)
     end
   end
   return entries, left_out
-end
-
-return register
+end)

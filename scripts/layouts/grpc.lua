@@ -11,7 +11,7 @@
 -- It has no settings of its own; --prefix says what the keys begin with, and `/` that it is nothing.
 local etcd, json, register = require "etcd", require "json", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
     if port.protocol == "tcp" then
@@ -27,6 +27,4 @@ function register.entries(container)
     end
   end
   return entries, left_out
-end
-
-return register
+end)

@@ -12,7 +12,7 @@
 -- than the default. Settings: host, the name that tells hosts apart (by default the host's address).
 local etcd, options, register = require "etcd", require "options", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   local published = 0
   for _, port in ipairs(container.ports) do published = published + (port.host_port and 1 or 0) end
@@ -26,6 +26,4 @@ function register.entries(container)
     entries[#entries + 1] = { key = key, value = register.address(container, port), ttl = register.ttl }
   end
   return entries, left_out
-end
-
-return register
+end)

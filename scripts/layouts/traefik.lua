@@ -10,7 +10,7 @@
 -- answers 404 meanwhile.
 local etcd, options, register = require "etcd", require "options", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, labels, ports, left_out = {}, container.labels, register.ports(container)
   local function put(shared, value, ...)
     local key = (options.root or "traefik") .. "/" .. etcd.key(...)
@@ -34,6 +34,4 @@ function register.entries(container)
     put(false, url, kind, "services", name, "loadbalancer", "servers", tonumber(container.short_id, 16), field)
   end
   return entries, left_out
-end
-
-return register
+end)

@@ -135,8 +135,8 @@ impl Failure {
     }
 }
 
-/// The message handler of protected calls: it sees the stack as it was at the error. `decisions` are the functions
-/// that have a name of ours, for instance `register.service`.
+/// The message handler of protected calls: it sees the stack as it was at the error. `decisions` lists the tables of
+/// functions that have a name of ours, for instance `register.service`.
 pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
     let mut failure = Failure::from_value(error);
     for level in 1..MAX_FRAMES {
@@ -160,14 +160,18 @@ pub fn blame(lua: &Lua, error: &Value, decisions: Option<&Table>) -> Value {
     Value::Error(Box::new(Error::external(failure)))
 }
 
-/// The name of a function among `decisions`.
+/// The name of a function in one of the tables of `decisions`.
 pub fn name_of(function: &Function, decisions: Option<&Table>) -> Option<String> {
     let wanted = function.to_pointer();
-    decisions?
-        .pairs::<String, Value>()
-        .filter_map(Result::ok)
-        .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
-        .map(|(name, _)| format!("register.{name}"))
+    let name_in = |table: Table| {
+        table
+            .pairs::<String, Value>()
+            .filter_map(Result::ok)
+            .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
+            .map(|(name, _)| format!("register.{name}"))
+    };
+    let tables = decisions?.sequence_values::<Table>();
+    tables.filter_map(Result::ok).find_map(name_in)
 }
 
 fn place(frame: &Debug, decisions: Option<&Table>) -> Option<Place> {

@@ -196,13 +196,12 @@ fn require(lua: &Lua, host: &Rc<Host>, modules: HashMap<String, Table>) -> Resul
             .pop_front()
             .filter(|value| !value.is_nil())
             .unwrap_or(Value::Boolean(true));
-        if name == "register"
+        if name == bundled::DEFAULT
             && let Value::Table(register) = &value
         {
-            // The table that refuses unknown fields keeps the decisions behind it.
             let decisions = register
                 .metatable()
-                .and_then(|metatable| metatable.get("__index").ok());
+                .and_then(|metatable| metatable.get("decisions").ok());
             host.decisions.replace(decisions);
         }
         let module = MultiValue::from_iter([value]);
