@@ -85,6 +85,14 @@ function register.accept_port(container, port) end
 ---@return string
 function register.service(container, port) end
 
+--- The service of a port in a layout that has one for each port, as all bundled layouts do: `<service>-<port>` if the
+--- container has several ports, unless `SERVICE_<port>_NAME` names it.
+---@param container Container
+---@param port Port
+---@param count integer how many ports the container has
+---@return string
+function register.port_service(container, port, count) end
+
 --- What tells the containers of a service apart.
 ---@param container Container
 ---@return string
@@ -108,6 +116,13 @@ function register.port_value(container, port) end
 ---@return Port[] ports
 ---@return string[] left_out
 function register.ports(container) end
+
+--- The TCP ports of a list, for a reader that knows no other protocol.
+---@param ports Port[]
+---@param left_out string[] a line is added to it for each of the others
+---@param why string the end of such a line: "gRPC is spoken over TCP"
+---@return Port[]
+function register.tcp_ports(ports, left_out, why) end
 
 --- The keys of a container; and as a second result, for `--explain`, why something is left out.
 ---@param container Container

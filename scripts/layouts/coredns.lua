@@ -25,8 +25,7 @@ end
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-    if #ports > 1 and not (container.labels[own] or container.env[own]) then service = service .. "-" .. port.port end
+    local service = register.port_service(container, port, #ports)
     local member = register.member(container) .. "-" .. port.port .. (port.protocol == "udp" and "-udp" or "")
     local host, number = register.address(container, port):match("^%[?(.-)%]?:(%d+)$")
     local value = json.encode { host = host, port = math.tointeger(number), ttl = ttl }

@@ -13,21 +13,15 @@ local etcd, register = require "etcd", require "register"
 
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
-  for _, port in ipairs(ports) do
-    if port.protocol == "tcp" then
-      local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-      local named = container.labels[own] or container.env[own]
-      if #ports > 1 and not named then service = service .. "-" .. port.port end
-      local directory = register.prefix .. "/" .. etcd.key(service)
-      entries[#entries + 1] = {
-        key = directory .. "/" .. etcd.key(register.member(container)),
-        value = register.address(container, port),
-        ttl = register.ttl,
-      }
-      entries[#entries + 1] = { key = directory .. "/port", value = port.port, ttl = register.ttl, shared = true }
-    else
-      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": HAProxy forwards TCP alone"
-    end
+  for _, port in ipairs(register.tcp_ports(ports, left_out, "HAProxy forwards TCP alone")) do
+    local service = register.port_service(container, port, #ports)
+    local directory = register.prefix .. "/" .. etcd.key(service)
+    entries[#entries + 1] = {
+      key = directory .. "/" .. etcd.key(register.member(container)),
+      value = register.address(container, port),
+      ttl = register.ttl,
+    }
+    entries[#entries + 1] = { key = directory .. "/port", value = port.port, ttl = register.ttl, shared = true }
   end
   return entries, left_out
 end)

@@ -13,18 +13,12 @@ local etcd, register = require "etcd", require "register"
 
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
-  for _, port in ipairs(ports) do
-    if port.protocol == "tcp" then
-      local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-      local named = container.labels[own] or container.env[own]
-      if #ports > 1 and not named then service = service .. "-" .. port.port end
-      -- go-zero has a lease's id there. A container's own is as good: 48 bits that no other container has.
-      local key = register.prefix .. "/" .. etcd.key(service, tonumber(container.short_id, 16))
-      local address = register.address(container, port)
-      entries[#entries + 1] = { key = key:gsub("^/", ""), value = address, ttl = register.ttl }
-    else
-      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": go-zero speaks TCP"
-    end
+  for _, port in ipairs(register.tcp_ports(ports, left_out, "go-zero speaks TCP")) do
+    local service = register.port_service(container, port, #ports)
+    -- go-zero has a lease's id there. A container's own is as good: 48 bits that no other container has.
+    local key = register.prefix .. "/" .. etcd.key(service, tonumber(container.short_id, 16))
+    local address = register.address(container, port)
+    entries[#entries + 1] = { key = key:gsub("^/", ""), value = address, ttl = register.ttl }
   end
   return entries, left_out
 end)

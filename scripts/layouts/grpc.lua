@@ -13,18 +13,12 @@ local etcd, json, register = require "etcd", require "json", require "register"
 
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
-  for _, port in ipairs(ports) do
-    if port.protocol == "tcp" then
-      local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-      local named = container.labels[own] or container.env[own]
-      if #ports > 1 and not named then service = service .. "-" .. port.port end
-      local key = register.prefix .. "/" .. etcd.key(service, register.member(container))
-      -- 0 is the operation `Add`, the only one that stands in a key.
-      local endpoint = { Op = 0, Addr = register.address(container, port), Metadata = json.null }
-      entries[#entries + 1] = { key = key:gsub("^/", ""), value = json.encode(endpoint), ttl = register.ttl }
-    else
-      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": gRPC is spoken over TCP"
-    end
+  for _, port in ipairs(register.tcp_ports(ports, left_out, "gRPC is spoken over TCP")) do
+    local service = register.port_service(container, port, #ports)
+    local key = register.prefix .. "/" .. etcd.key(service, register.member(container))
+    -- 0 is the operation `Add`, the only one that stands in a key.
+    local endpoint = { Op = 0, Addr = register.address(container, port), Metadata = json.null }
+    entries[#entries + 1] = { key = key:gsub("^/", ""), value = json.encode(endpoint), ttl = register.ttl }
   end
   return entries, left_out
 end)

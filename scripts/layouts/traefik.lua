@@ -22,9 +22,8 @@ return register.layout(function(container)
     local field = ({ http = "url", tcp = "address", udp = "address" })[kind] or error("Traefik speaks no " .. kind)
     local entrypoints = label("entrypoints") or kind == "http" and (options.entrypoints or "")
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
-    local name, own = register.service(container, port):lower(), "SERVICE_" .. port.port .. "_NAME"
-    if #ports > 1 and not (labels[own] or container.env[own]) then name = name .. "-" .. port.port end
     -- Digits are a place in a list to Traefik, which a server has: its container's id. After `@` comes a provider.
+    local name = register.port_service(container, port, #ports):lower()
     name = name:gsub("[^a-z0-9]+", "-"):gsub("^-*(.-)-*$", "%1"):gsub("^%d+$", "service-%0")
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"
     if kind ~= "udp" then put(true, label("rule") or rule, kind, "routers", name, "rule") end

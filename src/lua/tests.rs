@@ -205,6 +205,21 @@ async fn a_site_overrides_decisions_of_a_layout() {
 }
 
 #[tokio::test]
+async fn a_site_says_how_layouts_name_the_service_of_one_port() {
+    let site = Site::new(&[web("a")]);
+    let script = "local register = require 'registrator'
+        function register.port_service(container, port, count)
+          return register.service(container, port) .. '_' .. port.port .. '_of_' .. count
+        end
+        return register";
+    site.run(script).await.expect("it runs");
+    assert_eq!(
+        site.keys(),
+        ["/backends/web_80_of_1/10.0.0.1:a:80 10.0.0.1:32768"]
+    );
+}
+
+#[tokio::test]
 async fn a_layout_replaces_no_other_entries_and_no_other_replace_its_own() {
     let default = [
         "/backends/web/1/a00000000000 10.0.0.1:32768",
