@@ -235,6 +235,12 @@ function test.case(name, body) end
 ---@param want any
 function test.equal(got, want) end
 
+--- Fails unless a policy has exactly these entries for a container: `test.equal` of the first result of its `entries`.
+---@param policy register
+---@param container Container|table made by `test.container`, or the fields to make it of
+---@param wanted Entry[]
+function test.entries(policy, container, wanted) end
+
 --- A container as a policy gets it, with the fields of one; each has a default. `image` is a reference, and `inspect` is
 --- laid over the inspect object that the other fields make.
 ---@param fields? table

@@ -13,7 +13,7 @@ use super::container::Containers;
 use super::failure::Failure;
 use super::frozen::Frozen;
 use super::json::to_json;
-use super::{Host, Memory, Options, Phase, Report, Source, World, sandbox};
+use super::{Host, Memory, Options, Phase, Report, Source, World, outcome, sandbox};
 use crate::container::{Sample, read_saved};
 use crate::daemon;
 use crate::docker::Snapshot;
@@ -25,6 +25,9 @@ const MAX_SHOWN: usize = 10;
 const MAX_DEPTH: usize = 64;
 /// How much of a value is shown.
 const MAX_TEXT: usize = 300;
+
+const ENTRIES: &str =
+    "test.entries takes a policy, a container or the fields for one, and the wanted entries";
 
 /// What the tests of a file came to.
 #[derive(Debug, Default)]
@@ -103,6 +106,33 @@ pub(super) fn module(
         "equal",
         lua.create_function(move |_, (got, want): (Value, Value)| equal(&of_equal, &got, &want))?,
     )?;
+    let (of_entries, frozen_entries, makes) = (Rc::clone(host), frozen.clone(), containers.clone());
+    module.set(
+        "entries",
+        lua.create_function(
+            move |lua, (policy, container, wanted): (Value, Value, Value)| {
+                let (Value::Table(policy), Value::Table(container)) = (policy, container) else {
+                    return Err(Failure::raise(ENTRIES));
+                };
+                let Value::Function(entries) = policy.get("entries")? else {
+                    return Err(Failure::raise(ENTRIES));
+                };
+                // A container has a metatable, and fields for one have none.
+                let container = match container.metatable() {
+                    Some(_) => container,
+                    None => make(lua, &frozen_entries, &makes, container, "test.entries")?,
+                };
+                // Protected, so that a failure names the line in the policy and not the test's.
+                let results = outcome(of_entries.protected()?.call((entries, container)));
+                let results = results.map_err(mlua::Error::external)?;
+                equal(
+                    &frozen_entries,
+                    results.front().unwrap_or(&Value::Nil),
+                    &wanted,
+                )
+            },
+        )?,
+    )?;
     let (of_container, makes) = (frozen.clone(), containers.clone());
     module.set(
         "container",
@@ -111,11 +141,7 @@ pub(super) fn module(
                 Some(fields) => fields,
                 None => lua.create_table()?,
             };
-            let json = to_json(&of_container, &Value::Table(fields), 0)?;
-            let container = Sample::read(json).and_then(Sample::container);
-            let container =
-                container.map_err(|error| Failure::raise(format!("test.container: {error:#}")))?;
-            makes.table(lua, &Arc::new(container))
+            make(lua, &of_container, &makes, fields, "test.container")
         })?,
     )?;
     let (of_containers, makes) = (Rc::clone(host), containers.clone());
@@ -135,6 +161,20 @@ pub(super) fn module(
         })?,
     )?;
     Ok(module)
+}
+
+/// The table of a container with these fields; an error names the `caller`.
+fn make(
+    lua: &Lua,
+    frozen: &Frozen,
+    makes: &Containers,
+    fields: Table,
+    caller: &str,
+) -> Result<Table> {
+    let json = to_json(frozen, &Value::Table(fields), 0)?;
+    let container = Sample::read(json).and_then(Sample::container);
+    let container = container.map_err(|error| Failure::raise(format!("{caller}: {error:#}")))?;
+    makes.table(lua, &Arc::new(container))
 }
 
 fn equal(frozen: &Frozen, got: &Value, want: &Value) -> Result<()> {
