@@ -3,13 +3,10 @@
 --
 --   docker-register --script two_layouts.lua --set domain=example.org
 --
--- Settings: those of coredns.lua.
+-- Settings: those of the layout coredns.
 local register = require "register"
 
--- A layout replaces register.entries when it is loaded: what was there is kept before the next one is.
-local default = register.entries
-require "coredns"
-local dns = register.entries
+local default, dns = register.entries, require("coredns").entries
 
 function register.entries(container)
   local entries, left_out = default(container)

@@ -20,13 +20,14 @@ local register = {
   protocols = options.protocols or "tcp", -- those of the ports that are registered, with commas
 }
 
--- What the container says of itself: SERVICE_<port>_<NAME> beats SERVICE_<NAME>, a label beats the environment.
+-- The label of this name, or else the environment variable.
+local function variable(container, name)
+  return container.labels[name] or container.env[name]
+end
+
+-- SERVICE_<port>_<NAME>, or else SERVICE_<NAME>.
 local function setting(container, port, name)
-  local specific = port and "SERVICE_" .. port.port .. "_" .. name
-  local general = "SERVICE_" .. name
-  return specific and (container.labels[specific] or container.env[specific])
-    or container.labels[general]
-    or container.env[general]
+  return port and variable(container, "SERVICE_" .. port.port .. "_" .. name) or variable(container, "SERVICE_" .. name)
 end
 
 local function switched_on(value)
@@ -79,6 +80,16 @@ function register.service(container, port)
   return name
 end
 
+-- The service of a port in a layout that has one for each port: `<service>-<port>` if the container has several ports
+-- (`count`), unless SERVICE_<port>_NAME names it.
+function register.port_service(container, port, count)
+  local service = register.service(container, port)
+  if count > 1 and not variable(container, "SERVICE_" .. port.port .. "_NAME") then
+    service = service .. "-" .. port.port
+  end
+  return service
+end
+
 -- What tells the containers of a service apart.
 function register.member(container)
   return container.short_id
@@ -98,6 +109,10 @@ function register.port_value(container, port)
   return port.protocol == "tcp" and tostring(port.port) or port.port .. "/" .. port.protocol
 end
 
+local function because(port, why)
+  return "port " .. port.port .. "/" .. port.protocol .. ": " .. why
+end
+
 -- The ports of a container that are registered, for whatever layout; and as a second result, for --explain, why others,
 -- or all, are left out.
 function register.ports(container)
@@ -110,10 +125,23 @@ function register.ports(container)
     if accepted then
       ports[#ports + 1] = port
     else
-      left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": " .. (why or "it is not accepted")
+      left_out[#left_out + 1] = because(port, why or "it is not accepted")
     end
   end
   return ports, left_out
+end
+
+-- The TCP ports of a list, for a reader that knows no other protocol; the others are added to `left_out` with `why`.
+function register.tcp_ports(ports, left_out, why)
+  local tcp = {}
+  for _, port in ipairs(ports) do
+    if port.protocol == "tcp" then
+      tcp[#tcp + 1] = port
+    else
+      left_out[#left_out + 1] = because(port, why)
+    end
+  end
+  return tcp
 end
 
 -- The keys of a container; and as a second result what `ports` has left out.
@@ -143,15 +171,38 @@ function register.run()
   end
 end
 
--- A misspelt override, or one of another type, is an error where it is made and not at the first container.
-return setmetatable({}, {
-  __index = register,
-  __newindex = function(_, field, value)
-    if register[field] == nil then
-      error("register has no decision `" .. tostring(field) .. "`", 2)
-    elseif type(value) ~= type(register[field]) then
-      error("register." .. field .. " is a " .. type(register[field]) .. ", not a " .. type(value), 2)
+-- The tables with decisions, register's own and one for each layout. Messages call their functions `register.NAME`.
+local decisions = {}
+
+-- Guards a table of decisions: a misspelt override, or one of another type, is an error where it is made and not at the
+-- first container. Decisions that the table does not have itself are set in register.
+local function policy(own)
+  decisions[#decisions + 1] = own
+  return setmetatable({}, {
+    __index = own,
+    __newindex = function(_, field, value)
+      if own[field] == nil then
+        error("register has no decision `" .. tostring(field) .. "`", 2)
+      elseif type(value) ~= type(own[field]) then
+        error("register." .. field .. " is a " .. type(own[field]) .. ", not a " .. type(value), 2)
+      end
+      local owner = rawget(own, field) ~= nil and own or register
+      owner[field] = value
+    end,
+    decisions = decisions,
+  })
+end
+
+-- A policy with `entries` and `run` of its own; it shares all other decisions with register and the other layouts.
+function register.layout(entries)
+  if type(entries) ~= "function" then error("register.layout takes a function, not a " .. type(entries), 2) end
+  local own = setmetatable({ entries = entries }, { __index = register })
+  function own.run()
+    for containers in docker.watch() do
+      etcd.sync(containers, own.entries)
     end
-    register[field] = value
-  end,
-})
+  end
+  return policy(own)
+end
+
+return policy(register)

@@ -85,6 +85,14 @@ function register.accept_port(container, port) end
 ---@return string
 function register.service(container, port) end
 
+--- The service of a port in a layout that has one for each port, as all bundled layouts do: `<service>-<port>` if the
+--- container has several ports, unless `SERVICE_<port>_NAME` names it.
+---@param container Container
+---@param port Port
+---@param count integer how many ports the container has
+---@return string
+function register.port_service(container, port, count) end
+
 --- What tells the containers of a service apart.
 ---@param container Container
 ---@return string
@@ -109,6 +117,13 @@ function register.port_value(container, port) end
 ---@return string[] left_out
 function register.ports(container) end
 
+--- The TCP ports of a list, for a reader that knows no other protocol.
+---@param ports Port[]
+---@param left_out string[] a line is added to it for each of the others
+---@param why string the end of such a line: "gRPC is spoken over TCP"
+---@return Port[]
+function register.tcp_ports(ports, left_out, why) end
+
 --- The keys of a container; and as a second result, for `--explain`, why something is left out.
 ---@param container Container
 ---@return Entry[] entries
@@ -117,6 +132,13 @@ function register.entries(container) end
 
 --- The loop that keeps etcd in step for ever.
 function register.run() end
+
+--- A policy with these entries. It shares every decision except `entries` and `run` with `register`: reading one reads
+--- register's, assigning one sets it there. Each bundled layout is such a policy, so `require("coredns").entries` makes
+--- that layout's entries, and `register.entries` stays as it was.
+---@param entries fun(container: Container): Entry[], string|string[]|nil
+---@return register
+function register.layout(entries) end
 
 --- `require "docker"`
 ---@class docker
@@ -221,6 +243,12 @@ function test.case(name, body) end
 ---@param want any
 function test.equal(got, want) end
 
+--- Fails unless a policy has exactly these entries for a container: `test.equal` of the first result of its `entries`.
+---@param policy register
+---@param container Container|table made by `test.container`, or the fields to make it of
+---@param wanted Entry[]
+function test.entries(policy, container, wanted) end
+
 --- A container as a policy gets it, with the fields of one; each has a default. `image` is a reference, and `inspect` is
 --- laid over the inspect object that the other fields make.
 ---@param fields? table
@@ -232,7 +260,7 @@ function test.container(fields) end
 ---@return Container[]
 function test.containers(file) end
 
----@param name "register"
+---@param name "register"|"coredns"|"docker_discover"|"go_zero"|"grpc"|"registrator"|"traefik"
 ---@return register
 ---@overload fun(name: "docker"): docker
 ---@overload fun(name: "etcd"): etcd

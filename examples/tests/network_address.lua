@@ -2,7 +2,7 @@ local register, test = require "network_address", require "test"
 
 test.case("a port is reached at the container, published or not", function()
   local ports = { { port = 80, host_port = 32768 }, { port = 9000 } }
-  test.equal((register.entries(test.container { id = "abcdef0123456789", ports = ports })), {
+  test.entries(register, { id = "abcdef0123456789", ports = ports }, {
     { key = "/backends/web/1/abcdef012345", value = "172.17.0.2:80", ttl = 60 },
     { key = "/backends/web/1/port", value = "80", ttl = 60, shared = true },
     { key = "/backends/web/2/abcdef012345", value = "172.17.0.2:9000", ttl = 60 },

@@ -1,7 +1,7 @@
 local register, test = require "two_layouts", require "test"
 
 test.case("a container has the keys of both", function()
-  test.equal((register.entries(test.container { id = "abcdef0123456789" })), {
+  test.entries(register, { id = "abcdef0123456789" }, {
     { key = "/backends/web/1/abcdef012345", value = "192.0.2.1:32768", ttl = 60 },
     { key = "/backends/web/1/port", value = "80", ttl = 60, shared = true },
     {

@@ -2,7 +2,7 @@ local register, test = require "udp", require "test"
 
 test.case("both protocols of a port are registered", function()
   local ports = { { port = 53, host_port = 5300 }, { port = 53, protocol = "udp", host_port = 5301 } }
-  test.equal((register.entries(test.container { id = "abcdef0123456789", image = "dns", ports = ports })), {
+  test.entries(register, { id = "abcdef0123456789", image = "dns", ports = ports }, {
     { key = "/backends/dns/1/abcdef012345", value = "192.0.2.1:5300", ttl = 60 },
     { key = "/backends/dns/1/port", value = "53", ttl = 60, shared = true },
     { key = "/backends/dns/2/abcdef012345", value = "192.0.2.1:5301", ttl = 60 },

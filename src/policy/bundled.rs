@@ -17,10 +17,10 @@ macro_rules! bundled {
 
 pub static SCRIPTS: [Bundled; 7] = [
     bundled!(DEFAULT, "scripts/register.lua"),
-    bundled!("coredns", "examples/coredns.lua"),
-    bundled!("docker_discover", "examples/docker_discover.lua"),
-    bundled!("go_zero", "examples/go_zero.lua"),
-    bundled!("grpc", "examples/grpc.lua"),
-    bundled!("registrator", "examples/registrator.lua"),
-    bundled!("traefik", "examples/traefik.lua"),
+    bundled!("coredns", "scripts/layouts/coredns.lua"),
+    bundled!("docker_discover", "scripts/layouts/docker_discover.lua"),
+    bundled!("go_zero", "scripts/layouts/go_zero.lua"),
+    bundled!("grpc", "scripts/layouts/grpc.lua"),
+    bundled!("registrator", "scripts/layouts/registrator.lua"),
+    bundled!("traefik", "scripts/layouts/traefik.lua"),
 ];

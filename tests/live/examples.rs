@@ -1,5 +1,5 @@
-//! Each example policy does what it says: its keys for the saved containers, its own tests, and what its readers ask of
-//! keys, in rules that are written down here once more.
+//! Each bundled layout and each example policy does what it says: its keys for the saved containers, its own tests, and
+//! what its readers ask of keys, in rules that are written down here once more.
 
 use crate::common;
 
@@ -14,16 +14,21 @@ use serde_json::{Value, json};
 /// The keys that a policy makes.
 type Keys = BTreeMap<String, String>;
 
-/// An example policy, `examples/<name>.lua`, with `examples/tests/<name>.lua` and `examples/golden/<name>.txt`.
+/// A policy, `<directory>/<name>.lua`, with `<directory>/tests/<name>.lua` and `<directory>/golden/<name>.txt`.
 struct Example {
+    /// [`LAYOUTS`] or [`POLICIES`].
+    directory: &'static str,
     name: &'static str,
     /// What it is run and tested with.
     flags: &'static str,
-    /// Whether it is bundled, so that `--script <name>` does.
-    bundled: bool,
     /// What its reader asks of the keys.
     check: fn(&Keys),
 }
+
+/// Layouts are bundled: `--script <name>` runs one.
+const LAYOUTS: &str = "scripts/layouts";
+/// What a site copies.
+const POLICIES: &str = "examples";
 
 /// The saved containers, and the host that they are on.
 const FLEET: &str = "examples/fleet.json";
@@ -72,9 +77,9 @@ const EXAMPLES: [Example; 14] = [
 /// A layout of its own.
 const fn layout(name: &'static str, flags: &'static str, check: fn(&Keys)) -> Example {
     Example {
+        directory: LAYOUTS,
         name,
         flags,
-        bundled: true,
         check,
     }
 }
@@ -82,16 +87,24 @@ const fn layout(name: &'static str, flags: &'static str, check: fn(&Keys)) -> Ex
 /// A policy that changes a decision and keeps the default's layout.
 const fn policy(name: &'static str, flags: &'static str) -> Example {
     Example {
+        directory: POLICIES,
         name,
         flags,
-        bundled: false,
         check: check_default,
     }
 }
 
 impl Example {
     fn file(&self) -> String {
-        format!("examples/{}.lua", self.name)
+        format!("{}/{}.lua", self.directory, self.name)
+    }
+
+    fn test(&self) -> String {
+        format!("{}/tests/{}.lua", self.directory, self.name)
+    }
+
+    fn golden(&self) -> String {
+        format!("{}/golden/{}.txt", self.directory, self.name)
     }
 
     /// Runs a subcommand with the flags of this example.
@@ -323,18 +336,23 @@ fn names(directory: &str, extension: &str) -> BTreeSet<String> {
 
 #[test]
 fn no_example_is_forgotten() {
-    let known: BTreeSet<String> = EXAMPLES
-        .iter()
-        .map(|example| example.name.to_owned())
-        .collect();
-    assert_eq!(known.len(), EXAMPLES.len());
-    for (directory, extension) in [
-        ("examples", "lua"),
-        ("examples/tests", "lua"),
-        ("examples/golden", "txt"),
-    ] {
-        assert_eq!(names(directory, extension), known, "{directory}");
+    let mut count = 0;
+    for directory in [LAYOUTS, POLICIES] {
+        let known: BTreeSet<String> = EXAMPLES
+            .iter()
+            .filter(|example| example.directory == directory)
+            .map(|example| example.name.to_owned())
+            .collect();
+        count += known.len();
+        for (directory, extension) in [
+            (directory.to_owned(), "lua"),
+            (format!("{directory}/tests"), "lua"),
+            (format!("{directory}/golden"), "txt"),
+        ] {
+            assert_eq!(names(&directory, extension), known, "{directory}");
+        }
     }
+    assert_eq!(count, EXAMPLES.len());
 }
 
 #[test]
@@ -379,7 +397,7 @@ fn an_example_is_short_and_begins_with_what_it_is_for() {
 fn the_keys_for_the_saved_containers() {
     for example in EXAMPLES {
         let output = example.keys(&example.file());
-        let golden = format!("examples/golden/{}.txt", example.name);
+        let golden = example.golden();
         let wanted = fs::read_to_string(&golden).expect(&golden);
         assert!(
             output.stdout == wanted,
@@ -403,7 +421,7 @@ fn the_keys_for_the_saved_containers() {
 #[test]
 fn the_tests_of_the_examples_pass() {
     for example in EXAMPLES {
-        let file = format!("examples/tests/{}.lua", example.name);
+        let file = example.test();
         let output = example.run("test", &[&file], "");
         let last = output.stdout.lines().last().unwrap_or_default();
         let passed = last.strip_suffix(" passed, 0 failed");
@@ -418,7 +436,10 @@ fn the_tests_of_the_examples_pass() {
 
 #[test]
 fn a_layout_is_known_by_its_name() {
-    for example in EXAMPLES.iter().filter(|example| example.bundled) {
+    for example in EXAMPLES
+        .iter()
+        .filter(|example| example.directory == LAYOUTS)
+    {
         let by_path = example.keys(&example.file());
         let by_name = example.keys(example.name);
         assert_eq!(

@@ -9,34 +9,37 @@ use mlua::{Function, Table, Value};
 pub struct Names {
     /// The name that scripts require the policy by.
     pub policy: &'static str,
-    functions: RefCell<Option<Table>>,
+    /// The tables that have them, in a list.
+    tables: RefCell<Option<Table>>,
 }
 
 impl Names {
     pub fn new(policy: &'static str) -> Self {
         Self {
             policy,
-            functions: RefCell::default(),
+            tables: RefCell::default(),
         }
     }
 
-    /// Takes the functions from the policy's table, once it is loaded.
+    /// Takes the tables from the policy, once it is loaded. It refuses unknown fields, so they are in its metatable.
     pub fn learn(&self, policy: &Table) {
-        // The table refuses unknown fields, so it keeps its functions behind its metatable.
-        let functions = policy
+        let tables = policy
             .metatable()
-            .and_then(|metatable| metatable.get("__index").ok());
-        self.functions.replace(functions);
+            .and_then(|metatable| metatable.get("decisions").ok());
+        self.tables.replace(tables);
     }
 
     pub fn of(&self, function: &Function) -> Option<String> {
         let wanted = function.to_pointer();
-        self.functions
-            .borrow()
-            .as_ref()?
-            .pairs::<String, Value>()
-            .filter_map(Result::ok)
-            .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
-            .map(|(name, _)| format!("{}.{name}", self.policy))
+        let name_in = |table: Table| {
+            table
+                .pairs::<String, Value>()
+                .filter_map(Result::ok)
+                .find(|(_, value)| matches!(value, Value::Function(function) if function.to_pointer() == wanted))
+                .map(|(name, _)| format!("{}.{name}", self.policy))
+        };
+        let tables = self.tables.borrow();
+        let tables = tables.as_ref()?.sequence_values::<Table>();
+        tables.filter_map(Result::ok).find_map(name_in)
     }
 }

@@ -56,6 +56,22 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
             "`require \"../secret\"`: a module's name has letters, digits, `_` and `-`, and dots for directories\n  \
              at site.lua:1",
         ),
+        (
+            "local r = require 'coredns'\nr.nmae = function() end",
+            "register has no decision `nmae`\n  at site.lua:2",
+        ),
+        (
+            "local r = require 'coredns'\nr.service = 'web'",
+            "register.service is a function, not a string\n  at site.lua:2",
+        ),
+        (
+            "local r = require 'coredns'\nr.entries = 'web'",
+            "register.entries is a function, not a string\n  at site.lua:2",
+        ),
+        (
+            "local r = require 'register'\nlocal policy = r.layout {}",
+            "register.layout takes a function, not a table\n  at site.lua:2",
+        ),
     ] {
         assert_eq!(site.why_not_loaded(script), message, "{script}");
     }

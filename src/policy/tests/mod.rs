@@ -1,11 +1,13 @@
 //! A policy and its modules, as their author meets them.
 
+mod cases;
 mod container;
 mod decisions;
 mod entries;
 mod failures;
 mod fuzz;
 mod json;
+mod layouts;
 mod loading;
 mod sync;
 mod types;

@@ -15,9 +15,14 @@ use super::state::State;
 use crate::container::{Sample, read_saved};
 use crate::docker::Snapshot;
 use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::sandbox::{Context, Module, Phase, Sandbox, Setup};
 use crate::policy::{Options, World, script};
 use compare::equal;
+
+/// The error of `test.entries` for wrong arguments.
+const ENTRIES: &str =
+    "test.entries takes a policy, a container or the fields for one, and the wanted entries";
 
 /// The results of a file's tests.
 #[derive(Debug, Default)]
@@ -90,12 +95,36 @@ fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result
                 Some(fields) => fields,
                 None => lua.create_table()?,
             };
-            let json = to_json(&frozen, &Value::Table(fields), 0)?;
-            let container = Sample::read(json).and_then(Sample::container);
-            let container =
-                container.map_err(|error| Failure::raise(format!("test.container: {error:#}")))?;
-            makes.table(lua, &Arc::new(container))
+            make(lua, &frozen, &makes, fields, "test.container")
         })?,
+    )?;
+    let (for_entries, frozen, makes) = (
+        Rc::clone(context),
+        context.frozen().clone(),
+        containers.clone(),
+    );
+    module.set(
+        "entries",
+        lua.create_function(
+            move |lua, (policy, container, wanted): (Value, Value, Value)| {
+                let (Value::Table(policy), Value::Table(container)) = (policy, container) else {
+                    return Err(Failure::raise(ENTRIES));
+                };
+                let Value::Function(entries) = policy.get("entries")? else {
+                    return Err(Failure::raise(ENTRIES));
+                };
+                // A container has a metatable, and fields for one have none.
+                let container = match container.metatable() {
+                    Some(_) => container,
+                    None => make(lua, &frozen, &makes, container, "test.entries")?,
+                };
+                // So a failure names the line in the policy and not the test's.
+                let results = for_entries.call_within((entries, container));
+                let results = results.map_err(mlua::Error::external)?;
+                let got = results.front().unwrap_or(&Value::Nil);
+                equal(&frozen, got, &wanted)
+            },
+        )?,
     )?;
     let for_containers = Rc::clone(context);
     module.set(
@@ -116,4 +145,18 @@ fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result
         })?,
     )?;
     Ok(module)
+}
+
+/// The table of a container with these fields. An error names the `caller`.
+fn make(
+    lua: &Lua,
+    frozen: &Frozen,
+    makes: &Containers,
+    fields: Table,
+    caller: &str,
+) -> Result<Table> {
+    let json = to_json(frozen, &Value::Table(fields), 0)?;
+    let container = Sample::read(json).and_then(Sample::container);
+    let container = container.map_err(|error| Failure::raise(format!("{caller}: {error:#}")))?;
+    makes.table(lua, &Arc::new(container))
 }

@@ -12,20 +12,16 @@
 -- than the default. Settings: host, the name that tells hosts apart (by default the host's address).
 local etcd, options, register = require "etcd", require "options", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   local published = 0
   for _, port in ipairs(container.ports) do published = published + (port.host_port and 1 or 0) end
   for _, port in ipairs(ports) do
-    local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-    local named = container.labels[own] or container.env[own]
-    if published > 1 and not named then service = service .. "-" .. port.port end
+    local service = register.port_service(container, port, published)
     local id = (options.host or options.host_ip) .. ":" .. container.name .. ":" .. port.port
     if port.protocol == "udp" then id = id .. ":udp" end
     local key = register.prefix .. "/" .. etcd.key(service, id)
     entries[#entries + 1] = { key = key, value = register.address(container, port), ttl = register.ttl }
   end
   return entries, left_out
-end
-
-return register
+end)

@@ -22,11 +22,10 @@ local function label(text)
   return label
 end
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local service, own = register.service(container, port), "SERVICE_" .. port.port .. "_NAME"
-    if #ports > 1 and not (container.labels[own] or container.env[own]) then service = service .. "-" .. port.port end
+    local service = register.port_service(container, port, #ports)
     local member = register.member(container) .. "-" .. port.port .. (port.protocol == "udp" and "-udp" or "")
     local host, number = register.address(container, port):match("^%[?(.-)%]?:(%d+)$")
     local value = json.encode { host = host, port = math.tointeger(number), ttl = ttl }
@@ -34,6 +33,4 @@ function register.entries(container)
     entries[#entries + 1] = { key = key, value = value, ttl = register.ttl }
   end
   return entries, left_out
-end
-
-return register
+end)

@@ -10,7 +10,7 @@
 -- answers 404 meanwhile.
 local etcd, options, register = require "etcd", require "options", require "register"
 
-function register.entries(container)
+return register.layout(function(container)
   local entries, labels, ports, left_out = {}, container.labels, register.ports(container)
   local function put(shared, value, ...)
     local key = (options.root or "traefik") .. "/" .. etcd.key(...)
@@ -22,9 +22,8 @@ function register.entries(container)
     local field = ({ http = "url", tcp = "address", udp = "address" })[kind] or error("Traefik speaks no " .. kind)
     local entrypoints = label("entrypoints") or kind == "http" and (options.entrypoints or "")
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
-    local name, own = register.service(container, port):lower(), "SERVICE_" .. port.port .. "_NAME"
-    if #ports > 1 and not (labels[own] or container.env[own]) then name = name .. "-" .. port.port end
     -- Digits are a place in a list to Traefik, which a server has: its container's id. After `@` comes a provider.
+    local name = register.port_service(container, port, #ports):lower()
     name = name:gsub("[^a-z0-9]+", "-"):gsub("^-*(.-)-*$", "%1"):gsub("^%d+$", "service-%0")
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"
     if kind ~= "udp" then put(true, label("rule") or rule, kind, "routers", name, "rule") end
@@ -34,6 +33,4 @@ function register.entries(container)
     put(false, url, kind, "services", name, "loadbalancer", "servers", tonumber(container.short_id, 16), field)
   end
   return entries, left_out
-end
-
-return register
+end)

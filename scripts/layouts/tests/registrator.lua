@@ -3,13 +3,13 @@ local register, test = require "registrator", require "test"
 -- The keys of a container that publishes these ports.
 local function keys(fields)
   local keys = {}
-  for _, entry in ipairs((register.entries(test.container(fields)))) do keys[#keys + 1] = entry.key end
+  for _, entry in ipairs(register.entries(test.container(fields))) do keys[#keys + 1] = entry.key end
   return keys
 end
 
 test.case("the key has host, container and port", function()
   local want = { { key = "/services/web/alpha:web-1:80", value = "192.0.2.1:32768", ttl = 60 } }
-  test.equal((register.entries(test.container())), want)
+  test.entries(register, {}, want)
 end)
 
 test.case("of several published ports each is a service, but for one that has a name", function()

@@ -4,14 +4,14 @@ local register, test = require "coredns", require "test"
 local function keys(fields)
   local keys = {}
   fields.id = "abcdef0123456789"
-  for _, entry in ipairs((register.entries(test.container(fields)))) do keys[#keys + 1] = entry.key end
+  for _, entry in ipairs(register.entries(test.container(fields))) do keys[#keys + 1] = entry.key end
   return keys
 end
 
 test.case("a container is a record below its service", function()
   local value = '{"host":"192.0.2.1","port":32768,"ttl":30}'
   local want = { { key = "/skydns/org/example/web/abcdef012345-80", value = value, ttl = 60 } }
-  test.equal((register.entries(test.container { id = "abcdef0123456789" })), want)
+  test.entries(register, { id = "abcdef0123456789" }, want)
 end)
 
 test.case("of several ports each is a service", function()

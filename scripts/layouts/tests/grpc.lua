@@ -3,7 +3,7 @@ local json, register, test = require "json", require "grpc", require "test"
 test.case("a container is an endpoint below its service, and no slash is in front", function()
   local value = '{"Addr":"192.0.2.1:32768","Metadata":null,"Op":0}'
   local want = { { key = "backends/web/abcdef012345", value = value, ttl = 60 } }
-  test.equal((register.entries(test.container { id = "abcdef0123456789" })), want)
+  test.entries(register, { id = "abcdef0123456789" }, want)
 end)
 
 test.case("of several ports each is a service", function()

@@ -3,13 +3,13 @@ local register, test = require "go_zero", require "test"
 test.case("a server is a number below its key", function()
   local labels = { SERVICE_NAME = "user.rpc" }
   local want = { { key = "user.rpc/16", value = "192.0.2.1:32768", ttl = 60 } }
-  test.equal((register.entries(test.container { id = "000000000010", labels = labels })), want)
+  test.entries(register, { id = "000000000010", labels = labels }, want)
 end)
 
 test.case("every container has its own number", function()
   local numbers = {}
-  for _, container in ipairs(test.containers "../fleet.json") do
-    for _, entry in ipairs((register.entries(container))) do
+  for _, container in ipairs(test.containers "../../../examples/fleet.json") do
+    for _, entry in ipairs(register.entries(container)) do
       local number = entry.key:match("^[^/]+/(%d+)$")
       test.equal(numbers[number] or container.id, container.id)
       numbers[number] = container.id

@@ -4,12 +4,12 @@ local register, test = require "traefik", require "test"
 local function keys(fields)
   local keys = {}
   fields.id = "000000000010" .. ("0"):rep(52)
-  for _, entry in ipairs((register.entries(test.container(fields)))) do keys[entry.key] = entry.value end
+  for _, entry in ipairs(register.entries(test.container(fields))) do keys[entry.key] = entry.value end
   return keys
 end
 
 test.case("the hosts share the router, and each has its servers", function()
-  test.equal((register.entries(test.container { id = "000000000010" })), {
+  test.entries(register, { id = "000000000010" }, {
     { key = "traefik/http/routers/web/rule", value = "Host(`web.example.org`)", ttl = 60, shared = true },
     { key = "traefik/http/routers/web/entrypoints/0", value = "web", ttl = 60, shared = true },
     { key = "traefik/http/routers/web/service", value = "web", ttl = 60, shared = true },
