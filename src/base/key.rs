@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::text::quote;
+use super::text::{printable, quote};
 
 /// A key in the store. Keys are shared between the wanted state, the held state and the changes, so they are
 /// counted references.
@@ -62,18 +62,18 @@ pub fn directory(key: &str) -> &str {
     key.rfind('/').map_or("", |slash| &key[..=slash])
 }
 
-/// Checks a text that is to be one segment of a key. The error calls it `what`, such as "the service name", and tells its
-/// `origin`, such as "label SERVICE_NAME".
+/// Checks a text that is to be one segment of a key. The error calls it `what`, for instance "the service name", and
+/// tells its `origin`, for instance that it is a label's value.
 pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(), Illegal> {
     let Some(fault) = fault(text) else {
         return Ok(());
     };
-    let mut message = what.to_owned();
+    let mut message = printable(what);
     if fault.shows_text {
         message = format!("{message} {}", quote(text));
     }
     if let Some(origin) = origin {
-        message = format!("{message} ({origin})");
+        message = format!("{message} ({})", printable(origin));
     }
     Err(Illegal(format!("{message} {}", fault.text)))
 }

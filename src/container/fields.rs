@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::sample::{self, Sampler};
+use super::sample::{self, Sample, Sampler};
 use super::{Binding, Container, Image, Inspect, Map, Network, Port};
 
 /// The value of a field.
+#[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// Nil in Lua.
     Missing,
@@ -50,7 +51,7 @@ impl Record for Container {
         Field::<Self>::new("id", "string", "the whole id: 64 hex digits", |it| {
             Value::Text(&it.id)
         })
-        .sampled(|sample, given| sample.set_id(given)),
+        .sampled(Sample::set_id),
         Field::<Self>::new("short_id", "string", "its first 12 digits", |it| {
             Value::Text(it.short_id())
         }),
@@ -81,7 +82,7 @@ impl Record for Container {
             "its own and its image's",
             |it| Value::TextMap(&it.env),
         )
-        .sampled(|sample, given| sample.set_env(given)),
+        .sampled(Sample::set_env),
         Field::<Self>::new(
             "status",
             "string",
@@ -102,18 +103,18 @@ impl Record for Container {
             "whether it was sent its stop signal, TERM or KILL and has not survived it",
             |it| Value::Flag(it.stopping),
         )
-        .sampled(|sample, given| sample.set_stopping(given)),
+        .sampled(Sample::set_stopping),
         Field::<Self>::new(
             "ports",
             "Port[]",
             "all exposed ports, in order of port number, then protocol",
             |it| Value::Ports(&it.ports),
         )
-        .sampled(|sample, given| sample.set_ports(given)),
+        .sampled(Sample::set_ports),
         Field::<Self>::new("networks", "table<string, Network>", "by name", |it| {
             Value::Networks(&it.networks)
         })
-        .sampled(|sample, given| sample.set_networks(given)),
+        .sampled(Sample::set_networks),
         Field::<Self>::new(
             "network_mode",
             "string",
@@ -144,7 +145,7 @@ impl Record for Container {
              intervals old",
             |it| Value::Inspect(&it.inspect),
         )
-        .sampled(|sample, given| sample.lay_over(given)),
+        .sampled(Sample::lay_over),
     ];
 }
 

@@ -151,13 +151,12 @@ fn a_test_of_a_wrong_policy_reads_well() {
                label it\n    \
                  at {site}:3 in register.service\n\
              failed: a field\n  \
-               test.container: unknown field `nmae`, expected one of `id`, `name`, `hostname`, `image`, `labels`, \
-               `env`, `status`, `health`, `stopping`, `ports`, `networks`, `network_mode`, `created`, `started`, \
-               `inspect`\n    \
+               test.container: unknown field `nmae`, expected one of {fields}\n    \
                  at {test}:20\n\
              1 passed, 3 failed\n",
             test = at("site_test.lua"),
             site = at("site.lua"),
+            fields = sample_fields(),
         )
     );
     assert_eq!(
@@ -180,6 +179,23 @@ fn a_test_of_a_wrong_policy_reads_well() {
         )
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// The fields that a test can give a container: all in the types but the one that follows from the id.
+fn sample_fields() -> String {
+    let types = include_str!("../../scripts/types.lua");
+    let class = types
+        .lines()
+        .skip_while(|line| *line != "---@class Container");
+    let fields = class
+        .skip(1)
+        .map_while(|line| line.strip_prefix("---@field "));
+    let names = fields.filter_map(|field| field.split(' ').next());
+    let names = names.filter(|name| *name != "short_id");
+    names
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[test]

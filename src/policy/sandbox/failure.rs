@@ -171,7 +171,7 @@ fn place(frame: &Debug, names: &Names) -> Option<Place> {
     // The name of our own Lua begins with `=`. Its lines mean nothing to an author.
     let script = source.source.as_deref()?.strip_prefix('@')?.to_owned();
     let line = frame.current_line()?;
-    let named = || {
+    let local_name = || {
         let names = frame.names();
         names
             .name
@@ -181,7 +181,7 @@ fn place(frame: &Debug, names: &Names) -> Option<Place> {
     let function = if source.what == "main" {
         None
     } else {
-        names.of(&frame.function()).or_else(named)
+        names.of(&frame.function()).or_else(local_name)
     };
     Some(Place {
         script,
