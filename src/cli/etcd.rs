@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory as _};
 
 use super::{Cli, value};
 use crate::ops::log;
-use crate::store::etcd::{Access, Password, Tls, User};
+use crate::store::etcd::{Password, Settings, Tls, User};
 
 /// Where the password may be. It has no flag, for others can read the command line.
 pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
@@ -73,14 +73,14 @@ pub struct EtcdArgs {
 impl EtcdArgs {
     /// Where etcd is, and as whom it is reached. Prints usage and exits with 2 if the user has no password, or if it is
     /// not clear whether to speak TLS.
-    pub fn access(&self) -> Access {
+    pub fn access(&self) -> Settings {
         self.checked().unwrap_or_else(|(kind, message)| {
             log::flush();
             Cli::command().error(kind, message).exit()
         })
     }
 
-    fn checked(&self) -> Result<Access, (ErrorKind, String)> {
+    fn checked(&self) -> Result<Settings, (ErrorKind, String)> {
         let password = match (&self.etcd_password_file, std::env::var(PASSWORD)) {
             (Some(file), _) => Some(Password::File(file.clone())),
             (None, Ok(text)) => Some(Password::Text(text)),
@@ -98,7 +98,7 @@ impl EtcdArgs {
                 ));
             }
         };
-        Ok(Access {
+        Ok(Settings {
             endpoints: self.etcd.iter().map(|one| one.address.clone()).collect(),
             tls: self.tls()?,
             user,

@@ -13,6 +13,7 @@ use crate::base::key::{Key, directory};
 use crate::docker::Daemon;
 use crate::register::plan::{Note, Plan};
 use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::register::timetable::call_limit;
 use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 
@@ -45,7 +46,7 @@ pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyho
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
     plan.set_alone(true);
-    let mut store = EtcdStore::new(asked.etcd.clone(), asked.options.ttl);
+    let mut store = EtcdStore::new(asked.etcd.clone(), call_limit(asked.options.ttl));
     let found = read(&mut store, identity, &plan, &asked.options.prefix)
         .await
         .map_err(|error| anyhow!("{error}"))?;
@@ -101,7 +102,7 @@ async fn read(
             .map(|(key, _)| key),
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
-    found.extend(store.below(&format!("{prefix}/")).await?);
+    found.extend(store.connection.list(&format!("{prefix}/")).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))
@@ -123,17 +124,11 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
                     differences.insert(key, (kind, Some(value)));
                 }
                 Step::Delete(key) => drop(differences.insert(key, (Kind::Stale, None))),
-                Step::Sweep {
-                    expected,
-                    directory,
-                    sweep,
-                } => {
-                    let mut inside = found.keys().filter(|key| key.starts_with(&*directory));
-                    if inside.all(|key| expected.contains(key)) {
-                        let keys = sweep.into_iter().map(|(key, _)| key);
-                        differences.extend(keys.map(|key| (key, (Kind::Stale, None))));
-                    }
+                Step::Sweep(sweep) if sweep.holds(found) => {
+                    let keys = sweep.keys.into_iter().map(|(key, _)| key);
+                    differences.extend(keys.map(|key| (key, (Kind::Stale, None))));
                 }
+                Step::Sweep(_) => {}
             }
         }
     }

@@ -19,7 +19,9 @@ use crate::docker::Snapshot;
 use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
 use crate::policy::{Report, Script, Source, Verdicts, World};
-use crate::register::run::{self as daemon, Asked};
+use crate::register::run::Asked;
+use crate::register::timetable::call_limit;
+use crate::store::etcd::Connection;
 use crate::wanted::Wanted;
 
 /// What a policy asks for at one moment.
@@ -37,10 +39,12 @@ async fn decide(asked: &Asked, snapshot: Snapshot) -> anyhow::Result<Decided> {
     let whole = snapshot.unreadable.is_empty();
     let (sender, wanted) = watch::channel(None);
     let verdicts = Rc::new(RefCell::new(Verdicts::default()));
+    let limit = call_limit(asked.options.ttl);
+    let reader = Connection::new(asked.etcd.clone(), limit);
     let world = World {
         path: asked.script.clone(),
         source: Source::Once(Arc::new(snapshot)),
-        reader: daemon::reader(asked.etcd.clone(), asked.options.ttl),
+        reader: Rc::new(reader.into()),
         wanted: sender,
         report: Report::Nothing,
         verdicts: Rc::clone(&verdicts),

@@ -15,6 +15,7 @@ use crate::ops::systemd;
 use crate::register::keeper::{relieve, watch_expiry};
 use crate::register::run::{Asked, Config, Signals};
 use crate::register::status::Status;
+use crate::register::timetable::call_limit;
 use crate::store::etcd::EtcdStore;
 
 /// How long after a signal the program ends even if the script does not let go, which happens within a single call of
@@ -47,7 +48,7 @@ impl SideThread {
         handle.spawn(systemd::follow(Arc::clone(status)));
         if !config.dry_run {
             let (access, ttl) = (config.asked.etcd.clone(), config.asked.options.ttl);
-            let connect = move || EtcdStore::new(access.clone(), ttl);
+            let connect = move || EtcdStore::new(access.clone(), call_limit(ttl));
             handle.spawn(relieve(connect, ttl, Arc::clone(status)));
             handle.spawn(watch_expiry(Arc::clone(status)));
         }

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 use crate::docker::{Snapshot, Snapshots};
 use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
-use crate::store::etcd::EtcdStore;
+use crate::store::etcd::Connection;
 use crate::wanted::Wanted;
 
 use api::docker;
@@ -83,7 +83,7 @@ pub struct World {
     /// Where containers come from.
     pub source: Source,
     /// What it reads etcd with.
-    pub reader: Rc<Mutex<EtcdStore>>,
+    pub reader: Rc<Mutex<Connection>>,
     /// Where the wanted state goes.
     pub wanted: watch::Sender<Option<Arc<Wanted>>>,
     /// What is logged of the policy's calls.

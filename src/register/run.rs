@@ -26,9 +26,10 @@ use crate::ops::side_thread::SideThread;
 use crate::ops::systemd;
 use crate::policy::{ContainerView, Failure, Options, Report, Script, Source, Verdicts, World};
 use crate::register::keeper::{OnExit, keep};
-use crate::store::etcd::{Access, EtcdStore};
+use crate::register::timetable::call_limit;
+use crate::store::Identity;
+use crate::store::etcd::{self, Connection, EtcdStore};
 use crate::store::print::PrintStore;
-use crate::store::{Identity, patience};
 use crate::wanted::Wanted;
 
 /// How long a script whose `run` has failed is left alone before it is started again.
@@ -46,7 +47,7 @@ pub struct Asked {
     /// Whether the host's address was given, or has to be found.
     pub host_ip_given: bool,
     /// Where etcd is.
-    pub etcd: Access,
+    pub etcd: etcd::Settings,
     /// Which containers Docker shows.
     pub filters: Filters,
 }
@@ -104,11 +105,6 @@ pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     }
 }
 
-/// What a policy reads etcd with.
-pub fn reader(access: Access, ttl: u32) -> Rc<Mutex<EtcdStore>> {
-    Rc::new(Mutex::new(EtcdStore::new(access, ttl)))
-}
-
 /// Finds the host's address for a run that writes nothing, where a guess does no harm.
 pub async fn host_ip_or_loopback(asked: &mut Asked) {
     if asked.host_ip_given {
@@ -155,11 +151,13 @@ async fn work(
         () = signals.end() => return Ok(()),
     }
     let (wanted_sender, wanted) = watch::channel(None);
+    let limit = call_limit(config.asked.options.ttl);
+    let reader = Connection::new(config.asked.etcd.clone(), limit);
     let world = World {
         path: config.asked.script.clone(),
         options: config.asked.options.clone(),
         source: Source::Live(snapshot_sender.subscribe()),
-        reader: reader(config.asked.etcd.clone(), config.asked.options.ttl),
+        reader: Rc::new(Mutex::new(reader)),
         wanted: wanted_sender,
         report: if config.explain {
             Report::All
@@ -181,11 +179,7 @@ async fn work(
     let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
     info!("{}", introduction(&config, daemon.as_ref())?);
     let identity = Identity::new(id, &config.asked.options.instance);
-    let feed = Feed::new(
-        config.asked.filters.clone(),
-        config.resync,
-        patience(config.asked.options.ttl),
-    );
+    let feed = Feed::new(config.asked.filters.clone(), config.resync, limit);
     let feed = feed.of(daemon).counting(status.events.clone());
     let outage =
         Outage::new("Docker", "keys stay as they are", config.ttl()).shown_by(&status.docker);
@@ -293,7 +287,7 @@ fn start_keeper(
             shutdown,
         ))
     } else {
-        let store = EtcdStore::new(config.asked.etcd.clone(), ttl);
+        let store = EtcdStore::new(config.asked.etcd.clone(), call_limit(ttl));
         tokio::spawn(keep(
             store,
             identity,

@@ -20,8 +20,7 @@ use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
 use crate::policy::{Options, Report, Script, Source, Verdicts, World};
 use crate::register::plan::Plan;
-use crate::register::run as daemon;
-use crate::store::etcd::Access;
+use crate::store::etcd::Connection;
 use crate::store::{Identity, Outcome};
 use crate::wanted::Wanted;
 
@@ -80,16 +79,11 @@ impl Deciding {
             .enable_all()
             .build()?;
         let script = LocalSet::new();
-        // The bundled policy reads nothing of etcd.
-        let nowhere = Access {
-            endpoints: Vec::new(),
-            tls: None,
-            user: None,
-        };
         let world = World {
             path: None,
             source: Source::Live(source),
-            reader: daemon::reader(nowhere, options.ttl),
+            // The bundled policy reads nothing of etcd.
+            reader: Rc::new(Connection::nowhere().into()),
             options,
             wanted: sender,
             report: Report::Nothing,

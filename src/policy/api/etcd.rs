@@ -17,7 +17,7 @@ use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::verdicts::Mapper;
 use crate::policy::{Host, Phase, Report, Source};
 use crate::store::StoreError;
-use crate::store::etcd::EtcdStore;
+use crate::store::etcd::Connection;
 
 /// After how long others get their turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -51,8 +51,11 @@ pub fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
             let host = Rc::clone(&for_list);
             async move {
                 host.may_wait("etcd.list")?;
-                let found = read_etcd(&host, async |etcd| etcd.below(&prefix).await).await?;
-                let pairs = found.iter().map(|found| (&*found.key, &*found.value));
+                let listing = read_etcd(&host, async |etcd| etcd.list(&prefix).await).await?;
+                let pairs = listing
+                    .keys
+                    .iter()
+                    .map(|found| (&*found.key, &*found.value));
                 lua.create_table_from(pairs)
             }
         })?,
@@ -63,7 +66,7 @@ pub fn module(lua: &Lua, host: &Rc<Host>, frozen: &Frozen) -> Result<Table> {
 /// Reads etcd. Where the script runs for ever, it waits for an etcd that cannot be reached.
 async fn read_etcd<T>(
     host: &Host,
-    read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
+    read: impl AsyncFn(&mut Connection) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let ttl = Duration::from_secs(host.world.options.ttl.into());
     let mut outage = Outage::new("etcd", "the policy, which reads etcd, waits", ttl);

@@ -18,8 +18,7 @@ use crate::ops::counter::Counter;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::{Host, Options, Phase, Report, Source, Verdicts, World, sandbox};
-use crate::register::run as daemon;
-use crate::store::etcd::Access;
+use crate::store::etcd::Connection;
 
 /// How many differences are shown.
 const MAX_SHOWN: usize = 10;
@@ -45,14 +44,7 @@ pub fn test_file(file: &Path, options: Options) -> Tests {
         errors: Counter::default(),
         path: Some(file.to_owned()),
         // Nothing waits while a script loads, so nobody asks etcd or Docker for anything.
-        reader: daemon::reader(
-            Access {
-                endpoints: Vec::new(),
-                tls: None,
-                user: None,
-            },
-            options.ttl,
-        ),
+        reader: Rc::new(Connection::nowhere().into()),
         options,
         source: Source::Once(Arc::new(Snapshot::default())),
         wanted,

@@ -13,7 +13,8 @@ use super::lifetime;
 use super::seat::is_sure;
 use super::seating::seat_ttl;
 use crate::register::status::{Held, Status};
-use crate::store::{LeaseId, Store, patience};
+use crate::register::timetable::call_limit;
+use crate::store::{LeaseId, Store};
 
 /// Renews leases, the seat's among them, where the keeper is late with it, in another thread and over a connection of its
 /// own, which `connect` makes. Nothing else is done to the store here: what the keys are to be only the keeper knows.
@@ -35,9 +36,9 @@ pub async fn relieve<S: Store>(
             _ = held.changed() => continue,
             () = sleep_until(late_at.max(not_before)) => {}
         }
-        not_before = Instant::now() + patience(shortest);
+        not_before = Instant::now() + call_limit(shortest);
         let mut store = connect();
-        store.pace(shortest);
+        store.limit_calls(call_limit(shortest));
         match renew(&mut store, lifetime(seat_ttl(ttl)), &now_held).await {
             Ok(renewed) => {
                 debug!("the keeper is late: its leases are renewed without it");

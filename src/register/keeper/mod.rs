@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::ops::outage::Outage;
 use crate::register::plan::{Batch, Plan};
 use crate::register::status::Status;
+use crate::register::timetable;
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::wanted::Wanted;
 use seat::Seat;
@@ -302,7 +303,7 @@ impl<S: Store> Keeper<S> {
         self.pace = ttl;
         self.renew_at = from + third(ttl);
         self.probe_at = self.probe_at.min(self.renew_at - third(ttl) / 2);
-        self.store.pace(ttl);
+        self.store.limit_calls(timetable::call_limit(ttl));
     }
 
     /// Renews leases, shared ones before owned ones.

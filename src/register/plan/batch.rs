@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::key::{Key, directory};
-use crate::store::{Guard, LeaseId, Step, Transaction};
-use crate::wanted::Entry;
-use crate::wanted::Who;
+use crate::store::{Guard, LeaseId, Size, Step, Sweep, Transaction};
+use crate::wanted::{Entry, Who};
 
 /// The most bytes of keys and values in one transaction: two thirds of what etcd takes in one request (1.5 MiB).
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// One transaction, with what it takes to carry it out and to tell of it.
+/// One transaction, with the leases that it needs and the containers that it is for.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// What is asked of the store.
     pub transaction: Transaction,
     /// The leases that must live first.
     pub leases: BTreeSet<LeaseId>,
@@ -28,7 +26,7 @@ impl Batch {
     pub fn puts(&self) -> impl Iterator<Item = &Key> {
         self.transaction.steps.iter().filter_map(|step| match step {
             Step::Put(key, ..) => Some(key),
-            Step::Delete(_) | Step::Sweep { .. } => None,
+            Step::Delete(_) | Step::Sweep(_) => None,
         })
     }
 }
@@ -93,7 +91,7 @@ impl Change {
         match &self.step {
             Step::Delete(_) => 2,
             _ if self.shared_lease().is_some() => 0,
-            Step::Put(..) | Step::Sweep { .. } => 1,
+            Step::Put(..) | Step::Sweep(_) => 1,
         }
     }
 
@@ -235,16 +233,12 @@ impl Packer<'_> {
                 .iter()
                 .chain(group.changes.iter().map(|change| &change.step))
         };
-        let sweeps = self.sweeps(steps());
-        let guards = current.guards.len() + group.guards();
-        let operations = guards.max(steps().count() + sweeps.len());
-        let nested = steps()
-            .chain(&sweeps)
-            .map(Step::nested_size)
-            .max()
-            .unwrap_or(0);
-        let bytes: usize = steps().chain(&sweeps).map(Step::bytes).sum();
-        operations + nested <= self.max_operations && (bytes <= MAX_BYTES || steps().count() == 1)
+        let mut size = Size::of(current.guards.len() + group.guards(), steps());
+        let is_single = size.steps() == 1;
+        for sweep in self.sweeps(steps()) {
+            size.add(&sweep);
+        }
+        size.operations() <= self.max_operations && (size.bytes() <= MAX_BYTES || is_single)
     }
 
     fn add(&mut self, group: Group) {
@@ -291,21 +285,13 @@ impl Packer<'_> {
         if batch.transaction.steps.is_empty() {
             return;
         }
-        let nested = batch
-            .transaction
-            .steps
-            .iter()
-            .map(Step::nested_size)
-            .max()
-            .unwrap_or(0);
+        let mut size = batch.transaction.size();
         for sweep in self.sweeps(batch.transaction.steps.iter()) {
-            let operations = batch
-                .transaction
-                .guards
-                .len()
-                .max(batch.transaction.steps.len() + 1);
+            let mut with_sweep = size;
+            with_sweep.add(&sweep);
             // One that is too large for any transaction is left to its lease, which nobody here keeps alive.
-            if operations + nested.max(sweep.nested_size()) <= self.max_operations {
+            if with_sweep.operations() <= self.max_operations {
+                size = with_sweep;
                 batch.transaction.steps.push(sweep);
                 batch.owners.push(None);
             }
@@ -331,7 +317,7 @@ impl Packer<'_> {
         touched
             .into_iter()
             .filter_map(|directory| {
-                let sweep = self.directories.get(directory)?.clone();
+                let keys = self.directories.get(directory)?.clone();
                 let inside = |key: &&Key| key.starts_with(directory);
                 let expected: BTreeSet<&Key> = deleted
                     .iter()
@@ -339,12 +325,11 @@ impl Packer<'_> {
                     .chain(self.idle.keys())
                     .filter(inside)
                     .collect();
-                let expected = expected.into_iter().cloned().collect();
-                Some(Step::Sweep {
-                    expected,
+                Some(Step::Sweep(Sweep {
                     directory: directory.into(),
-                    sweep,
-                })
+                    expected: expected.into_iter().cloned().collect(),
+                    keys,
+                }))
             })
             .collect()
     }

@@ -7,13 +7,9 @@ use super::marks::Owner;
 use super::want::Want;
 use super::{Known, Note, Plan, State};
 use crate::base::key::Key;
+use crate::register::timetable::SHARED_MARGIN;
 use crate::store::LeaseId;
 use crate::wanted::Entry;
-
-/// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
-/// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
-/// the least that keeps the order.
-pub(super) const SHARED_MARGIN: u32 = 2;
 
 /// What follows for one key.
 pub(super) enum Decision {

@@ -133,7 +133,7 @@ impl Plan {
                     self.known_mut(key).settled = ours;
                 }
                 Step::Delete(key) => self.set_state(key, State::Missing),
-                Step::Sweep { .. } => {}
+                Step::Sweep(_) => {}
             }
         }
         for key in swept {

@@ -32,12 +32,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::key::Key;
+use crate::register::timetable::{self, SHARED_MARGIN};
 use crate::store::{Identity, LeaseId, Step};
 use crate::wanted::{Claim, Entry, Wanted, Who};
 
 pub use batch::Batch;
 use batch::{Change, Group, Order};
-use decision::{Decision, SHARED_MARGIN};
+use decision::Decision;
 pub use knowledge::Surprises;
 use knowledge::{Known, State};
 use marks::Marks;
@@ -147,7 +148,7 @@ impl Plan {
             .lease_of(&want.entry)
             .ttl()
             .max(longest + SHARED_MARGIN);
-        want.entry.shared && !lease.is_left_at(ours)
+        want.entry.shared && !timetable::is_abandoned(lease, ours)
     }
 
     /// Whether a key is wanted as a shared one.

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use anyhow::anyhow;
 use etcd_client::Error;
 
-use super::access::{Access, Password};
+use super::settings::{Password, Settings};
 use crate::base::text::quote;
 use crate::store::StoreError;
 
@@ -27,7 +27,7 @@ pub fn is_answer(error: &Error) -> bool {
 }
 
 /// What it means that a call at this endpoint failed, perhaps the first one on a new connection.
-pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> StoreError {
+pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) -> StoreError {
     let at = quote(endpoint);
     StoreError::Failed(match &error {
         Error::GRpcStatus(status) => {
@@ -38,13 +38,22 @@ pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> S
             }
             match root_cause(status) {
                 Some(cause) => {
-                    anyhow!(explain_connection(access, &at, is_new, is_connected, cause))
+                    anyhow!(explain_connection(
+                        settings,
+                        &at,
+                        is_new,
+                        is_connected,
+                        cause
+                    ))
                 }
-                None => anyhow!("etcd at {at} answered: {}", explain_answer(access, message)),
+                None => anyhow!(
+                    "etcd at {at} answered: {}",
+                    explain_answer(settings, message)
+                ),
             }
         }
         // The endpoint and the files have been looked at, so it can only be this.
-        Error::TransportError(error) if access.tls.is_some() => {
+        Error::TransportError(error) if settings.tls.is_some() => {
             let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
             anyhow!(
                 "this system has no list of authorities to know etcd at {at} by{cause}: say --etcd-cacert FILE"
@@ -55,13 +64,13 @@ pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> S
 }
 
 /// What etcd says, and what to do about it.
-fn explain_answer(access: &Access, message: &str) -> String {
+fn explain_answer(settings: &Settings, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
-    let is_named_by_certificate = access
+    let is_named_by_certificate = settings
         .tls
         .as_ref()
         .is_some_and(|tls| tls.identity.is_some());
-    let what_now = match (message, &access.user) {
+    let what_now = match (message, &settings.user) {
         ("permission denied", None) if is_named_by_certificate => {
             ": give the user that our certificate names (CN) the role to read and write the keys (`etcdctl role \
              grant-permission`)"
@@ -88,13 +97,13 @@ fn explain_answer(access: &Access, message: &str) -> String {
 
 /// Why there is no connection, or no more.
 fn explain_connection(
-    access: &Access,
+    settings: &Settings,
     at: &str,
     is_new: bool,
     is_connected: bool,
     cause: &(dyn StdError + 'static),
 ) -> String {
-    let tls = access.tls.as_ref();
+    let tls = settings.tls.as_ref();
     if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
         return why;
     }
