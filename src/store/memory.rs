@@ -1,5 +1,5 @@
-//! A store in memory, with etcd's semantics. It is pure: it reads no clock, and each call that has to do with time is
-//! given the time. `print` and `model` make a [`Store`](super::Store) of it.
+//! A store in memory, with etcd's semantics. It reads no clock: its callers pass the time. `print` and `model` make a
+//! [`Store`](super::Store) of it.
 
 use std::collections::BTreeMap;
 use std::mem;

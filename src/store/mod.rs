@@ -24,11 +24,9 @@ pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};
 /// A key as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The key.
     pub key: Key,
-    /// Its value.
     pub value: Arc<str>,
-    /// Its lease, if it is on one.
+    /// None if the key lives until somebody deletes it.
     pub lease: Option<LeaseId>,
     /// The store's revision at its last change.
     pub revision: i64,
@@ -91,7 +89,7 @@ impl std::error::Error for StoreError {}
 /// A key-value store with leases.
 ///
 /// An error leaves open whether the call had its effect, so the caller reads the store again before it writes. A future
-/// that is dropped half-way is like an error. `conformance` tests what is said here.
+/// that is dropped half-way is like an error. `conformance` tests these promises.
 pub trait Store: Send + 'static {
     /// The most [operations](Size::operations) of a transaction.
     const MAX_OPERATIONS: usize;
@@ -139,7 +137,7 @@ pub trait Store: Send + 'static {
         directories: &[Arc<str>],
     ) -> impl Future<Output = Result<Vec<(Key, LeaseId)>, StoreError>> + Send;
 
-    /// Carries out a transaction.
+    /// Carries out a transaction, or nothing of it.
     fn transact(
         &mut self,
         transaction: &Transaction,

@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::{Change, Found, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::base::key::Key;
 
-/// Somebody's doings behind the registrars' backs.
+/// A change behind the registrars' backs.
 type Meddle = Box<dyn FnOnce(&mut Model) + Send>;
 
 /// The keys of a store at one revision, with their values.

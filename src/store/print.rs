@@ -17,7 +17,7 @@ use crate::base::key::Key;
 pub struct PrintStore<W> {
     out: W,
     memory: Memory,
-    /// The time, which stands still here: a dry run waits for whoever reads its output, and must not lose its leases
+    /// The time, which stands still here: a dry run waits for the reader of its output, and must not lose its leases
     /// meanwhile.
     now: Instant,
     /// Changes that are made and not printed yet.
@@ -80,7 +80,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     }
 
     async fn claim(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
-        // A seat that has nothing left is never taken for another process's, which there is none of.
+        // No time is left on a seat, so that it never seems to be renewed by another process: there is none.
         Ok(self.memory.claim(lease, lease.ttl(), self.now))
     }
 

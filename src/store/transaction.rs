@@ -1,4 +1,4 @@
-//! Transactions: what must be true of the store, what is done then, and how large that is.
+//! Transactions: guards, steps, and their size.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,13 +10,11 @@ use crate::base::key::Key;
 /// Steps that are carried out all together if every guard holds, and not at all otherwise. No key is written twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// What must be true.
     pub guards: Vec<Guard>,
-    /// What is done then.
     pub steps: Vec<Step>,
 }
 
-/// What must be true of the store for a transaction to be carried out.
+/// A condition on the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
     /// The key does not exist.
@@ -74,7 +72,7 @@ pub struct Size {
 }
 
 impl Transaction {
-    /// How large it is.
+    /// Its size, as etcd counts it.
     pub fn size(&self) -> Size {
         Size::of(self.guards.len(), &self.steps)
     }
@@ -93,7 +91,6 @@ impl Size {
         size
     }
 
-    /// Adds a step.
     pub fn add(&mut self, step: &Step) {
         self.steps += 1;
         self.bytes += step.bytes();
@@ -113,14 +110,12 @@ impl Size {
         self.bytes
     }
 
-    /// The number of steps.
     pub fn steps(self) -> usize {
         self.steps
     }
 }
 
 impl Guard {
-    /// The key that is guarded.
     pub fn key(&self) -> &Key {
         match self {
             Self::Missing(key) | Self::OnLease(key, _) | Self::Unchanged(key, _) => key,

@@ -16,13 +16,12 @@ pub struct Batch {
     pub transaction: Transaction,
     /// The leases that must live first.
     pub leases: BTreeSet<LeaseId>,
-    /// For whom each step is, for the log; a key of a container that went before this process began is nobody's.
+    /// The container of each step, for the log; none for a container that ended before this process began.
     pub owners: Vec<Option<Who>>,
     pub(super) order: Order,
 }
 
 impl Batch {
-    /// The keys that it puts.
     pub fn puts(&self) -> impl Iterator<Item = &Key> {
         self.transaction.steps.iter().filter_map(|step| match step {
             Step::Put(key, ..) => Some(key),
@@ -81,7 +80,7 @@ impl Change {
         matches!(self.step, Step::Delete(_))
     }
 
-    /// The shared lease that this puts its key on, if it does. It is the key's own, for we never put one on another's.
+    /// The shared lease that this puts its key on, if it does. It is the key's own, because no key is put on another's.
     pub fn shared_lease(&self) -> Option<LeaseId> {
         self.lease.filter(|lease| lease.is_shared())
     }
@@ -104,19 +103,19 @@ impl Change {
     }
 }
 
-/// In which order groups are carried out, and which of them never share a transaction.
+/// The order of groups. Two that differ in it never share a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
-    /// Those of containers that have something to put.
+    /// Containers that have something to put.
     #[default]
     Puts,
     /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
     Deletes,
-    /// Deletes of keys that no container has claimed and one may have all the same.
+    /// Deletes of keys that no container has claimed, though one that runs may have them.
     Unclaimed,
 }
 
-/// The changes of one container, or all those of containers that went before this process began.
+/// The changes of one container, or of all containers that ended before this process began.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     changes: Vec<Change>,
@@ -142,7 +141,7 @@ impl Group {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Requires those of the guards whose keys are in a directory that this puts an owned key into.
+    /// Takes over the guards of keys beside the owned keys that this puts.
     fn require_beside(&mut self, guards: &[Guard]) {
         let directories: BTreeSet<&str> = self
             .changes
@@ -153,7 +152,7 @@ impl Group {
         self.required = guards.iter().filter(beside).cloned().collect();
     }
 
-    /// What holds of the shared keys that this puts once it has been carried out.
+    /// The guards that hold for the shared keys that this puts, once it has been carried out.
     fn shared_guards(&self) -> Vec<Guard> {
         let guard = |change: &Change| {
             let lease = change.shared_lease()?;
@@ -217,7 +216,7 @@ struct Packer<'a> {
     /// The idle keys by their directory.
     directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
     max_operations: usize,
-    /// That of the groups in `current`.
+    /// The order of the groups in `current`.
     order: Order,
     batches: Vec<Batch>,
     current: Batch,

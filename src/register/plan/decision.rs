@@ -11,7 +11,7 @@ use crate::register::timetable::SHARED_MARGIN;
 use crate::store::LeaseId;
 use crate::wanted::Entry;
 
-/// What follows for one key.
+/// The decision for one key.
 pub(super) enum Decision {
     Nothing,
     /// Nothing for now: what replaces the key is still on somebody else's lease.
@@ -24,7 +24,7 @@ pub(super) enum Decision {
 }
 
 impl Plan {
-    /// What follows for a key, and what is to be said of it.
+    /// Decides for a key. The note is for the operator.
     pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
         let unknown = Known::default();
         let known = self.known.get(key).unwrap_or(&unknown);
@@ -146,13 +146,13 @@ impl Plan {
         }
     }
 
-    /// Whether it is known what runs beside what passes the filters.
+    /// Whether the containers that do not pass the filters are known.
     fn knows_outside(&self) -> bool {
         let wanted = self.wanted.as_ref();
         wanted.is_some_and(|wanted| wanted.outside.is_some())
     }
 
-    /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.
+    /// Whether all keys that a container wants for itself are on others' leases.
     fn is_blocked(&self, id: &str) -> bool {
         let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
         let entries = claim.map_or(&[][..], |claim| &*claim.entries);

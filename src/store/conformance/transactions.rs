@@ -1,4 +1,4 @@
-//! Transactions: their guards, and what becomes of them as a whole.
+//! Transactions: their guards, and all or nothing of their steps.
 
 use super::*;
 use crate::store::Sweep;
@@ -109,7 +109,7 @@ pub async fn a_transaction_may_be_as_large_as_the_store_says<S: Bench>(mut trial
     assert_eq!(outcome.expect("carried out"), swept(&[]));
     trial.store.revoke(lease).await.expect("an end");
 
-    // A guard, two steps, and what the sweep adds: a guard for each key, for each lease, and for the rest.
+    // Two steps, and on top of them the guards of the sweep: one for each expected key, for each lease, and for the rest.
     let lease = trial.granted(TTL).await;
     let names: Vec<Key> = keys(S::MAX_OPERATIONS - 4)
         .map(|name| trial.key(&name))

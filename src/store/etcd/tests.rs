@@ -12,7 +12,7 @@ use super::*;
 use crate::store::conformance::{Bench, check};
 use crate::store::{Change, Changes, Guard, Identity, Step, StoreError};
 
-/// What only somebody by hand does.
+/// Changes that no registrar makes.
 impl Connection {
     async fn put(&mut self, key: &str, value: &str) {
         let put = |mut client: KvClient| async move { client.put(key, value, None).await };

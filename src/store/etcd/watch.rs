@@ -1,4 +1,4 @@
-//! A watch of a prefix. Whoever reads services lists, watches from the next revision on, and lists again when the watch
+//! A watch of a prefix. Its user lists the prefix, watches it from the next revision on, and lists again when the watch
 //! fails.
 
 use std::collections::VecDeque;
@@ -25,13 +25,13 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// The changes of the keys that begin with a prefix.
 ///
 /// It ends with its first error: etcd has compacted the revision, the connection is lost, the member has no leader, or
-/// there is no sign of life. What changed since is not known then, so the keys must be listed again. The time to the
-/// error is three times the limit of a call at most.
+/// etcd hangs. The changes since then are not known, so the keys must be listed again. An etcd that hangs is noticed
+/// within three times the limit of a call.
 #[derive(Debug)]
 pub struct Watch {
     stream: WatchStream,
-    /// The endpoint that it is at, and what explains its errors.
     endpoint: String,
+    /// They explain errors.
     settings: Settings,
     limit: Duration,
     /// Changes that have come and nobody has asked for.
