@@ -6,7 +6,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 
 use super::{Wrong, value};
-use crate::store::etcd::{Access, Password, Tls, User};
+use crate::store::etcd::{Password, Settings, Tls, User};
 
 /// The variable with the password. It has no flag, because others can read the command line.
 pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
@@ -71,7 +71,7 @@ pub struct EtcdArgs {
 
 impl EtcdArgs {
     /// The settings, unless the user has no password, or some flags turn TLS on and others off.
-    pub(super) fn check(&self) -> Result<Access, Wrong> {
+    pub(super) fn check(&self) -> Result<Settings, Wrong> {
         let password = match (&self.etcd_password_file, std::env::var(PASSWORD)) {
             (Some(file), _) => Some(Password::File(file.clone())),
             (None, Ok(text)) => Some(Password::Text(text)),
@@ -89,7 +89,7 @@ impl EtcdArgs {
                 ));
             }
         };
-        Ok(Access {
+        Ok(Settings {
             endpoints: self.etcd.iter().map(|one| one.address.clone()).collect(),
             tls: self.tls()?,
             user,

@@ -12,6 +12,7 @@ use super::{decide, print};
 use crate::base::key::{Key, directory};
 use crate::docker::{self, Daemon};
 use crate::register::plan::{Note, Plan};
+use crate::register::timetable::call_limit;
 use crate::register::{HostSettings, host_ip_or_loopback};
 use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
@@ -61,7 +62,7 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
     plan.set_alone(true);
-    let mut store = EtcdStore::new(host.etcd.clone(), host.options.ttl);
+    let mut store = EtcdStore::new(host.etcd.clone(), call_limit(host.options.ttl));
     let found = read(&mut store, identity, &plan, &host.options.prefix)
         .await
         .map_err(|error| anyhow!("{error}"))?;
@@ -116,7 +117,7 @@ async fn read(
             .map(|(key, _)| key),
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
-    found.extend(store.below(&format!("{prefix}/")).await?);
+    found.extend(store.connection.list(&format!("{prefix}/")).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))
@@ -138,17 +139,11 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
                     differences.insert(key, (kind, Some(value)));
                 }
                 Step::Delete(key) => drop(differences.insert(key, (Kind::Stale, None))),
-                Step::Sweep {
-                    expected,
-                    directory,
-                    sweep,
-                } => {
-                    let mut inside = found.keys().filter(|key| key.starts_with(&*directory));
-                    if inside.all(|key| expected.contains(key)) {
-                        let keys = sweep.into_iter().map(|(key, _)| key);
-                        differences.extend(keys.map(|key| (key, (Kind::Stale, None))));
-                    }
+                Step::Sweep(sweep) if sweep.holds(found) => {
+                    let keys = sweep.keys.into_iter().map(|(key, _)| key);
+                    differences.extend(keys.map(|key| (key, (Kind::Stale, None))));
                 }
+                Step::Sweep(_) => {}
             }
         }
     }

@@ -22,7 +22,6 @@ use crate::docker::Snapshot;
 use crate::ops::log::Recent;
 use crate::policy::{Script, Verdicts, World};
 use crate::register::{self, HostSettings};
-use crate::store::etcd::reader;
 use crate::wanted::Wanted;
 
 /// A command with its settings.
@@ -69,7 +68,7 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
     let whole = snapshot.unreadable.is_empty();
     let world = World::once(host.options.clone(), snapshot)
         .script(host.script.clone())
-        .reading(reader(host.etcd.clone(), host.options.ttl));
+        .reading(host.reader());
     let (wanted, verdicts) = (world.wanted(), Rc::clone(world.verdicts()));
     let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
     script.run().await.map_err(|failure| anyhow!("{failure}"))?;

@@ -18,4 +18,4 @@ pub use api::test::test_file;
 pub use sandbox::failure::Failure;
 pub use script::Script;
 pub use verdicts::{ContainerView, Verdicts};
-pub use world::{Options, Report, World};
+pub use world::{Options, Reader, Report, World};

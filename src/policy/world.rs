@@ -12,11 +12,11 @@ use super::verdicts::Verdicts;
 use crate::docker::{Snapshot, Snapshots};
 use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
-use crate::store::etcd::EtcdStore;
+use crate::store::etcd::Connection;
 use crate::wanted::Wanted;
 
 /// Reads etcd for scripts.
-pub type Reader = Rc<Mutex<EtcdStore>>;
+pub type Reader = Rc<Mutex<Connection>>;
 
 /// What a policy reads in `options`.
 #[derive(Debug, Clone)]

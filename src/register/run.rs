@@ -18,7 +18,6 @@ use super::introduction::introduction;
 use super::keeper::{keep, renew_late, watch_expiry};
 use super::settings::{Mode, Settings};
 use super::status::Status;
-use super::timetable::call_limit;
 use super::{host_ip, page};
 use crate::docker::{self, Daemon, Feed, Snapshot, Snapshots};
 use crate::ops::log::Recent;
@@ -28,7 +27,7 @@ use crate::ops::signals::{Request, Signals};
 use crate::ops::{listen, systemd};
 use crate::policy::{ContainerView, Failure, Report, Script, Verdicts, World};
 use crate::store::Identity;
-use crate::store::etcd::{EtcdStore, reader};
+use crate::store::etcd::EtcdStore;
 use crate::store::print::PrintStore;
 use crate::wanted::Wanted;
 
@@ -76,8 +75,8 @@ fn start_side_thread(
     let side = SideThread::start(LAST_WORDS)?;
     side.spawn(systemd::follow(status.readiness()));
     if settings.mode != Mode::DryRun {
-        let (access, ttl) = (settings.host.etcd.clone(), settings.host.options.ttl);
-        let connect = move || EtcdStore::new(access.clone(), ttl);
+        let (etcd, limit) = (settings.host.etcd.clone(), settings.call_limit());
+        let connect = move || EtcdStore::new(etcd.clone(), limit);
         side.spawn(renew_late(connect, status.leases.clone()));
         side.spawn(watch_expiry(status.leases.clone()));
     }
@@ -159,7 +158,7 @@ impl Work<'_> {
         };
         World::live(host.options.clone(), self.snapshots.subscribe())
             .script(host.script.clone())
-            .reading(reader(host.etcd.clone(), host.options.ttl))
+            .reading(host.reader())
             .reporting(report)
             .keeping(Rc::clone(&self.verdicts))
             .shown_by(&self.status.policy)
@@ -168,8 +167,8 @@ impl Work<'_> {
 
     fn start_feed(&self, daemon: Option<Daemon>) -> JoinHandle<()> {
         let settings = &self.settings;
-        let limit = call_limit(settings.host.options.ttl);
-        let feed = Feed::new(settings.host.filters.clone(), settings.resync, limit)
+        let (filters, limit) = (settings.host.filters.clone(), settings.call_limit());
+        let feed = Feed::new(filters, settings.resync, limit)
             .of(daemon)
             .counting(self.status.events.clone());
         let outage = Outage::new("Docker", "keys stay as they are", settings.lifetime())
@@ -188,10 +187,7 @@ impl Work<'_> {
             let _ = ended.await;
         };
         let (mode, status) = (self.settings.mode, Arc::clone(self.status));
-        let (access, ttl) = (
-            self.settings.host.etcd.clone(),
-            self.settings.host.options.ttl,
-        );
+        let ttl = self.settings.host.options.ttl;
         match mode {
             // The reader of its output may let it wait, so it has the other thread.
             Mode::DryRun => {
@@ -200,7 +196,8 @@ impl Work<'_> {
                     .spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
             }
             Mode::Write(_) => {
-                let store = EtcdStore::new(access, ttl);
+                let etcd = self.settings.host.etcd.clone();
+                let store = EtcdStore::new(etcd, self.settings.call_limit());
                 tokio::spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
             }
         }

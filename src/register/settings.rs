@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::timetable::lifetime;
+use super::timetable::{call_limit, lifetime};
 use crate::docker::Filters;
-use crate::policy::Options;
-use crate::store::etcd::Access;
+use crate::policy::{Options, Reader};
+use crate::store::etcd::{self, Connection};
 
 /// The settings of `run`.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct HostSettings {
     pub script: Option<PathBuf>,
     /// The policy's `options`. `host_ip` is empty until it has been found.
     pub options: Options,
-    pub etcd: Access,
+    pub etcd: etcd::Settings,
     /// Docker's own container filters.
     pub filters: Filters,
 }
@@ -55,5 +56,18 @@ impl Settings {
     /// The lifetime of keys whose entries name no TTL.
     pub fn lifetime(&self) -> Duration {
         lifetime(self.host.options.ttl)
+    }
+
+    /// The time limit of one call to Docker or etcd.
+    pub fn call_limit(&self) -> Duration {
+        call_limit(self.host.options.ttl)
+    }
+}
+
+impl HostSettings {
+    /// The connection that a policy reads etcd over. It connects when it is first used.
+    pub fn reader(&self) -> Reader {
+        let connection = Connection::new(self.etcd.clone(), call_limit(self.options.ttl));
+        Rc::new(connection.into())
     }
 }

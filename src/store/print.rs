@@ -1,22 +1,27 @@
-//! A store that writes nothing: it holds all in memory and prints each change. It serves `run --dry-run`.
+//! A store in memory that prints each change, for `run --dry-run`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
+use tokio::time::Instant;
 
-use super::{Found, Guard, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::memory::Memory;
+use super::{Change, Changes, Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction};
 use crate::base::key::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
 #[derive(Debug)]
 pub struct PrintStore<W> {
     out: W,
-    keys: BTreeMap<Key, Found>,
-    /// The leases, which never expire here.
-    leases: BTreeSet<LeaseId>,
-    revision: i64,
+    memory: Memory,
+    /// The time, which stands still here: a dry run waits for the reader of its output, and must not lose its leases
+    /// meanwhile.
+    now: Instant,
+    /// Changes that are made and not printed yet.
+    unprinted: VecDeque<Change>,
 }
 
 impl<W: Write + Send + 'static> PrintStore<W> {
@@ -24,149 +29,191 @@ impl<W: Write + Send + 'static> PrintStore<W> {
     pub fn new(out: W) -> Self {
         Self {
             out,
-            keys: BTreeMap::new(),
-            leases: BTreeSet::new(),
-            revision: 0,
+            memory: Memory::default(),
+            now: Instant::now(),
+            unprinted: VecDeque::new(),
         }
     }
 
-    fn holds(&self, guard: &Guard) -> bool {
-        match guard {
-            Guard::Missing(key) => !self.keys.contains_key(key),
-            Guard::OnLease(key, lease) => self
-                .keys
-                .get(key)
-                .is_some_and(|found| found.lease == Some(*lease)),
-            Guard::Unchanged(key, revision) => self
-                .keys
-                .get(key)
-                .is_some_and(|found| found.revision == *revision),
+    /// Prints the changes that are not printed yet. One that cannot be printed comes first the next time.
+    fn print(&mut self) -> Result<(), StoreError> {
+        let log = self.memory.take_log().into_iter();
+        let changes = log.flat_map(|Changes { changes, .. }| changes);
+        self.unprinted.extend(changes);
+        while let Some(change) = self.unprinted.front() {
+            let line = match change {
+                Change::Put(Found { key, value, .. }) => format!("put {key} {value}\n"),
+                Change::Delete(key) => format!("delete {key}\n"),
+            };
+            let written = self.out.write_all(line.as_bytes());
+            match written.and_then(|()| self.out.flush()) {
+                Ok(()) => drop(self.unprinted.pop_front()),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    return Err(StoreError::Closed);
+                }
+                Err(error) => return Err(StoreError::Failed(anyhow!("cannot print: {error}"))),
+            }
         }
-    }
-
-    fn put(&mut self, key: &Key, value: &Arc<str>, lease: LeaseId) -> Result<(), StoreError> {
-        self.print(&format!("put {key} {value}"))?;
-        let found = Found {
-            key: Arc::clone(key),
-            value: Arc::clone(value),
-            lease: Some(lease),
-            revision: self.revision,
-        };
-        self.keys.insert(Arc::clone(key), found);
         Ok(())
-    }
-
-    fn delete(&mut self, key: &Key) -> Result<(), StoreError> {
-        self.print(&format!("delete {key}"))?;
-        self.keys.remove(key);
-        Ok(())
-    }
-
-    fn print(&mut self, line: &str) -> Result<(), StoreError> {
-        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StoreError::Closed),
-            Err(error) => Err(StoreError::Failed(anyhow!("cannot print: {error}"))),
-        }
     }
 }
 
 impl<W: Write + Send + 'static> Store for PrintStore<W> {
     const MAX_OPERATIONS: usize = usize::MAX;
 
-    fn pace(&mut self, _ttl: u32) {}
+    fn limit_calls(&mut self, _limit: Duration) {}
 
     async fn leases(&mut self) -> Result<Vec<LeaseId>, StoreError> {
-        Ok(self.leases.iter().copied().collect())
+        Ok(self.memory.leases())
     }
 
     async fn lookup(&mut self, lease: LeaseId) -> Result<Option<Lease>, StoreError> {
-        let on_lease = self
-            .keys
-            .values()
-            .filter(|found| found.lease == Some(lease));
-        let keys = on_lease.map(|found| Arc::clone(&found.key)).collect();
-        Ok(self.leases.contains(&lease).then_some(Lease {
-            keys,
-            remaining: lease.ttl(),
-            term: 0,
-        }))
+        Ok(self.memory.lookup(lease, self.now))
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        let known = leases.iter().filter(|lease| self.leases.contains(lease));
-        Ok(known.map(|lease| (*lease, lease.ttl())).collect())
+        Ok(self.memory.renew(leases, self.now))
     }
 
     async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
-        self.leases.extend(leases);
-        self.renew(leases).await
+        Ok(self.memory.grant(leases, self.now))
     }
 
     async fn claim(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
-        Ok(self.leases.insert(lease))
+        // No time is left on a seat, so that it never seems to be renewed by another process: there is none.
+        Ok(self.memory.claim(lease, lease.ttl(), self.now))
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
-        Ok(keys
-            .iter()
-            .filter_map(|key| self.keys.get(key).cloned())
-            .collect())
+        Ok(self.memory.read(keys))
     }
 
     async fn leased_in(
         &mut self,
         directories: &[Arc<str>],
     ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
-        let leased = |found: &Found| {
-            let inside = |directory: &Arc<str>| found.key.starts_with(&**directory);
-            let lease = found.lease.filter(|_| directories.iter().any(inside))?;
-            Some((Arc::clone(&found.key), lease))
-        };
-        Ok(self.keys.values().filter_map(leased).collect())
+        Ok(self.memory.leased_in(directories))
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
-        if !transaction.guards.iter().all(|guard| self.holds(guard)) {
-            return Ok(Outcome::Refused);
-        }
-        self.revision += 1;
-        let before: BTreeSet<Key> = self.keys.keys().cloned().collect();
-        let mut swept = Vec::new();
-        for step in &transaction.steps {
-            match step {
-                Step::Put(key, value, lease) => self.put(key, value, *lease)?,
-                Step::Delete(key) => self.delete(key)?,
-                Step::Sweep {
-                    expected,
-                    directory,
-                    sweep,
-                } => {
-                    let mut inside = before.iter().filter(|key| key.starts_with(&**directory));
-                    if inside.all(|key| expected.contains(key)) {
-                        for (key, _) in sweep {
-                            self.delete(key)?;
-                            swept.push(Arc::clone(key));
-                        }
-                    }
-                }
-            }
-        }
-        Ok(Outcome::Done { swept })
+        // Lines that could not be printed stand before those of later changes.
+        self.print()?;
+        let outcome = self.memory.transact(transaction)?;
+        self.print()?;
+        Ok(outcome)
     }
 
     async fn revoke(&mut self, lease: LeaseId) -> Result<(), StoreError> {
-        self.leases.remove(&lease);
-        let on_lease = |found: &&Found| found.lease == Some(lease);
-        let keys: Vec<Key> = self
-            .keys
-            .values()
-            .filter(on_lease)
-            .map(|found| Arc::clone(&found.key))
-            .collect();
-        for key in keys {
-            self.delete(&key)?;
+        self.print()?;
+        self.memory.revoke(lease);
+        self.print()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::store::{Guard, Step, Sweep};
+
+    const LEASE: LeaseId = LeaseId(7);
+
+    /// An output that takes so many lines, and then fails once in this way.
+    #[derive(Default)]
+    struct Output {
+        text: String,
+        fails: Option<(usize, ErrorKind)>,
+    }
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let lines = self.text.lines().count();
+            if let Some((_, kind)) = self.fails.take_if(|(after, _)| *after <= lines) {
+                return Err(kind.into());
+            }
+            self.text.push_str(str::from_utf8(bytes).expect("text"));
+            Ok(bytes.len())
         }
-        Ok(())
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn put(key: &str) -> Step {
+        Step::Put(key.into(), "1".into(), LEASE)
+    }
+
+    /// A store that has printed a put of two keys in one directory.
+    async fn store(fails: Option<(usize, ErrorKind)>) -> PrintStore<Output> {
+        let mut store = PrintStore::new(Output::default());
+        store.grant(&[LEASE]).await.expect("a lease");
+        let transaction = Transaction {
+            guards: vec![Guard::Missing("/b/a".into())],
+            steps: vec![put("/b/port"), put("/b/a")],
+        };
+        let done = Outcome::Done { swept: Vec::new() };
+        assert_eq!(store.transact(&transaction).await.expect("printed"), done);
+        let refused = store.transact(&transaction).await.expect("an answer");
+        assert_eq!(refused, Outcome::Refused);
+        store.out.fails = fails;
+        store
+    }
+
+    /// Deletes both keys, one with the other.
+    fn delete() -> Transaction {
+        Transaction {
+            guards: vec![Guard::OnLease("/b/a".into(), LEASE)],
+            steps: vec![
+                put("/c"),
+                Step::Delete("/b/a".into()),
+                Step::Sweep(Sweep {
+                    directory: "/b/".into(),
+                    expected: vec!["/b/a".into(), "/b/port".into()],
+                    keys: vec![("/b/port".into(), LEASE)],
+                }),
+            ],
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_is_a_line_in_the_order_of_the_steps() {
+        let mut store = store(None).await;
+        store.transact(&delete()).await.expect("printed");
+        store.revoke(LEASE).await.expect("printed");
+        assert_eq!(
+            store.out.text,
+            "put /b/port 1\nput /b/a 1\nput /c 1\ndelete /b/a\ndelete /b/port\ndelete /c\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_that_could_not_be_printed_comes_later() {
+        let mut store = store(Some((3, ErrorKind::StorageFull))).await;
+        let failed = store.transact(&delete()).await;
+        assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
+        store.revoke(LEASE).await.expect("printed");
+        assert_eq!(
+            store.out.text,
+            "put /b/port 1\nput /b/a 1\nput /c 1\ndelete /b/a\ndelete /b/port\ndelete /c\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_closes_the_store() {
+        let mut store = store(Some((2, ErrorKind::BrokenPipe))).await;
+        let closed = store.transact(&delete()).await;
+        assert!(matches!(closed, Err(StoreError::Closed)), "{closed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_lease_ever_runs_out() {
+        let mut store = store(None).await;
+        let lease = LeaseId::shared("/x", 2);
+        store.grant(&[lease]).await.expect("a lease");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let found = store.lookup(lease).await.expect("an answer");
+        assert_eq!(found.map(|found| found.remaining), Some(2));
     }
 }

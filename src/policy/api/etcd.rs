@@ -20,7 +20,7 @@ use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
 use crate::policy::world::Source;
 use crate::store::StoreError;
-use crate::store::etcd::EtcdStore;
+use crate::store::etcd::Connection;
 
 /// How long `etcd.sync` calls policy functions before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -55,8 +55,11 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Tab
             let (context, state) = shared.clone();
             async move {
                 context.may_wait("etcd.list")?;
-                let found = read_etcd(&state, async |etcd| etcd.below(&prefix).await).await?;
-                let pairs = found.iter().map(|found| (&*found.key, &*found.value));
+                let listing = read_etcd(&state, async |etcd| etcd.list(&prefix).await).await?;
+                let pairs = listing
+                    .keys
+                    .iter()
+                    .map(|found| (&*found.key, &*found.value));
                 lua.create_table_from(pairs)
             }
         })?,
@@ -67,7 +70,7 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Tab
 /// Reads etcd. A script that runs for ever waits while etcd cannot be reached.
 async fn read_etcd<T>(
     state: &State,
-    read: impl AsyncFn(&mut EtcdStore) -> std::result::Result<T, StoreError>,
+    read: impl AsyncFn(&mut Connection) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let world = &state.world;
     let reader = world.reader.as_ref();

@@ -74,7 +74,7 @@ impl<S: Store> Keeper<S> {
                             info!(container, key = %key, "delete");
                             metrics.count_delete();
                         }
-                        Step::Sweep { .. } => {}
+                        Step::Sweep(_) => {}
                     }
                 }
                 for key in swept {

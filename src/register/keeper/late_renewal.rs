@@ -30,7 +30,7 @@ pub async fn renew_late<S: Store>(connect: impl Fn() -> S, leases: Leases) -> In
         }
         not_before = Instant::now() + call_limit(shortest);
         let mut store = connect();
-        store.pace(shortest);
+        store.limit_calls(call_limit(shortest));
         match renew(&mut store, &before).await {
             Ok(after) => {
                 debug!("the keeper is late: its leases are renewed without it");

@@ -11,7 +11,7 @@ use super::{Keeper, Picture, REMINDER};
 use crate::base::key::{Key, directory};
 use crate::base::text::quote;
 use crate::register::plan::Surprises;
-use crate::register::timetable::lifetime;
+use crate::register::timetable::{is_abandoned, lifetime};
 use crate::store::{Found, LeaseId, Store, StoreError};
 
 /// How often in a row a lease may end while its keys are read.
@@ -118,7 +118,7 @@ impl<S: Store> Keeper<S> {
         let mut abandoned = BTreeSet::new();
         for lease in leases {
             let found = self.store.lookup(*lease).await?;
-            if found.is_some_and(|found| lease.is_left_at(found.remaining)) {
+            if found.is_some_and(|found| is_abandoned(*lease, found.remaining)) {
                 abandoned.insert(*lease);
             }
         }

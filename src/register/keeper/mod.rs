@@ -30,7 +30,7 @@ use super::plan::{Batch, Plan};
 use super::seat::Seat;
 use super::settings::{Mode, OnExit};
 use super::status::Status;
-use super::timetable::{lifetime, renewal_pause, seat_offset};
+use super::timetable::{call_limit, lifetime, renewal_pause, seat_offset};
 use crate::ops::outage::Outage;
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::wanted::Wanted;
@@ -323,7 +323,7 @@ impl<S: Store> Keeper<S> {
         schedule.ttl = ttl;
         schedule.renew_at = from + renewal_pause(ttl);
         schedule.seat_at = schedule.seat_at.min(schedule.renew_at - seat_offset(ttl));
-        self.store.pace(ttl);
+        self.store.limit_calls(call_limit(ttl));
     }
 
     /// Renews leases, shared ones before owned ones.

@@ -66,16 +66,16 @@ enum Meddling {
 
 impl Meddling {
     fn with(self, model: &mut Model, index: Index) {
-        if model.keys.is_empty() {
+        if model.keys().is_empty() {
             return;
         }
-        let keys: Vec<Key> = model.keys.keys().cloned().collect();
+        let keys: Vec<Key> = model.keys().keys().cloned().collect();
         let key = index.get(&keys);
         match self {
             Self::Delete => model.delete(key),
             Self::Overwrite => model.put(key, "meddled", None),
             Self::Revoke => {
-                let lease = model.keys[key].lease;
+                let lease = model.keys()[key].lease;
                 if let Some(lease) = lease {
                     model.end(lease);
                 }
@@ -213,7 +213,7 @@ impl World {
         let model = self.etcd.model();
         let wanted = self.wanted();
         model
-            .keys
+            .keys()
             .values()
             .filter(|found| found.lease.is_some() || wanted.contains_key(&*found.key))
             .map(|found| (found.key.to_string(), found.value.to_string()))

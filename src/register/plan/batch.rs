@@ -4,31 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::key::{Key, directory};
-use crate::store::{Guard, LeaseId, Step, Transaction};
-use crate::wanted::Entry;
-use crate::wanted::Who;
+use crate::store::{Guard, LeaseId, Size, Step, Sweep, Transaction};
+use crate::wanted::{Entry, Who};
 
 /// The most bytes of keys and values in one transaction: two thirds of what etcd takes in one request (1.5 MiB).
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// One transaction, with what it takes to carry it out and to tell of it.
+/// One transaction, with the leases that it needs and the containers that it is for.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// What is asked of the store.
     pub transaction: Transaction,
     /// The leases that must live first.
     pub leases: BTreeSet<LeaseId>,
-    /// For whom each step is, for the log; a key of a container that went before this process began is nobody's.
+    /// The container of each step, for the log; none for a container that ended before this process began.
     pub owners: Vec<Option<Who>>,
     pub(super) order: Order,
 }
 
 impl Batch {
-    /// The keys that it puts.
     pub fn puts(&self) -> impl Iterator<Item = &Key> {
         self.transaction.steps.iter().filter_map(|step| match step {
             Step::Put(key, ..) => Some(key),
-            Step::Delete(_) | Step::Sweep { .. } => None,
+            Step::Delete(_) | Step::Sweep(_) => None,
         })
     }
 }
@@ -83,7 +80,7 @@ impl Change {
         matches!(self.step, Step::Delete(_))
     }
 
-    /// The shared lease that this puts its key on, if it does. It is the key's own, for we never put one on another's.
+    /// The shared lease that this puts its key on, if it does. It is the key's own, because no key is put on another's.
     pub fn shared_lease(&self) -> Option<LeaseId> {
         self.lease.filter(|lease| lease.is_shared())
     }
@@ -93,7 +90,7 @@ impl Change {
         match &self.step {
             Step::Delete(_) => 2,
             _ if self.shared_lease().is_some() => 0,
-            Step::Put(..) | Step::Sweep { .. } => 1,
+            Step::Put(..) | Step::Sweep(_) => 1,
         }
     }
 
@@ -106,19 +103,19 @@ impl Change {
     }
 }
 
-/// In which order groups are carried out, and which of them never share a transaction.
+/// The order of groups. Two that differ in it never share a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
-    /// Those of containers that have something to put.
+    /// Containers that have something to put.
     #[default]
     Puts,
     /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
     Deletes,
-    /// Deletes of keys that no container has claimed and one may have all the same.
+    /// Deletes of keys that no container has claimed, though one that runs may have them.
     Unclaimed,
 }
 
-/// The changes of one container, or all those of containers that went before this process began.
+/// The changes of one container, or of all containers that ended before this process began.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     changes: Vec<Change>,
@@ -144,7 +141,7 @@ impl Group {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Requires those of the guards whose keys are in a directory that this puts an owned key into.
+    /// Takes over the guards of keys beside the owned keys that this puts.
     fn require_beside(&mut self, guards: &[Guard]) {
         let directories: BTreeSet<&str> = self
             .changes
@@ -155,7 +152,7 @@ impl Group {
         self.required = guards.iter().filter(beside).cloned().collect();
     }
 
-    /// What holds of the shared keys that this puts once it has been carried out.
+    /// The guards that hold for the shared keys that this puts, once it has been carried out.
     fn shared_guards(&self) -> Vec<Guard> {
         let guard = |change: &Change| {
             let lease = change.shared_lease()?;
@@ -219,7 +216,7 @@ struct Packer<'a> {
     /// The idle keys by their directory.
     directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
     max_operations: usize,
-    /// That of the groups in `current`.
+    /// The order of the groups in `current`.
     order: Order,
     batches: Vec<Batch>,
     current: Batch,
@@ -235,16 +232,12 @@ impl Packer<'_> {
                 .iter()
                 .chain(group.changes.iter().map(|change| &change.step))
         };
-        let sweeps = self.sweeps(steps());
-        let guards = current.guards.len() + group.guards();
-        let operations = guards.max(steps().count() + sweeps.len());
-        let nested = steps()
-            .chain(&sweeps)
-            .map(Step::nested_size)
-            .max()
-            .unwrap_or(0);
-        let bytes: usize = steps().chain(&sweeps).map(Step::bytes).sum();
-        operations + nested <= self.max_operations && (bytes <= MAX_BYTES || steps().count() == 1)
+        let mut size = Size::of(current.guards.len() + group.guards(), steps());
+        let is_single = size.steps() == 1;
+        for sweep in self.sweeps(steps()) {
+            size.add(&sweep);
+        }
+        size.operations() <= self.max_operations && (size.bytes() <= MAX_BYTES || is_single)
     }
 
     fn add(&mut self, group: Group) {
@@ -291,21 +284,13 @@ impl Packer<'_> {
         if batch.transaction.steps.is_empty() {
             return;
         }
-        let nested = batch
-            .transaction
-            .steps
-            .iter()
-            .map(Step::nested_size)
-            .max()
-            .unwrap_or(0);
+        let mut size = batch.transaction.size();
         for sweep in self.sweeps(batch.transaction.steps.iter()) {
-            let operations = batch
-                .transaction
-                .guards
-                .len()
-                .max(batch.transaction.steps.len() + 1);
+            let mut with_sweep = size;
+            with_sweep.add(&sweep);
             // One that is too large for any transaction is left to its lease, which nobody here keeps alive.
-            if operations + nested.max(sweep.nested_size()) <= self.max_operations {
+            if with_sweep.operations() <= self.max_operations {
+                size = with_sweep;
                 batch.transaction.steps.push(sweep);
                 batch.owners.push(None);
             }
@@ -331,7 +316,7 @@ impl Packer<'_> {
         touched
             .into_iter()
             .filter_map(|directory| {
-                let sweep = self.directories.get(directory)?.clone();
+                let keys = self.directories.get(directory)?.clone();
                 let inside = |key: &&Key| key.starts_with(directory);
                 let expected: BTreeSet<&Key> = deleted
                     .iter()
@@ -339,12 +324,11 @@ impl Packer<'_> {
                     .chain(self.idle.keys())
                     .filter(inside)
                     .collect();
-                let expected = expected.into_iter().cloned().collect();
-                Some(Step::Sweep {
-                    expected,
+                Some(Step::Sweep(Sweep {
                     directory: directory.into(),
-                    sweep,
-                })
+                    expected: expected.into_iter().cloned().collect(),
+                    keys,
+                }))
             })
             .collect()
     }

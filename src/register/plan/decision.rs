@@ -7,15 +7,11 @@ use super::marks::Owner;
 use super::want::Want;
 use super::{Known, Note, Plan, State};
 use crate::base::key::Key;
+use crate::register::timetable::SHARED_MARGIN;
 use crate::store::LeaseId;
 use crate::wanted::Entry;
 
-/// How many seconds longer a shared lease lives than the owned keys beside it, so that these go first when a registrar
-/// dies. etcd looks for expired leases twice a second and revokes those it finds in no order, so a second and a half is
-/// the least that keeps the order.
-pub(super) const SHARED_MARGIN: u32 = 2;
-
-/// What follows for one key.
+/// The decision for one key.
 pub(super) enum Decision {
     Nothing,
     /// Nothing for now: what replaces the key is still on somebody else's lease.
@@ -28,7 +24,7 @@ pub(super) enum Decision {
 }
 
 impl Plan {
-    /// What follows for a key, and what is to be said of it.
+    /// Decides for a key. The note is for the operator.
     pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
         let unknown = Known::default();
         let known = self.known.get(key).unwrap_or(&unknown);
@@ -150,13 +146,13 @@ impl Plan {
         }
     }
 
-    /// Whether it is known what runs beside what passes the filters.
+    /// Whether the containers that do not pass the filters are known.
     fn knows_outside(&self) -> bool {
         let wanted = self.wanted.as_ref();
         wanted.is_some_and(|wanted| wanted.outside.is_some())
     }
 
-    /// Whether a container goes without all the keys that it wants for itself, because they are on others' leases.
+    /// Whether all keys that a container wants for itself are on others' leases.
     fn is_blocked(&self, id: &str) -> bool {
         let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
         let entries = claim.map_or(&[][..], |claim| &*claim.entries);

@@ -8,10 +8,10 @@ use crate::base::key::Key;
 use crate::store::{Found, LeaseId, Outcome, Step};
 use crate::wanted::Who;
 
-/// How many keys are remembered that may have been put.
+/// The most keys that are remembered as perhaps put.
 const MOST_DOUBTFUL: usize = 10_000;
 
-/// What is known of one key in the store, and what we had to do with it.
+/// The state of one key in the store, and our part in it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub state: State,
@@ -43,7 +43,7 @@ pub struct Surprises {
 }
 
 impl Plan {
-    /// Takes over which shared leases nobody renews any more.
+    /// Replaces the set of shared leases that nobody renews any more.
     pub fn set_abandoned(&mut self, leases: BTreeSet<LeaseId>) {
         self.abandoned = leases;
         if self.abandoned.is_empty() {
@@ -57,7 +57,7 @@ impl Plan {
         self.dirty.extend(keys);
     }
 
-    /// Forgets all it knew of the store and takes over what was read of it. Returns what differs from what it knew.
+    /// Replaces all knowledge of the store by these keys, which are all that were found. Returns the differences.
     pub fn learn(&mut self, found: Vec<Found>) -> Surprises {
         let mut surprises = Surprises::default();
         let before: Vec<Key> = self.known.keys().cloned().collect();
@@ -89,7 +89,7 @@ impl Plan {
         surprises
     }
 
-    /// Takes note that a batch was carried out or not, or will be yet.
+    /// Notes that a batch may have been carried out, or will be yet.
     pub fn doubt(&mut self, batch: &Batch) {
         if self.doubtful.len() > MOST_DOUBTFUL {
             self.doubtful.clear();
@@ -103,7 +103,7 @@ impl Plan {
         }
     }
 
-    /// Takes over what was read of these keys; one that was not found does not exist.
+    /// Replaces the knowledge of these keys. One that was not found does not exist.
     pub fn observe<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>, found: Vec<Found>) {
         let states: HashMap<Key, State> = found
             .into_iter()
@@ -117,7 +117,7 @@ impl Plan {
         }
     }
 
-    /// Takes over that a batch was carried out.
+    /// Notes that a batch was carried out.
     pub fn done(&mut self, batch: &Batch, outcome: &Outcome) {
         let Outcome::Done { swept } = outcome else {
             return;
@@ -133,7 +133,7 @@ impl Plan {
                     self.known_mut(key).settled = ours;
                 }
                 Step::Delete(key) => self.set_state(key, State::Missing),
-                Step::Sweep { .. } => {}
+                Step::Sweep(_) => {}
             }
         }
         for key in swept {

@@ -1,4 +1,4 @@
-//! What is held and what is wanted → what changes. Pure: it reads no clock and does no I/O.
+//! Compares the wanted keys with the store, and plans the changes. Pure: it reads no clock and does no I/O.
 //!
 //! For one key, the winner of those who want it (the oldest container) meets what the store has:
 //!
@@ -33,12 +33,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::key::Key;
+use crate::register::timetable::{self, SHARED_MARGIN};
 use crate::store::{Identity, LeaseId, Step};
 use crate::wanted::{Claim, Entry, Wanted, Who};
 
 pub use batch::Batch;
 use batch::{Change, Group, Order};
-use decision::{Decision, SHARED_MARGIN};
+use decision::Decision;
 pub use knowledge::Surprises;
 use knowledge::{Known, State};
 use marks::Marks;
@@ -50,13 +51,13 @@ use want::Wants;
 #[derive(Debug)]
 pub struct Plan {
     identity: Identity,
-    /// None until something is wanted. Nothing follows until then: what runs is not known.
+    /// None until something is wanted. Nothing is planned until then, because the containers that run are not known.
     wanted: Option<Arc<Wanted>>,
     /// Whether no other process is at work under this identity.
     alone: bool,
     /// The marks of the containers whose entries are not known.
     protected: Marks,
-    /// The marks of those that run, once somebody has asked.
+    /// The marks of the containers that run, made when they are first needed.
     running: OnceLock<Marks>,
     /// Shared leases of keys that we hold, which nobody renews any more.
     abandoned: BTreeSet<LeaseId>,
@@ -96,7 +97,7 @@ impl Plan {
         }
     }
 
-    /// Takes over a new wanted state. This costs what has changed.
+    /// Takes over a new wanted state. The cost is that of the changes, not of the state.
     pub fn want(&mut self, wanted: &Arc<Wanted>) {
         let before = self.wanted.replace(Arc::clone(wanted)).unwrap_or_default();
         let changes = before.claims.changes(&wanted.claims);
@@ -126,8 +127,8 @@ impl Plan {
         }
     }
 
-    /// Takes note of whether this process is known to be the only one of its identity. While it is not, the keys on its
-    /// leases may be another process's, so that those of containers that run stay unless this one has claimed them.
+    /// Sets whether this process is known to be the only one of its identity. While it is not, the keys on its leases may
+    /// be another process's, so keys of containers that run stay unless this process has claimed them.
     pub fn set_alone(&mut self, alone: bool) {
         if self.alone == alone {
             return;
@@ -148,10 +149,10 @@ impl Plan {
             .lease_of(&want.entry)
             .ttl()
             .max(longest + SHARED_MARGIN);
-        want.entry.shared && !lease.is_left_at(ours)
+        want.entry.shared && !timetable::is_abandoned(lease, ours)
     }
 
-    /// Whether a key is wanted as a shared one.
+    /// Whether a key is wanted, as a shared one.
     pub fn wants_shared(&self, key: &str) -> bool {
         self.wants.winner(key).is_some_and(|want| want.entry.shared)
     }
@@ -175,12 +176,11 @@ impl Plan {
         })
     }
 
-    /// Whether anything has ever been wanted, be it nothing at all.
+    /// Whether a wanted state is known, even an empty one.
     pub fn is_wanting(&self) -> bool {
         self.wanted.is_some()
     }
 
-    /// The keys that are wanted.
     pub fn wanted_keys(&self) -> impl Iterator<Item = &Key> {
         self.wants.keys()
     }
@@ -322,17 +322,16 @@ impl Plan {
         ordered
     }
 
-    /// What has come up since this was last asked.
+    /// The notes since the last call.
     pub fn notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.fresh_notes)
     }
 
-    /// Whether a key is wanted.
     pub fn wants(&self, key: &str) -> bool {
         self.wants.contains(key)
     }
 
-    /// The marks of the containers that run. They are needed after a start, and hardly ever later.
+    /// The marks of the containers that run. They are hardly ever needed, except after a start.
     fn running(&self) -> &Marks {
         self.running.get_or_init(|| {
             let running = self.wanted.iter().flat_map(|wanted| wanted.running.iter());

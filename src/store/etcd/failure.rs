@@ -1,4 +1,4 @@
-//! What an error of the client means, in words for an operator.
+//! The client's errors, explained to an operator.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use anyhow::anyhow;
 use etcd_client::Error;
 
-use super::access::{Access, Password};
+use super::settings::{Password, Settings};
 use crate::base::text::quote;
 use crate::store::StoreError;
 
@@ -26,8 +26,8 @@ pub fn is_answer(error: &Error) -> bool {
     }
 }
 
-/// What it means that a call at this endpoint failed, perhaps the first one on a new connection.
-pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> StoreError {
+/// Explains why a call at this endpoint failed; `is_new` if it was the first on a new connection.
+pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) -> StoreError {
     let at = quote(endpoint);
     StoreError::Failed(match &error {
         Error::GRpcStatus(status) => {
@@ -38,13 +38,22 @@ pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> S
             }
             match root_cause(status) {
                 Some(cause) => {
-                    anyhow!(explain_connection(access, &at, is_new, is_connected, cause))
+                    anyhow!(explain_connection(
+                        settings,
+                        &at,
+                        is_new,
+                        is_connected,
+                        cause
+                    ))
                 }
-                None => anyhow!("etcd at {at} answered: {}", explain_answer(access, message)),
+                None => anyhow!(
+                    "etcd at {at} answered: {}",
+                    explain_answer(settings, message)
+                ),
             }
         }
-        // The endpoint and the files have been looked at, so it can only be this.
-        Error::TransportError(error) if access.tls.is_some() => {
+        // The endpoint and the files have been checked, so only this is left.
+        Error::TransportError(error) if settings.tls.is_some() => {
             let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
             anyhow!(
                 "this system has no list of authorities to know etcd at {at} by{cause}: say --etcd-cacert FILE"
@@ -54,14 +63,14 @@ pub fn explain(access: &Access, endpoint: &str, is_new: bool, error: Error) -> S
     })
 }
 
-/// What etcd says, and what to do about it.
-fn explain_answer(access: &Access, message: &str) -> String {
+/// etcd's words, and the remedy.
+fn explain_answer(settings: &Settings, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
-    let is_named_by_certificate = access
+    let is_named_by_certificate = settings
         .tls
         .as_ref()
         .is_some_and(|tls| tls.identity.is_some());
-    let what_now = match (message, &access.user) {
+    let what_now = match (message, &settings.user) {
         ("permission denied", None) if is_named_by_certificate => {
             ": give the user that our certificate names (CN) the role to read and write the keys (`etcdctl role \
              grant-permission`)"
@@ -86,19 +95,19 @@ fn explain_answer(access: &Access, message: &str) -> String {
     format!("{message}{what_now}")
 }
 
-/// Why there is no connection, or no more.
+/// Explains why there is no connection, or no more.
 fn explain_connection(
-    access: &Access,
+    settings: &Settings,
     at: &str,
     is_new: bool,
     is_connected: bool,
     cause: &(dyn StdError + 'static),
 ) -> String {
-    let tls = access.tls.as_ref();
+    let tls = settings.tls.as_ref();
     if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
         return why;
     }
-    // What is said must not depend on which of these it is, for that differs from one try to the next.
+    // The message must not depend on which of these it is, because that differs from one try to the next.
     if is_new && is_end(cause) {
         let what_now = match tls {
             None => "if it speaks TLS, write https:// before it".to_owned(),
@@ -113,8 +122,8 @@ fn explain_connection(
     format!("cannot reach etcd at {at}: {cause}")
 }
 
-/// Whether the other side has ended the connection. That it refuses our certificate it says after the handshake, as
-/// far as we are concerned, and the end may overtake it.
+/// Whether the other side has ended the connection. It refuses our certificate only after our part of the handshake, and
+/// the end of the connection may overtake that alert.
 fn is_end(cause: &(dyn StdError + 'static)) -> bool {
     const ENDS: [ErrorKind; 4] = [
         ErrorKind::BrokenPipe,
@@ -122,7 +131,7 @@ fn is_end(cause: &(dyn StdError + 'static)) -> bool {
         ErrorKind::ConnectionReset,
         ErrorKind::UnexpectedEof,
     ];
-    // An alert comes as a text by then, and where a call meets an end that has been seen, there is no I/O error.
+    // An alert has become a text by then. A call on a connection that is known to have ended gets no I/O error.
     match cause.downcast_ref::<io::Error>() {
         Some(error) => {
             ENDS.contains(&error.kind()) || error.to_string().starts_with("received fatal alert")

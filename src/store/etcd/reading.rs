@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Client, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, GetOptions, GetResponse, KvClient, ResponseHeader, Txn, TxnOp, TxnOpResponse,
+};
 use tracing::debug;
 
-use super::{EtcdStore, txn};
+use super::connection::Connection;
+use super::txn::found_of;
 use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::store::{Found, LeaseId, StoreError};
@@ -15,61 +18,85 @@ const READS_AT_ONCE: usize = 128;
 /// How many keys of a range one answer has at most: with their values, and without.
 const PAGE: i64 = 200;
 const PAGE_OF_KEYS: i64 = 1000;
-/// The largest answer that is taken, in bytes. The values of others are as large as they like: etcd takes 1.5 MiB.
-const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// The largest answer that is taken, in bytes. Others' values are of any size: etcd takes 1.5 MiB each.
+pub(super) const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+/// How often a listing begins anew whose revision etcd compacts before the last page is read.
+const MAX_LISTINGS: usize = 3;
+/// etcd's words for a revision that it no longer has (`ErrGRPCCompacted` in `rpctypes/error.go`).
+const COMPACTED: &str = "required revision has been compacted";
 
-/// A range of keys: from the first one up to the second, which is not in it.
-struct Range {
-    from: Vec<u8>,
-    end: Vec<u8>,
+/// The keys that begin with a prefix, all read at one revision.
+#[derive(Debug)]
+pub struct Listing {
+    /// The keys, in order.
+    pub keys: Vec<Found>,
+    /// The revision of the store; a watch that follows begins with the next.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the reading role is its first user")
+    )]
+    pub revision: i64,
 }
 
-impl EtcdStore {
+/// A range of keys: from the first one up to the second, which is not in it.
+pub(super) struct Range {
+    pub from: Vec<u8>,
+    pub end: Vec<u8>,
+}
+
+impl Connection {
     /// The value of one key.
     pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
-        let reply = self.get_or_fail_over(key.into(), GetOptions::new()).await?;
+        let reply = self.get_range(key.into(), GetOptions::new()).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(reply.kvs().first().map(|kv| text(kv.value())))
     }
 
-    /// All keys that begin with `prefix`, in order.
-    pub async fn below(&mut self, prefix: &str) -> Result<Vec<Found>, StoreError> {
-        let mut found = Vec::new();
-        let mut rest = Some(Range::of_prefix(prefix));
-        while let Some(range) = rest {
-            let options = GetOptions::new().with_range(range.end.as_slice());
-            let options = options.with_limit(PAGE);
-            let reply = self.get_or_fail_over(range.from.clone(), options).await?;
-            found.extend(reply.kvs().iter().filter_map(txn::found_of));
-            rest = range.after(&reply);
-        }
-        Ok(found)
-    }
-
-    /// One answer, from the first endpoint that gives one.
-    async fn get_or_fail_over(
-        &mut self,
-        key: Vec<u8>,
-        options: GetOptions,
-    ) -> Result<GetResponse, StoreError> {
-        let mut tries = self.access.endpoints.len();
+    /// All keys that begin with `prefix`.
+    pub async fn list(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+        let mut tries = MAX_LISTINGS;
         loop {
             tries -= 1;
-            let reply = self
-                .call(kv_client, |mut client| {
-                    let (key, options) = (key.clone(), options.clone());
-                    async move { client.get(key, Some(options)).await }
-                })
-                .await;
-            match reply {
-                Err(StoreError::Failed(_)) if tries > 0 => {}
-                reply => return reply,
+            match self.list_pages(prefix).await {
+                Err(StoreError::Refused(error))
+                    if tries > 0 && error.to_string().contains(COMPACTED) => {}
+                listing => return listing,
             }
         }
     }
 
-    /// These keys; those that do not exist are left out, and those that the user may not read, unless it may read none.
-    pub(super) async fn read_keys(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+    async fn list_pages(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+        let mut keys = Vec::new();
+        // 0 asks for the newest.
+        let mut revision = 0;
+        let mut rest = Some(Range::of_prefix(prefix));
+        while let Some(range) = rest {
+            let options = GetOptions::new().with_range(range.end.as_slice());
+            let options = options.with_limit(PAGE).with_revision(revision);
+            let reply = self.get_range(range.from.clone(), options).await?;
+            if revision == 0 {
+                revision = reply.header().map_or(0, ResponseHeader::revision);
+            }
+            keys.extend(found_in(&reply));
+            rest = range.after(&reply);
+        }
+        Ok(Listing { keys, revision })
+    }
+
+    async fn get_range(
+        &mut self,
+        key: Vec<u8>,
+        options: GetOptions,
+    ) -> Result<GetResponse, StoreError> {
+        self.call_any(kv_client, |mut client| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { client.get(key, Some(options)).await }
+        })
+        .await
+    }
+
+    /// These keys. Those that do not exist are left out, and those that the user may not read, unless it may read none.
+    pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
         let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
         match self.gets(keys.iter().map(get).collect()).await {
             Err(StoreError::Refused(_)) if keys.len() > 1 => {}
@@ -93,7 +120,7 @@ impl EtcdStore {
     }
 
     /// The keys in these directories that are on a lease, with their leases.
-    pub(super) async fn read_leased_in(
+    pub(super) async fn leased_in(
         &mut self,
         directories: &[Arc<str>],
     ) -> Result<Vec<(Key, LeaseId)>, StoreError> {
@@ -140,7 +167,7 @@ impl EtcdStore {
 }
 
 impl Range {
-    fn of_prefix(prefix: &str) -> Self {
+    pub fn of_prefix(prefix: &str) -> Self {
         let from = prefix.as_bytes().to_vec();
         let mut end = from.clone();
         match end.last_mut() {
@@ -157,7 +184,7 @@ impl Range {
         Self { from, end }
     }
 
-    /// What is left of the range after an answer, if there is more.
+    /// The rest of the range after an answer, if there is more.
     fn after(self, reply: &GetResponse) -> Option<Self> {
         let last = reply.kvs().last().filter(|_| reply.more())?;
         let from = [last.key(), &[0]].concat();
@@ -166,7 +193,7 @@ impl Range {
 }
 
 fn found_in(reply: &GetResponse) -> impl Iterator<Item = Found> {
-    reply.kvs().iter().filter_map(txn::found_of)
+    reply.kvs().iter().filter_map(found_of)
 }
 
 fn kv_client(client: &Client) -> KvClient {

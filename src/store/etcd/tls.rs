@@ -1,4 +1,4 @@
-//! TLS on the way to etcd: whose certificate is believed, which one is shown, and what it means when that fails.
+//! TLS to etcd: the CAs that are trusted, our own certificate, and errors explained to an operator.
 
 use std::error::Error;
 use std::io;
@@ -15,13 +15,13 @@ use rustls::{CertificateError, RootCertStore};
 use crate::base::file;
 use crate::base::text::quote;
 
-/// How many of a certificate's names are told.
+/// How many of a certificate's names a message has.
 const NAMES: usize = 8;
 
-/// How etcd proves who it is, and how we do. The files are read at each connection, for they are renewed.
+/// How etcd proves who it is, and how we do. The files are read at each connection, because they are renewed.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// The file with the authorities of which one has signed etcd's certificate; if none, the ones this system trusts.
+    /// The file with the CAs that may have signed etcd's certificate; if none, the CAs that this system trusts.
     pub authorities: Option<PathBuf>,
     /// The files with our own certificate and its key, where etcd asks for one.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -35,7 +35,7 @@ pub fn is_server_name(name: &str) -> bool {
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files anew.
     pub(super) fn options(&self) -> anyhow::Result<TlsOptions> {
         let mut options = match &self.authorities {
             Some(path) => TlsOptions::new().trust_anchors(read_authorities(path)?),
@@ -50,7 +50,7 @@ impl Tls {
         Ok(options)
     }
 
-    /// What an error is about that came up while etcd at `at` was connected to; none if it is not about TLS.
+    /// Explains an error of a connection to etcd at `at`; none if it is not about TLS.
     pub(super) fn explain(&self, at: &str, cause: &(dyn Error + 'static)) -> Option<String> {
         // It comes in the guise of an I/O error.
         let error = cause.downcast_ref::<io::Error>()?.get_ref()?;
@@ -61,7 +61,7 @@ impl Tls {
                     "etcd at {at} does not speak TLS: write http:// before it, and leave out --etcd-cacert and its like"
                 )
             }
-            // So do older kinds of TLS refuse a certificate, and newer ones all else.
+            // TLS 1.2 refuses a certificate like this; TLS 1.3 refuses everything else like this.
             rustls::Error::AlertReceived(alert) => {
                 format!(
                     "etcd at {at} refuses to speak TLS with us ({alert:?}); {}",
@@ -75,7 +75,7 @@ impl Tls {
     fn explain_certificate(&self, at: &str, error: &CertificateError) -> String {
         let whose = format!("the certificate of etcd at {at}");
         match (error, &self.authorities) {
-            // An authority that was made anew has its old name and another key.
+            // A CA that was made anew has its old name and another key.
             (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
                 let path = path.display();
                 format!(
@@ -118,7 +118,7 @@ impl Tls {
         }
     }
 
-    /// What to do when etcd ends the connection after it has seen our certificate, or that we have none.
+    /// The remedy where etcd ends the connection once it has seen our certificate, or that we have none.
     pub(super) fn when_refused(&self) -> String {
         match &self.identity {
             None => {
@@ -142,7 +142,7 @@ fn bare(name: &str) -> String {
 fn read_authorities(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {
     let (_, certificates) = read_certificates(path, "etcd's authority")?;
     let mut store = RootCertStore::empty();
-    // As everybody does, it puts up with a few that it cannot make sense of.
+    // As in other programs, a few that cannot be parsed do no harm.
     let (good, _) = store.add_parsable_certificates(certificates);
     if good == 0 {
         bail!(
@@ -166,7 +166,7 @@ fn read_identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
     Ok(Identity::from_pem(chain, key))
 }
 
-/// What the file holds, and the certificates in it, of which there is at least one.
+/// The text of the file, and the certificates in it, at least one.
 fn read_certificates(
     path: &Path,
     what: &str,

@@ -1,4 +1,4 @@
-//! Transactions in etcd's own terms.
+//! Transactions in etcd's terms.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use etcd_client::{
 };
 
 use crate::base::key::Key;
-use crate::store::{Found, Guard, LeaseId, Outcome, Step, Transaction};
+use crate::store::{Found, Guard, LeaseId, Outcome, Step, Sweep, Transaction};
 
-/// What etcd is asked.
+/// The request for a transaction.
 pub fn request(transaction: &Transaction) -> Txn {
     let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
     let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
     Txn::new().when(guards).and_then(steps)
 }
 
-/// What etcd's reply says of it.
+/// The outcome, from etcd's reply.
 pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     if !reply.succeeded() {
         return Outcome::Refused;
     }
     let mut swept = Vec::new();
     for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {
-        if let (Step::Sweep { sweep, .. }, TxnOpResponse::Txn(nested)) = (step, response)
+        if let (Step::Sweep(sweep), TxnOpResponse::Txn(nested)) = (step, response)
             && nested.succeeded()
         {
-            swept.extend(sweep.iter().map(|(key, _)| Arc::clone(key)));
+            swept.extend(sweep.keys.iter().map(|(key, _)| Arc::clone(key)));
         }
     }
     Outcome::Done { swept }
@@ -50,28 +50,28 @@ fn operation(step: &Step) -> TxnOp {
             Some(PutOptions::new().with_lease(lease.0)),
         ),
         Step::Delete(key) => TxnOp::delete(key.as_bytes(), None),
-        Step::Sweep {
-            expected,
-            directory,
-            sweep,
-        } => {
-            let on_shared_lease = sweep
-                .iter()
-                .map(|(key, lease)| Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0));
-            let nothing_else = gaps(directory, expected).into_iter().map(|(from, to)| {
-                // On a range this holds for each key in it, and no key has been created at revision 0.
-                Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
-            });
-            let deletes = sweep
-                .iter()
-                .map(|(key, _)| TxnOp::delete(key.as_bytes(), None));
-            TxnOp::txn(
-                Txn::new()
-                    .when(on_shared_lease.chain(nothing_else).collect::<Vec<_>>())
-                    .and_then(deletes.collect::<Vec<_>>()),
-            )
-        }
+        Step::Sweep(sweep) => TxnOp::txn(nested(sweep)),
     }
+}
+
+/// A sweep as a transaction within the transaction. etcd decides it too on the store as it was before both.
+fn nested(sweep: &Sweep) -> Txn {
+    let are_on_their_leases = sweep
+        .keys
+        .iter()
+        .map(|(key, lease)| Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0));
+    let gaps = gaps(&sweep.directory, &sweep.expected).into_iter();
+    let nothing_else = gaps.map(|(from, to)| {
+        // On a range this holds for each key in it, and no key has been created at revision 0.
+        Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
+    });
+    let deletes = sweep
+        .keys
+        .iter()
+        .map(|(key, _)| TxnOp::delete(key.as_bytes(), None));
+    Txn::new()
+        .when(are_on_their_leases.chain(nothing_else).collect::<Vec<_>>())
+        .and_then(deletes.collect::<Vec<_>>())
 }
 
 /// The ranges of keys in a directory that leave out the expected ones, which are sorted.
@@ -101,7 +101,7 @@ fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
     gaps
 }
 
-/// A key that is no text cannot be one that we want; it is left out.
+/// A key in our terms. One that is not UTF-8 is left out: no policy can want it.
 pub fn found_of(kv: &KeyValue) -> Option<Found> {
     Some(Found {
         key: kv.key_str().ok()?.into(),

@@ -1,4 +1,4 @@
-//! How etcd is reached, and as whom.
+//! Where etcd is, and how this program proves who it is.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,37 +11,34 @@ use super::Tls;
 use crate::base::file;
 use crate::base::text::quote;
 
-/// Where etcd is, and who we are to it.
-#[derive(Debug, Clone)]
-pub struct Access {
+/// Where etcd is, and who we are to it. The default has no endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
     /// The endpoints of one etcd, `host:port` each.
     pub endpoints: Vec<String>,
-    /// TLS, where etcd speaks it.
+    /// None where etcd does not speak TLS.
     pub tls: Option<Tls>,
-    /// The user, where etcd asks for one.
+    /// None where etcd knows no users.
     pub user: Option<User>,
 }
 
 /// A user of etcd.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The name.
     pub name: String,
-    /// The password.
     pub password: Password,
 }
 
-/// A password, or where it is.
+/// A password, or its place.
 #[derive(Clone)]
 pub enum Password {
-    /// In this file, which is read at each connection, for it may change.
+    /// In this file, which is read at each connection, because it may change.
     File(PathBuf),
-    /// This one.
     Text(String),
 }
 
 impl fmt::Debug for Password {
-    /// Says where it is, and never what it is.
+    /// Shows the file, and never the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
@@ -50,39 +47,39 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why there is no connection.
-pub enum Unconnected {
-    /// Because of what we were told.
-    Here(anyhow::Error),
-    /// Because of etcd or the way to it.
-    There(Error),
+/// Why a call failed, or the connection that it needs.
+pub(super) enum CallError {
+    /// Our own files are at fault, so no other endpoint can do.
+    Settings(anyhow::Error),
+    /// etcd is at fault, or the way to it.
+    Etcd(Error),
 }
 
-impl From<Error> for Unconnected {
+impl From<Error> for CallError {
     fn from(error: Error) -> Self {
-        Self::There(error)
+        Self::Etcd(error)
     }
 }
 
-impl Access {
+impl Settings {
     /// Connects to one of the endpoints, and presents the user to it.
     pub(super) async fn connect(
         &self,
         endpoint: &str,
-        timeout: Duration,
-    ) -> Result<Client, Unconnected> {
+        limit: Duration,
+    ) -> Result<Client, CallError> {
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(timeout)
+            .with_connect_timeout(limit)
             // A member that has lost its cluster says so instead of waiting for it.
             .with_require_leader(true)
             // etcd refuses pings that come more often than every five seconds (--grpc-keepalive-min-time).
-            .with_keep_alive(Duration::from_secs(10), timeout);
+            .with_keep_alive(Duration::from_secs(10), limit);
         if let Some(user) = &self.user {
-            let password = user.read_password().map_err(Unconnected::Here)?;
+            let password = user.read_password().map_err(CallError::Settings)?;
             options = options.with_user(user.name.as_str(), password);
         }
         if let Some(tls) = &self.tls {
-            options = options.with_tls(tls.options().map_err(Unconnected::Here)?);
+            options = options.with_tls(tls.options().map_err(CallError::Settings)?);
         }
         Ok(Client::connect([endpoint], Some(options)).await?)
     }

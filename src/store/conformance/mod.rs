@@ -1,0 +1,206 @@
+//! The promises of every store, each a test that runs on the model and on a real etcd. A new store implements [`Bench`]
+//! and passes all of them.
+
+mod leases;
+mod reading;
+mod sweeps;
+mod transactions;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::model::ModelStore;
+use super::{
+    Found, Guard, Identity, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction,
+};
+use crate::base::key::Key;
+
+/// The TTL of leases that do not run out during a test, in seconds.
+const TTL: u32 = 60;
+/// The longest time to wait for something. Far more than it takes, so that only a broken store fails.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A store under test.
+pub trait Bench: Store + Sized {
+    /// Another connection to the same store.
+    fn connect(&self) -> Self;
+
+    /// Puts a key on no lease.
+    async fn put_by_hand(&mut self, key: &str, value: &str);
+}
+
+impl Bench for ModelStore {
+    fn connect(&self) -> Self {
+        self.connect()
+    }
+
+    async fn put_by_hand(&mut self, key: &str, value: &str) {
+        self.model().put(&key.into(), value, None);
+    }
+}
+
+/// One promise, by its name.
+type Promise<S> = (
+    &'static str,
+    fn(Trial<S>) -> Pin<Box<dyn Future<Output = ()>>>,
+);
+
+macro_rules! promises {
+    ($($room:ident::$name:ident,)*) => {
+        fn promises<S: Bench>() -> Vec<Promise<S>> {
+            vec![$((stringify!($name), |trial| Box::pin($room::$name(trial)))),*]
+        }
+    };
+}
+
+promises! {
+    leases::a_granted_lease_lives_for_the_ttl_in_its_id,
+    leases::a_grant_renews_a_lease_that_exists,
+    leases::a_renewal_leaves_out_what_does_not_exist,
+    leases::a_claim_is_granted_once,
+    leases::a_revoked_lease_takes_its_keys,
+    leases::a_lease_that_runs_out_takes_its_keys,
+    leases::a_renewal_gives_a_lease_its_whole_ttl_again,
+    leases::a_lookup_tells_the_keys_that_are_on_the_lease_now,
+    reading::a_read_leaves_out_what_is_missing,
+    reading::a_read_tells_value_lease_and_revision,
+    reading::keys_on_leases_are_found_in_their_directories,
+    sweeps::a_sweep_takes_the_last_keys_of_a_directory,
+    sweeps::a_sweep_leaves_a_directory_that_holds_another_key,
+    sweeps::a_sweep_with_a_key_on_another_lease_takes_none,
+    sweeps::a_sweep_looks_at_the_store_before_its_transaction,
+    sweeps::a_sweep_without_a_directory_looks_at_the_whole_store,
+    transactions::a_guard_of_a_missing_key_holds_while_it_is_missing,
+    transactions::a_guard_of_a_lease_holds_while_the_key_is_on_it,
+    transactions::a_guard_of_a_revision_holds_until_the_key_changes,
+    transactions::a_transaction_is_carried_out_whole_or_not_at_all,
+    transactions::a_put_on_a_lease_that_does_not_exist_is_told,
+    transactions::a_put_moves_a_key_to_another_lease,
+    transactions::a_transaction_may_be_as_large_as_the_store_says,
+}
+
+/// Checks all promises at once, each in a directory of its own. The test fails with the first that is broken, under
+/// its name.
+pub async fn check<S: Bench>(store: &S) {
+    let trials = promises::<S>().into_iter().map(|(name, promise)| {
+        let trial = Trial {
+            store: store.connect(),
+            name,
+            identity: Identity::new(name, "conformance"),
+        };
+        promise(trial)
+    });
+    join_all(trials).await;
+}
+
+/// A store, and a place in it that no other promise touches.
+struct Trial<S> {
+    store: S,
+    name: &'static str,
+    identity: Identity,
+}
+
+impl<S: Bench> Trial<S> {
+    /// A key in this trial's directory.
+    fn key(&self, name: &str) -> Key {
+        format!("/conformance/{}/{name}", self.name).into()
+    }
+
+    /// A lease of this trial's own, which does not exist yet, with a TTL in seconds.
+    fn lease(&self, ttl: u32) -> LeaseId {
+        self.identity.lease(ttl)
+    }
+
+    /// A lease that exists.
+    async fn granted(&mut self, ttl: u32) -> LeaseId {
+        let lease = self.lease(ttl);
+        let granted = self.store.grant(&[lease]).await;
+        let granted = granted.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        assert!(granted.contains_key(&lease), "{}", self.name);
+        lease
+    }
+
+    async fn transact(&mut self, guards: Vec<Guard>, steps: Vec<Step>) -> Outcome {
+        let transaction = Transaction { guards, steps };
+        let outcome = self.store.transact(&transaction).await;
+        outcome.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// Carries out steps, of which none is a sweep.
+    async fn carry_out(&mut self, steps: Vec<Step>) {
+        let outcome = self.transact(Vec::new(), steps).await;
+        let done = Outcome::Done { swept: Vec::new() };
+        assert_eq!(outcome, done, "{}", self.name);
+    }
+
+    /// Puts keys, with the value `1`.
+    async fn put(&mut self, lease: LeaseId, names: &[&str]) {
+        let steps = names.iter().map(|name| put(&self.key(name), "1", lease));
+        self.carry_out(steps.collect()).await;
+    }
+
+    async fn put_by_hand(&mut self, name: &str) {
+        let key = self.key(name);
+        self.store.put_by_hand(&key, "by hand").await;
+    }
+
+    async fn find(&mut self, name: &str) -> Option<Found> {
+        let keys = [self.key(name)];
+        let found = self.store.read(&keys).await;
+        let mut found = found.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        found.pop()
+    }
+
+    /// Asserts that of these keys the first exist and the others do not.
+    async fn assert_left(&mut self, left: &[&str], gone: &[&str]) {
+        for name in left {
+            assert!(self.find(name).await.is_some(), "{}: {name}", self.name);
+        }
+        for name in gone {
+            assert!(self.find(name).await.is_none(), "{}: {name}", self.name);
+        }
+    }
+
+    /// Waits until a lease has ended.
+    async fn await_end(&mut self, lease: LeaseId) {
+        self.await_lease(lease, |found| found.is_none()).await;
+    }
+
+    /// Waits until a lease has so many seconds left.
+    async fn await_remaining(&mut self, lease: LeaseId, seconds: u32) {
+        let has_less = |found: Option<Lease>| found.expect("it exists").remaining <= seconds;
+        self.await_lease(lease, has_less).await;
+    }
+
+    async fn await_lease(&mut self, lease: LeaseId, is_so: impl Fn(Option<Lease>) -> bool) {
+        let waits = async {
+            while !is_so(self.store.lookup(lease).await.expect("an answer")) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let done = tokio::time::timeout(SOON, waits).await;
+        assert!(done.is_ok(), "{}: nothing becomes of {lease}", self.name);
+    }
+}
+
+fn put(key: &Key, value: &str, lease: LeaseId) -> Step {
+    Step::Put(Arc::clone(key), value.into(), lease)
+}
+
+fn delete(key: &Key) -> Step {
+    Step::Delete(Arc::clone(key))
+}
+
+fn swept(keys: &[Key]) -> Outcome {
+    Outcome::Done {
+        swept: keys.to_vec(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_keeps_every_promise() {
+    check(&ModelStore::default()).await;
+}

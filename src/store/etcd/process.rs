@@ -1,0 +1,127 @@
+//! An etcd for one test. The other tests have theirs in `tests/common`, out of the library's reach.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Connection, EtcdStore, Settings};
+
+/// How often to look for free ports, because another program may take them before etcd does.
+const ATTEMPTS: usize = 10;
+/// The longest time to wait for something. Far more than it takes, so that only a broken etcd fails.
+pub const SOON: Duration = Duration::from_secs(30);
+/// The time limit of a call in a test.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// An etcd with a directory and ports of its own. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    endpoint: String,
+    directory: TempDir,
+}
+
+impl Process {
+    /// Starts one and waits until it answers. None where etcd is not installed, except in CI, where nothing is passed
+    /// over.
+    pub async fn start() -> Option<Self> {
+        for _ in 0..ATTEMPTS {
+            let mut process = match Self::spawn() {
+                Ok(process) => process,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    assert!(std::env::var_os("CI").is_none(), "etcd is missing");
+                    eprintln!("passed over: etcd is missing");
+                    return None;
+                }
+                Err(error) => panic!("etcd cannot be started: {error}"),
+            };
+            if process.answers().await {
+                return Some(process);
+            }
+        }
+        panic!("etcd found no free port in {ATTEMPTS} attempts");
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            endpoints: vec![self.endpoint.clone()],
+            ..Settings::default()
+        }
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::new(self.settings(), LIMIT)
+    }
+
+    pub fn store(&self) -> EtcdStore {
+        EtcdStore::new(self.settings(), LIMIT)
+    }
+
+    /// Freezes it: connections stay open and nobody answers.
+    pub fn freeze(&self) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-STOP", &pid]).status();
+        assert!(killed.expect("kill is there").success());
+    }
+
+    fn spawn() -> std::io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let log = File::create(directory.path().join("log"))?;
+        // Both are held until both are known, so that they differ.
+        let ports = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let [endpoint, peer] = [ports[0].local_addr()?, ports[1].local_addr()?];
+        drop(ports);
+        let (client, peer) = (format!("http://{endpoint}"), format!("http://{peer}"));
+        let child = Command::new("etcd")
+            .args(["--name", "test", "--data-dir"])
+            .arg(directory.path().join("data"))
+            .args(["--listen-client-urls", &client])
+            .args(["--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("test={peer}")])
+            // A quick election also allows leases of one second, where the defaults allow two.
+            .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Self {
+            child,
+            endpoint: endpoint.to_string(),
+            directory,
+        })
+    }
+
+    /// Waits until it answers. False if it ended because a port was taken.
+    async fn answers(&mut self) -> bool {
+        let log = self.directory.path().join("log");
+        let log = || fs::read_to_string(&log).unwrap_or_default();
+        let begun = Instant::now();
+        let mut connection = self.connect();
+        connection.limit_calls(Duration::from_secs(1));
+        while connection.get("/").await.is_err() {
+            if self.child.try_wait().expect("a child").is_some() {
+                let log = log();
+                let is_taken = log.contains("address already in use");
+                assert!(is_taken, "etcd does not start:\n{log}");
+                return false;
+            }
+            assert!(begun.elapsed() < SOON, "etcd does not answer:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,168 @@
+//! A watch of a prefix. Its user lists the prefix, watches it from the next revision on, and lists again when the watch
+//! fails.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use etcd_client::{
+    Client, Event, EventType, WatchClient, WatchOptions, WatchResponse, WatchStream,
+};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Connection, no_answer};
+use super::failure::explain;
+use super::reading::{LARGEST_ANSWER, Range};
+use super::settings::Settings;
+use super::txn::found_of;
+use crate::base::deadline::within;
+use crate::base::text::quote;
+use crate::store::{Change, Changes, StoreError};
+
+/// The least time that an answer has to be read, because a script may have held the thread until now.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// The changes of the keys that begin with a prefix.
+///
+/// It ends with its first error: etcd has compacted the revision, the connection is lost, the member has no leader, or
+/// etcd hangs. The changes since then are not known, so the keys must be listed again. An etcd that hangs is noticed
+/// within three times the limit of a call.
+#[derive(Debug)]
+pub struct Watch {
+    stream: WatchStream,
+    endpoint: String,
+    /// They explain errors.
+    settings: Settings,
+    limit: Duration,
+    /// Changes that have come and nobody has asked for.
+    ready: VecDeque<Changes>,
+    heard: Heard,
+}
+
+/// The last sign of life.
+#[derive(Debug, Clone, Copy)]
+enum Heard {
+    /// An answer came then.
+    At(Instant),
+    /// Nothing has come since etcd was asked for one then.
+    NothingSince(Instant),
+}
+
+impl Connection {
+    /// Watches the keys that begin with `prefix`, from the changes of `revision` on: those of [`Listing::revision`] are
+    /// in the listing, so a watch begins with the next.
+    ///
+    /// [`Listing::revision`]: super::Listing::revision
+    pub async fn watch(&mut self, prefix: &str, revision: i64) -> Result<Watch, StoreError> {
+        let Range { from, end } = Range::of_prefix(prefix);
+        let options = WatchOptions::new().with_range(end);
+        let options = options.with_start_revision(revision);
+        let (stream, first) = self
+            .call_any(watch_client, |mut client| {
+                let (from, options) = (from.clone(), options.clone());
+                async move {
+                    let mut stream = client.watch(from, Some(options)).await?;
+                    let first = stream.message().await?;
+                    Ok((stream, first))
+                }
+            })
+            .await?;
+        let mut watch = Watch {
+            stream,
+            endpoint: self.endpoint()?,
+            settings: self.settings().clone(),
+            limit: self.limit(),
+            ready: VecDeque::new(),
+            heard: Heard::At(Instant::now()),
+        };
+        watch.take(first)?;
+        Ok(watch)
+    }
+}
+
+impl Watch {
+    /// The changes of the next revision that has any. If this future is dropped, nothing is lost.
+    pub async fn next(&mut self) -> Result<Changes, StoreError> {
+        loop {
+            if let Some(changes) = self.ready.pop_front() {
+                return Ok(changes);
+            }
+            let response = match self.heard {
+                Heard::At(at) => {
+                    let quiet = (2 * self.limit).saturating_sub(at.elapsed());
+                    timeout(quiet, self.stream.message()).await.ok()
+                }
+                Heard::NothingSince(at) => {
+                    let left = self.limit.saturating_sub(at.elapsed()).max(MOMENT);
+                    let response = within(left, self.stream.message()).await;
+                    Some(response.ok_or_else(|| no_answer(&self.endpoint, self.limit))?)
+                }
+            };
+            match response {
+                Some(Ok(response)) => self.take(response)?,
+                Some(Err(error)) => return Err(self.explain(error)),
+                None => {
+                    // Where nothing changes nothing comes, so that a dead watch is known by this alone.
+                    let asked = self.stream.request_progress().await;
+                    asked.map_err(|error| self.explain(error))?;
+                    self.heard = Heard::NothingSince(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Takes in a response; none is the end of the stream.
+    fn take(&mut self, response: Option<WatchResponse>) -> Result<(), StoreError> {
+        let at = quote(&self.endpoint);
+        let Some(response) = response else {
+            return Err(StoreError::Failed(anyhow!("etcd at {at} ended the watch")));
+        };
+        self.heard = Heard::At(Instant::now());
+        if response.compact_revision() > 0 {
+            return Err(StoreError::Refused(anyhow!(
+                "etcd at {at} has compacted its history up to revision {}",
+                response.compact_revision()
+            )));
+        }
+        if response.canceled() {
+            let why = response.cancel_reason();
+            return Err(StoreError::Refused(anyhow!(
+                "etcd at {at} ended the watch: {why}"
+            )));
+        }
+        // A watch that catches up gets several revisions at once; one revision is never in two responses.
+        for event in response.events() {
+            self.add(event);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, event: &Event) {
+        // A key that is not UTF-8 is left out here too.
+        let Some(found) = event.kv().and_then(found_of) else {
+            return;
+        };
+        let revision = found.revision;
+        let change = match event.event_type() {
+            EventType::Put => Change::Put(found),
+            EventType::Delete => Change::Delete(found.key),
+        };
+        match self.ready.back_mut() {
+            Some(last) if last.revision == revision => last.changes.push(change),
+            _ => self.ready.push_back(Changes {
+                revision,
+                changes: vec![change],
+            }),
+        }
+    }
+
+    fn explain(&self, error: etcd_client::Error) -> StoreError {
+        explain(&self.settings, &self.endpoint, false, error)
+    }
+}
+
+fn watch_client(client: &Client) -> WatchClient {
+    client
+        .watch_client()
+        .max_decoding_message_size(LARGEST_ANSWER)
+}

@@ -1,0 +1,128 @@
+//! Ids of leases, derived so that a restarted registrar finds its own keys with no state on disk, and registrars of
+//! different hosts meet on the lease of a key that they share.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+/// A lease: its keys live and die together. The id tells whose it is and how long it lives:
+///
+/// ```text
+/// bit 62       0: owned, 1: shared
+/// bits 17-61   a hash: of the registrar's identity, or of the shared key
+/// bits 0-16    the TTL in seconds; 0 for an identity's seat
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
+
+const SHARED_BIT: i64 = 1 << 62;
+const TTL_BITS: u32 = 17;
+
+impl LeaseId {
+    /// The lease of a key that several registrars want, with a TTL in seconds.
+    pub fn shared(key: &str, ttl: u32) -> Self {
+        Self(SHARED_BIT | hash(&["shared", key]) | i64::from(ttl))
+    }
+
+    /// Whether registrars share this lease for this key, with any TTL.
+    pub fn is_shared_for(self, key: &str) -> bool {
+        self.0 >> TTL_BITS << TTL_BITS == SHARED_BIT | hash(&["shared", key])
+    }
+
+    /// Whether a lease that is a registrar's own or a shared key's is the latter. A stranger's lease may have the same
+    /// bit.
+    pub fn is_shared(self) -> bool {
+        self.0 & SHARED_BIT != 0
+    }
+
+    /// The TTL in seconds, of an owned or a shared lease.
+    pub fn ttl(self) -> u32 {
+        u32::try_from(self.0 & ((1 << TTL_BITS) - 1)).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Display for LeaseId {
+    /// As `etcdctl lease list` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Who a registrar is: the same after a restart, and another for each Docker daemon and `--instance`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(i64);
+
+impl Identity {
+    /// Derived from the id that `docker info` shows and from `--instance`.
+    pub fn new(daemon_id: &str, instance: &str) -> Self {
+        Self(hash(&["owned", daemon_id, instance]))
+    }
+
+    /// The lease of this registrar's owned keys with a TTL in seconds.
+    pub fn lease(self, ttl: u32) -> LeaseId {
+        LeaseId(self.0 | i64::from(ttl))
+    }
+
+    /// The lease without keys that shows that a process is at work under this identity. Its id does not depend on its
+    /// TTL.
+    pub fn seat(self) -> LeaseId {
+        LeaseId(self.0)
+    }
+
+    /// Whether a lease is for this registrar's owned keys, with any TTL.
+    pub fn owns(self, lease: LeaseId) -> bool {
+        lease.0 >> TTL_BITS << TTL_BITS == self.0 && lease != self.seat()
+    }
+}
+
+/// 45 bits, in their place in an id. They are the same on every machine and in every version of this program.
+fn hash(parts: &[&str]) -> i64 {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    let digest = hasher.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    (i64::from_be_bytes(first) & (SHARED_BIT - 1)) >> TTL_BITS << TTL_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_id_is_the_same_for_ever() {
+        // Registrars of different versions meet in one etcd: these numbers must never change.
+        let identity = Identity::new("CO7M:QV3V", "a");
+        assert_eq!(identity.lease(60).to_string(), "1571ff812862003c");
+        assert_eq!(
+            LeaseId::shared("/backends/web/1/port", 62).to_string(),
+            "780e46d47dac003e"
+        );
+    }
+
+    #[test]
+    fn an_identity_knows_its_own_leases() {
+        let (a, b) = (Identity::new("daemon", "a"), Identity::new("daemon", "b"));
+        assert_ne!(a, b);
+        for ttl in [1, 60, 86_402] {
+            assert!(a.owns(a.lease(ttl)) && !b.owns(a.lease(ttl)));
+            assert_eq!(a.lease(ttl).ttl(), ttl);
+            let shared = LeaseId::shared("/x", ttl);
+            assert!(shared.is_shared_for("/x") && !shared.is_shared_for("/y"));
+            assert!(shared.is_shared() && !a.lease(ttl).is_shared());
+            assert_eq!(shared.ttl(), ttl);
+            assert!(!a.owns(shared) && !a.lease(ttl).is_shared_for("/x"));
+            assert!(a.lease(ttl).0 > 0 && shared.0 > 0);
+        }
+        assert_ne!(a.lease(30), a.lease(60));
+        assert!(!a.owns(a.seat()) && a.seat() != b.seat());
+    }
+
+    #[test]
+    fn parts_of_an_identity_do_not_run_into_one_another() {
+        assert_ne!(Identity::new("ab", "c"), Identity::new("a", "bc"));
+    }
+}

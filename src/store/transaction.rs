@@ -1,0 +1,234 @@
+//! Transactions: guards, steps, and their size.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{Found, LeaseId};
+use crate::base::key::Key;
+
+/// Steps that are carried out all together if every guard holds, and not at all otherwise. No key is written twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transaction {
+    pub guards: Vec<Guard>,
+    pub steps: Vec<Step>,
+}
+
+/// A condition on the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The key does not exist.
+    Missing(Key),
+    /// The key exists on this lease.
+    OnLease(Key, LeaseId),
+    /// The key was last changed at this revision.
+    Unchanged(Key, i64),
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Puts the key on the lease.
+    Put(Key, Arc<str>, LeaseId),
+    /// Deletes the key.
+    Delete(Key),
+    /// Deletes the last keys of a directory.
+    Sweep(Sweep),
+}
+
+/// Deletes its keys, all or none: if each of them is on its lease, and the directory holds no key besides the expected
+/// ones. It is decided on the store as it was before the transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// The directory, with the slash at its end; empty for the whole store.
+    pub directory: Arc<str>,
+    /// All keys that may be in the directory, sorted: those to delete here, and those that other steps delete.
+    pub expected: Vec<Key>,
+    /// The keys to delete, which are in the directory, with their leases.
+    pub keys: Vec<(Key, LeaseId)>,
+}
+
+/// The result of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was carried out.
+    Done {
+        /// The keys that its sweeps deleted.
+        swept: Vec<Key>,
+    },
+    /// A guard did not hold.
+    Refused,
+}
+
+/// The size of a transaction, as etcd counts it (`checkTxnRequest` in its `v3rpc/key.go`). It is reckoned without a
+/// transaction, because the plan asks it of every group of changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    guards: usize,
+    steps: usize,
+    /// The longest list in the transactions that etcd nests for sweeps.
+    nested: usize,
+    bytes: usize,
+}
+
+impl Transaction {
+    /// Its size, as etcd counts it.
+    pub fn size(&self) -> Size {
+        Size::of(self.guards.len(), &self.steps)
+    }
+}
+
+impl Size {
+    /// The size of a transaction with so many guards and with these steps.
+    pub fn of<'a>(guards: usize, steps: impl IntoIterator<Item = &'a Step>) -> Self {
+        let mut size = Self {
+            guards,
+            ..Self::default()
+        };
+        for step in steps {
+            size.add(step);
+        }
+        size
+    }
+
+    pub fn add(&mut self, step: &Step) {
+        self.steps += 1;
+        self.bytes += step.bytes();
+        if let Step::Sweep(sweep) = step {
+            self.nested = self.nested.max(sweep.nested());
+        }
+    }
+
+    /// The number of operations: the longer of the lists of guards and of steps, and on top of it the largest nested
+    /// transaction.
+    pub fn operations(self) -> usize {
+        self.guards.max(self.steps) + self.nested
+    }
+
+    /// About how many bytes of keys and values it carries.
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    pub fn steps(self) -> usize {
+        self.steps
+    }
+}
+
+impl Guard {
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Missing(key) | Self::OnLease(key, _) | Self::Unchanged(key, _) => key,
+        }
+    }
+
+    /// Whether it is true of these keys.
+    pub fn holds(&self, keys: &BTreeMap<Key, Found>) -> bool {
+        let found = keys.get(self.key());
+        match self {
+            Self::Missing(_) => found.is_none(),
+            Self::OnLease(_, lease) => found.is_some_and(|found| found.lease == Some(*lease)),
+            Self::Unchanged(_, revision) => found.is_some_and(|found| found.revision == *revision),
+        }
+    }
+}
+
+impl Step {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value, _) => 2 * key.len() + value.len(),
+            Self::Delete(key) => 2 * key.len(),
+            Self::Sweep(sweep) => sweep.expected.iter().map(|key| 5 * key.len()).sum(),
+        }
+    }
+}
+
+impl Sweep {
+    /// Whether it deletes its keys where the store holds these.
+    pub fn holds(&self, keys: &BTreeMap<Key, Found>) -> bool {
+        let is_on_its_lease = |(key, lease): &(Key, LeaseId)| {
+            keys.get(key)
+                .is_some_and(|found| found.lease == Some(*lease))
+        };
+        let from = (Bound::Included(&*self.directory), Bound::Unbounded);
+        let mut inside = keys
+            .range::<str, _>(from)
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(&*self.directory));
+        self.keys.iter().all(is_on_its_lease)
+            && inside.all(|key| self.expected.binary_search(key).is_ok())
+    }
+
+    /// How many guards etcd nests for it: the lease of each key that it deletes, and the gaps between the expected keys.
+    fn nested(&self) -> usize {
+        self.keys.len() + self.expected.len() + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        if name.starts_with('/') {
+            return name.into();
+        }
+        format!("/b/1/{name}").into()
+    }
+
+    fn store(keys: &[(&str, Option<LeaseId>)]) -> BTreeMap<Key, Found> {
+        let found = |(name, lease): &(&str, Option<LeaseId>)| {
+            let found = Found {
+                key: key(name),
+                value: "1".into(),
+                lease: *lease,
+                revision: 1,
+            };
+            (key(name), found)
+        };
+        keys.iter().map(found).collect()
+    }
+
+    fn sweep() -> Sweep {
+        Sweep {
+            directory: "/b/1/".into(),
+            expected: vec![key("a"), key("port")],
+            keys: vec![(key("port"), LeaseId(2))],
+        }
+    }
+
+    #[test]
+    fn a_sweep_holds_where_nothing_but_the_expected_keys_is_left() {
+        let (ours, shared) = (Some(LeaseId(1)), Some(LeaseId(2)));
+        let sweep = sweep();
+        assert!(sweep.holds(&store(&[("a", ours), ("port", shared)])));
+        assert!(sweep.holds(&store(&[("port", shared), ("/b/10/b", ours)])));
+        for other in [
+            &[("a", ours), ("b", None), ("port", shared)][..],
+            &[("a", ours), ("c/d", ours), ("port", shared)],
+            &[("a", ours), ("port", ours)],
+            &[("a", ours)],
+        ] {
+            assert!(!sweep.holds(&store(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_that_of_the_longer_list_and_the_largest_sweep() {
+        let put = |name: &str| Step::Put(key(name), "value".into(), LeaseId(1));
+        let mut transaction = Transaction {
+            guards: vec![Guard::Missing(key("a"))],
+            steps: vec![put("a"), Step::Delete(key("bb"))],
+        };
+        assert_eq!(transaction.size().operations(), 2);
+        assert_eq!(transaction.size().bytes(), 2 * 6 + 5 + 2 * 7);
+        transaction.steps.push(Step::Sweep(sweep()));
+        assert_eq!(transaction.size().operations(), 3 + (2 + 1 + 1));
+        let mut larger = sweep();
+        larger.expected.push(key("x"));
+        transaction.steps.push(Step::Sweep(larger));
+        assert_eq!(transaction.size().operations(), 4 + (3 + 1 + 1));
+        transaction.guards.resize(9, Guard::Unchanged(key("a"), 1));
+        assert_eq!(transaction.size().operations(), 9 + (3 + 1 + 1));
+    }
+}
