@@ -10,9 +10,9 @@ use tracing::{debug, warn};
 
 use super::decide;
 use crate::base::key::{Key, directory};
-use crate::docker::Daemon;
+use crate::docker::{self, Daemon};
 use crate::register::plan::{Note, Plan};
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::register::run::{Asked, host_ip_or_loopback};
 use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 
@@ -39,7 +39,7 @@ enum Kind {
 /// Prints the differences. Returns whether there are none, and the policy did well for every container.
 pub async fn run(mut asked: Asked, as_json: bool, out: &mut impl Write) -> anyhow::Result<bool> {
     host_ip_or_loopback(&mut asked).await;
-    let snapshot = daemon::snapshot(asked.filters.clone()).await?;
+    let snapshot = docker::look_once(asked.filters.clone()).await?;
     let identity = Identity::new(&Daemon::ask().await?.id, &asked.options.instance);
     let decided = decide(&asked, snapshot).await?;
     let mut plan = Plan::new(identity);

@@ -79,7 +79,7 @@ impl Config {
 /// others to see.
 pub async fn run(config: Config, recent: Recent) -> anyhow::Result<()> {
     // What can never work is not retried.
-    docker::Access::from_env()?;
+    docker::Endpoint::from_env()?;
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let status = Arc::new(Status::default());
@@ -181,15 +181,16 @@ async fn work(
     let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
     info!("{}", introduction(&config, daemon.as_ref())?);
     let identity = Identity::new(id, &config.asked.options.instance);
-    let feed = Feed::new(
-        config.asked.filters.clone(),
-        config.resync,
-        patience(config.asked.options.ttl),
-    );
-    let feed = feed.of(daemon).counting(status.events.clone());
-    let outage =
-        Outage::new("Docker", "keys stay as they are", config.ttl()).shown_by(&status.docker);
-    let feed = tokio::spawn(feed.run(snapshot_sender, outage));
+    let outage = Outage::new("Docker", "keys stay as they are", config.ttl());
+    let feed = Feed {
+        filters: config.asked.filters.clone(),
+        resync: config.resync,
+        ping: patience(config.asked.options.ttl),
+        events: status.events.clone(),
+        outage: outage.shown_by(&status.docker),
+        snapshots: snapshot_sender,
+    };
+    let feed = tokio::spawn(feed.run(daemon));
     let (shutdown, ended) = oneshot::channel();
     let mut keeper = start_keeper(&config, aside, identity, wanted, Arc::clone(status), ended);
     let result = supervise(
@@ -358,13 +359,6 @@ async fn ask_docker(config: &Config, status: &Arc<Status>) -> Option<Daemon> {
             Err(error) => tokio::time::sleep(outage.failed(format!("{error:#}"))).await,
         }
     }
-}
-
-/// One snapshot, for `keys`.
-pub async fn snapshot(filters: Filters) -> anyhow::Result<Snapshot> {
-    Feed::new(filters, Duration::MAX, Duration::MAX)
-        .once()
-        .await
 }
 
 pub struct Signals {

@@ -4,16 +4,15 @@ mod format;
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
 
 use super::decide;
 use crate::container;
-use crate::docker::Snapshot;
+use crate::docker::{self, Snapshot};
 use crate::register::plan::Plan;
-use crate::register::run::{self as daemon, Asked, host_ip_or_loopback};
+use crate::register::run::{Asked, host_ip_or_loopback};
 use crate::store::Identity;
 
 pub use format::Format;
@@ -29,12 +28,8 @@ pub async fn run(
 ) -> anyhow::Result<bool> {
     host_ip_or_loopback(&mut asked).await;
     let snapshot = match &containers {
-        Some(file) => Snapshot {
-            containers: container::read_saved(&read(file)?)?.into_iter().collect(),
-            unreadable: Vec::new(),
-            outside: Some(Arc::default()),
-        },
-        None => daemon::snapshot(asked.filters.clone()).await?,
+        Some(file) => Snapshot::of(container::read_saved(&read(file)?)?.into_iter().collect()),
+        None => docker::look_once(asked.filters.clone()).await?,
     };
     let decided = decide(&asked, snapshot).await?;
     // Whose keys they would be matters to nobody here.

@@ -466,12 +466,8 @@ fn live_site() -> Site {
 }
 
 fn give(site: &Site, containers: Vec<Arc<Container>>) {
-    let unreadable = Vec::new();
-    site.snapshots.send_replace(Some(Arc::new(Snapshot {
-        containers: containers.into_iter().collect(),
-        unreadable,
-        outside: Some(Arc::default()),
-    })));
+    let snapshot = Snapshot::of(containers.into_iter().collect());
+    site.snapshots.send_replace(Some(Arc::new(snapshot)));
 }
 
 /// Checks that a container's keys are where the default policy puts them.

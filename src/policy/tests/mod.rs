@@ -29,11 +29,7 @@ fn web(name: &str) -> Json {
 
 fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     let containers = read_saved(&json!(containers).to_string()).expect("containers");
-    Arc::new(Snapshot {
-        containers: containers.into_iter().collect(),
-        unreadable: Vec::new(),
-        outside: Some(Arc::default()),
-    })
+    Arc::new(Snapshot::of(containers.into_iter().collect()))
 }
 
 /// A site's directory with a script, and what its state works with.
@@ -534,16 +530,8 @@ async fn a_container_that_has_not_changed_is_not_mapped_again() {
         .unwrap_or_else(|failure| panic!("{failure}"));
     let first = snapshot(&[web("a")]);
     let second = snapshot(&[web("b")]);
-    let both = Snapshot {
-        containers: first
-            .containers
-            .iter()
-            .chain(second.containers.iter())
-            .cloned()
-            .collect(),
-        unreadable: Vec::new(),
-        outside: Some(Arc::default()),
-    };
+    let both = first.containers.iter().chain(second.containers.iter());
+    let both = Snapshot::of(both.cloned().collect());
     site.snapshots.send_replace(Some(first));
     let (ran, ()) = tokio::join!(script.run(), async {
         while site.wanted.borrow().is_none() {
