@@ -35,8 +35,12 @@ mod register;
 mod store;
 mod wanted;
 
+/// Single steps on the way from Docker to etcd, for `benches/micro.rs` to measure each without the others.
 #[doc(hidden)]
-pub use register::steps;
+pub mod steps {
+    pub use crate::container::steps::Reading;
+    pub use crate::register::steps::{Deciding, Planning};
+}
 
 use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! Containers that a test makes up: what `docker inspect` would say of them is written from a few fields.
+//! Containers that a policy's tests make up. A few fields become a whole inspect object, which is then read as Docker's
+//! replies are. The Lua module `test` calls this.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Container;
 
-/// The fields of a container that a test gives; each has a default.
+/// The fields that a test may give; each has a default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sample {
@@ -93,7 +94,7 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// Reads the fields; the error names one that is unknown or of a wrong type.
+    /// The error names a field that is unknown or has a wrong type.
     pub fn read(mut fields: Value) -> anyhow::Result<Self> {
         make_lists(&mut fields);
         serde_json::from_value(fields).map_err(|error| anyhow!("{error}"))
@@ -110,7 +111,7 @@ impl Sample {
     }
 
     fn inspect(self) -> Value {
-        // Two containers of one name are the same container, unless the test gives them ids.
+        // Two containers with one name are the same, unless the test gives ids.
         let id = self.id.unwrap_or_else(|| {
             let digest = Sha256::digest(self.name.as_bytes());
             let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -182,7 +183,7 @@ impl Sample {
     }
 }
 
-/// Puts the fields of `over` in their place within `under`.
+/// Replaces fields of `under` by those of `over`, at any depth.
 fn merge(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -202,7 +203,7 @@ fn every_address() -> String {
     "0.0.0.0".to_owned()
 }
 
-/// An empty table of Lua is a list and a map alike.
+/// Turns an empty object into a list where a list belongs: an empty Lua table may be either.
 fn make_lists(value: &mut Value) {
     if let Value::Object(fields) = value {
         for (name, field) in fields {

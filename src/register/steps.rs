@@ -28,26 +28,6 @@ use crate::wanted::Wanted;
 /// The most operations of a transaction, as etcd has it.
 const MAX_OPERATIONS: usize = 128;
 
-/// Inspect object → container.
-pub struct Reading(String);
-
-impl Reading {
-    /// Of an object that `docker inspect` has printed.
-    #[must_use]
-    pub fn new(inspected: &Value) -> Self {
-        Self(inspected.to_string())
-    }
-
-    /// Reads it once. Returns how many ports the container has.
-    pub fn once(&mut self) -> anyhow::Result<usize> {
-        let containers = container::read_saved(&self.0)?;
-        Ok(containers
-            .iter()
-            .map(|container| container.ports.len())
-            .sum())
-    }
-}
-
 /// Container → Lua → entries, with the bundled policy.
 pub struct Deciding {
     states: [Arc<Snapshot>; 2],
@@ -60,13 +40,8 @@ pub struct Deciding {
 impl Deciding {
     /// On a host with so many containers, all of which are like the one that was inspected.
     pub fn new(inspected: &Value, containers: usize) -> anyhow::Result<Self> {
-        let states = host(inspected, containers)?.map(|containers| {
-            Arc::new(Snapshot {
-                containers,
-                unreadable: Vec::new(),
-                outside: Some(Arc::default()),
-            })
-        });
+        let states =
+            host(inspected, containers)?.map(|containers| Arc::new(Snapshot::of(containers)));
         let (snapshots, source) = watch::channel(None);
         let (sender, wanted) = watch::channel(None);
         let options = Options {
@@ -192,11 +167,9 @@ mod tests {
         let saved: Vec<Value> = serde_json::from_str(saved).expect("saved containers");
         let container = saved.iter().find(|saved| saved["Name"] == "/api-1");
         let container = container.expect("one with two ports");
-        let mut reading = Reading::new(container);
         let mut deciding = Deciding::new(container, 3).expect("a policy");
         let mut planning = Planning::new(container, 3).expect("a policy");
         for _ in 0..3 {
-            assert_eq!(reading.once().expect("a container"), 2);
             deciding.once().expect("a policy that goes on");
             assert_eq!(planning.once(), 1);
         }
