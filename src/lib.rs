@@ -36,12 +36,12 @@ mod register;
 mod store;
 mod wanted;
 
-/// Parts of the way, for `make bench` to measure each by itself.
+/// Single steps on the way from Docker to etcd, for `benches/micro.rs` to measure each without the others.
 #[doc(hidden)]
 pub mod steps {
+    pub use crate::container::steps::Reading;
     pub use crate::policy::steps::Deciding;
     pub use crate::register::plan::steps::Planning;
-    pub use crate::register::steps::Reading;
 }
 
 use std::io::{ErrorKind, Write as _, stderr, stdout};

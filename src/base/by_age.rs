@@ -1,5 +1,6 @@
-//! Rolls: what there is of each container, the oldest container first. To keep one costs what changes: a copy shares all
-//! with its original but what is changed later, and two are compared by looking at what they do not share.
+//! A collection with one item for each container, the oldest container first. Snapshots and their results are kept in it,
+//! because its costs grow with the changes and not with the number of containers: a copy shares every unchanged part with its
+//! original, and a comparison of two skips the shared parts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,41 +8,38 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-/// An age and an id, by which containers are in order.
+/// The order of containers: by age, then by id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
-    /// The age, in a form that sorts older containers first.
+    /// In a form that sorts older containers first.
     pub age: Arc<str>,
-    /// The whole id.
     pub id: Arc<str>,
 }
 
-/// What belongs to one container.
+/// An item that belongs to one container.
 pub trait Ranked {
-    /// The container's place in the order.
     fn rank(&self) -> Rank;
 }
 
-/// One of each container.
+/// At most one item for each container.
 pub struct ByAge<T>(OrdMap<Rank, Same<T>>);
 
-/// What differs between two rolls at one place.
+/// A difference between two collections at one rank.
 #[derive(Debug)]
 pub struct Change<T> {
-    /// The place.
     pub rank: Rank,
-    /// What is there in the newer roll.
+    /// The item in the newer collection, if it has one.
     pub new: Option<Arc<T>>,
 }
 
-/// Compared by identity: the same is the same allocation.
+/// Compared by identity: equal means the same allocation.
 struct Same<T>(Arc<T>);
 
 impl<T: Ranked> ByAge<T> {
-    /// Takes something in, in place of what there was of the same container.
+    /// Replaces the item of the same container, if there is one.
     pub fn insert(&mut self, item: Arc<T>) {
         let rank = item.rank();
-        // What is the same stays shared.
+        // An insertion would end the sharing, even of the same item.
         if self
             .get(&rank)
             .is_none_or(|known| !Arc::ptr_eq(known, &item))
@@ -52,22 +50,20 @@ impl<T: Ranked> ByAge<T> {
 }
 
 impl<T> ByAge<T> {
-    /// What there is at a place.
     pub fn get(&self, rank: &Rank) -> Option<&Arc<T>> {
         self.0.get(rank).map(|item| &item.0)
     }
 
-    /// Takes out what there is at a place.
     pub fn remove(&mut self, rank: &Rank) {
         self.0.remove(rank);
     }
 
-    /// All of them, the oldest first.
+    /// The oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
         self.0.values().map(|item| &item.0)
     }
 
-    /// What differs in a newer roll, the oldest first.
+    /// The differences of a newer collection, the oldest first.
     pub fn changes(&self, newer: &Self) -> Vec<Change<T>> {
         let change = |item| {
             let (rank, new): (&Rank, Option<&Same<T>>) = match item {
@@ -102,12 +98,12 @@ impl<T: fmt::Debug> fmt::Debug for ByAge<T> {
     }
 }
 
-/// Of two of one container, the latter stands.
+/// Of two items for one container, the later one is kept.
 impl<T: Ranked> FromIterator<Arc<T>> for ByAge<T> {
     fn from_iter<I: IntoIterator<Item = Arc<T>>>(items: I) -> Self {
-        let mut roll = Self::default();
-        items.into_iter().for_each(|item| roll.insert(item));
-        roll
+        let mut all = Self::default();
+        items.into_iter().for_each(|item| all.insert(item));
+        all
     }
 }
 
@@ -137,38 +133,39 @@ mod tests {
         }
     }
 
-    fn ids(roll: &ByAge<&'static str>) -> Vec<&'static str> {
-        roll.iter()
+    fn ids(items: &ByAge<&'static str>) -> Vec<&'static str> {
+        items
+            .iter()
             .map(|item| item.split_once(' ').expect("an id").1)
             .collect()
     }
 
     #[test]
     fn the_oldest_is_first_and_an_id_decides_between_two_of_one_age() {
-        let roll: ByAge<_> = ["2 a", "1 b", "1 c", "1 b"]
+        let all: ByAge<_> = ["2 a", "1 b", "1 c", "1 b"]
             .map(Arc::new)
             .into_iter()
             .collect();
-        assert_eq!(ids(&roll), ["b", "c", "a"]);
+        assert_eq!(ids(&all), ["b", "c", "a"]);
     }
 
     #[test]
-    fn only_what_differs_is_told() {
+    fn only_differences_are_returned() {
         let items: Vec<Arc<&str>> = ["1 a", "2 b", "3 c"].map(Arc::new).into();
-        let roll: ByAge<_> = items.iter().cloned().collect();
-        let mut newer = roll.clone();
+        let older: ByAge<_> = items.iter().cloned().collect();
+        let mut newer = older.clone();
         newer.insert(Arc::clone(&items[0]));
-        assert!(roll.changes(&newer).is_empty());
-        // The same text in another allocation is another one.
+        assert!(older.changes(&newer).is_empty());
+        // An equal item in another allocation counts as a change.
         newer.insert(Arc::new("2 b"));
         newer.remove(&items[2].rank());
         newer.insert(Arc::new("4 d"));
-        let changes = roll.changes(&newer);
+        let changes = older.changes(&newer);
         let changes: Vec<_> = changes
             .iter()
             .map(|change| (&*change.rank.id, change.new.is_some()))
             .collect();
         assert_eq!(changes, [("b", true), ("c", false), ("d", true)]);
-        assert_eq!(ids(&roll), ["a", "b", "c"]);
+        assert_eq!(ids(&older), ["a", "b", "c"]);
     }
 }

@@ -1,18 +1,18 @@
-//! Bounds in time for what waits for a partner.
+//! Timeouts for calls to Docker and to the store. They allow for the script, which shares their thread: while it runs, nobody
+//! can read an answer.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// From when on a bound that is noticed late has been held up by something else.
+/// A timeout that fires this late was delayed by our own thread.
 const LATE: Duration = Duration::from_millis(50);
-/// How long an answer may take then that is there and has not been read.
+/// The further timeout after such a delay: an answer that has arrived meanwhile passes through several tasks.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// What comes of `work` within `limit`; nothing if it takes longer. A script that had the thread meanwhile, so that nobody
-/// could read the answer, is no fault of the partner's.
+/// The output of `work`, or none if it takes longer than `limit`. A delay by our own thread does not count.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    // In place it would be there twice, and what waits for etcd is large.
+    // Boxed, because a future that pins `work` in place holds it twice, and those of store calls are large.
     let mut work = Box::pin(work);
     let mut limit = limit;
     loop {
@@ -40,11 +40,11 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(40);
 
     #[tokio::test]
-    async fn an_answer_that_could_not_be_read_is_waited_for() {
+    async fn an_answer_that_could_not_be_read_in_time_still_counts() {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async {
             sleep(LIMIT / 8).await;
-            // The thread is another's for so long.
+            // Blocks the thread beyond the limit.
             std::thread::sleep(5 * LIMIT);
         });
         tokio::spawn(async {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn none_is_waited_for_as_long_as_it_may_take() {
+    async fn a_call_without_an_answer_ends_at_the_limit() {
         let begun = Instant::now();
         assert_eq!(within(LIMIT, pending::<()>()).await, None);
         assert!(begun.elapsed() < LIMIT + LATE);

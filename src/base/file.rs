@@ -1,5 +1,5 @@
-//! Reading of files while the program runs. A named pipe, a terminal or another device may keep its reader waiting for
-//! ever, and the keys' leases with it; so only regular files are read.
+//! Reads files while the program runs, and regular files alone: a named pipe, a terminal or another device may block its reader
+//! for ever, and the keys would expire meanwhile. Policies, certificates and passwords are read with it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -8,30 +8,30 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Reads a regular file, or one that a symbolic link leads to.
+/// Reads a regular file as bytes. Symbolic links are followed.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     open(path)?.read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// Reads a regular file of text.
+/// Reads a regular file as UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Opens a regular file, or one that a symbolic link leads to.
+/// Opens a regular file. Symbolic links are followed.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening a device may have effects of its own.
+    // Checked before too, because to open a device may have side effects.
     check(&fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    // It may have been replaced meanwhile.
+    // The file may have been replaced since.
     check(&file.metadata()?)?;
     Ok(file)
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn anything_but_a_regular_file_is_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let made = Command::new("mkfifo").arg(path("fifo")).status().unwrap();

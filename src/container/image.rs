@@ -1,26 +1,26 @@
-//! Image references.
+//! Image references, taken apart as Docker does it. The parts are what a policy names services by.
 
 /// The parts of an image reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
-    /// As the container was made with it.
+    /// As it was given when the container was created.
     pub reference: String,
-    /// `registry.example.org:5000`, if one is named.
+    /// `registry.example.org:5000`, if given.
     pub registry: Option<String>,
-    /// `team/app`; none if the image was given by its id.
+    /// `team/app`; none for an image given by its id.
     pub repository: Option<String>,
     /// The last part of the repository: `app`.
     pub name: Option<String>,
-    /// The tag; `latest` if neither a tag nor a digest is named.
+    /// `latest` if neither a tag nor a digest is given.
     pub tag: Option<String>,
-    /// `sha256:…`, if one is named.
+    /// `sha256:…`, if given.
     pub digest: Option<String>,
-    /// The image's id: `sha256:…`.
+    /// `sha256:…`, always.
     pub id: String,
 }
 
 impl Image {
-    /// Takes a reference such as `registry.example.org:5000/team/app:1.2@sha256:…` to parts.
+    /// Splits a reference such as `registry.example.org:5000/team/app:1.2@sha256:…`.
     pub(super) fn new(reference: &str, id: &str) -> Self {
         let whole = Self {
             reference: reference.to_owned(),
@@ -40,7 +40,7 @@ impl Image {
             Some((named, digest)) => (named, Some(digest.to_owned())),
             None => (reference, None),
         };
-        // A colon before the last slash is that of the registry's port.
+        // A colon before the last slash belongs to the registry's port.
         let slash = named.rfind('/').map_or(0, |slash| slash + 1);
         let (path, tag) = match named[slash..].find(':') {
             Some(colon) => (

@@ -1,4 +1,5 @@
-//! The inspect object, which few policies read: kept as packed text, in about an eighth of the memory that it takes decoded.
+//! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about an eighth of the memory
+//! that it takes decoded. The feed chooses the moment, because compression takes time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,7 +7,7 @@ use bollard::models::ContainerInspectResponse;
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde_json::Value;
 
-/// The whole of what Docker says of a container. A clone is the same object.
+/// An inspect object. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Inspect(Arc<Mutex<Kept>>);
 
@@ -17,18 +18,17 @@ enum Kept {
 }
 
 impl Inspect {
-    /// That of a decoded reply, which it stays until it is packed.
+    /// Stays decoded until it is packed.
     pub fn new(reply: ContainerInspectResponse) -> Self {
         Self(Arc::new(Mutex::new(Kept::Decoded(Box::new(reply)))))
     }
 
-    /// Packs it, which takes longer than all else that becomes of a reply. One that cannot be packed stays as it is, and
-    /// whoever asks for the object is told why.
+    /// Compresses it, which takes longer than all other work on a reply. A failure is told by [`Inspect::object`].
     pub fn pack(&self) {
         let _ = self.packed();
     }
 
-    /// The object, decoded.
+    /// Decodes it.
     pub fn object(&self) -> anyhow::Result<Value> {
         Ok(serde_json::from_slice(&decompress_size_prepended(
             &self.packed()?,
@@ -36,7 +36,7 @@ impl Inspect {
     }
 
     fn packed(&self) -> anyhow::Result<Arc<[u8]>> {
-        // Packing leaves it as it was or packs it, whatever happens.
+        // A panic while packing leaves the old value, so a poisoned lock is safe to use.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let packed = match &*kept {
             Kept::Packed(packed) => return Ok(Arc::clone(packed)),
@@ -50,8 +50,8 @@ impl Inspect {
     }
 }
 
-/// The maps of a reply have no order, so that the same object may be another text. Most often nobody asks: of containers
-/// that differ, something else does too.
+/// The maps of a reply have no order, so equal objects may have different texts. This is rarely reached: containers that
+/// differ mostly do so in an earlier field.
 impl PartialEq for Inspect {
     fn eq(&self, other: &Self) -> bool {
         let are_same = || {

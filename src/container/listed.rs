@@ -1,4 +1,5 @@
-//! What a list shows of a container, beside what is known of it.
+//! Docker's list entries (`docker ps`), which cost less than inspections: whether one agrees with a known container, and the
+//! little that it tells of an unknown one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,8 +8,8 @@ use bollard::models::ContainerSummary;
 use super::{Binding, Container, Network};
 
 impl Container {
-    /// Whether a list shows this container as it is known, in all that a list shows of what may change: the name, the
-    /// state, the health, the published ports, the networks and the addresses in them.
+    /// Whether a list entry agrees with this container in all that an entry has and that can change: the name, the state,
+    /// the health, the published ports, the networks and the addresses in them.
     pub fn is_listed_as(&self, summary: &ContainerSummary) -> bool {
         let mut names = summary.names.iter().flatten();
         names.any(|name| name.trim_start_matches('/') == &*self.name)
@@ -21,7 +22,7 @@ impl Container {
     }
 
     fn publishes(&self, summary: &ContainerSummary) -> bool {
-        // On the host's network ports are not published; those of the container stand for them.
+        // In host networking an entry has no ports; ours are made from the exposed ones.
         if self.network_mode == "host" {
             return true;
         }
@@ -43,7 +44,7 @@ impl Container {
         let listed = settings.and_then(|settings| settings.networks.as_ref());
         let is_same = |(name, known): (&str, &Network)| {
             let endpoint = listed.and_then(|listed| listed.get(name));
-            // A list does not tell all names that the container has in a network.
+            // Aliases are not compared, because an entry does not have all of them.
             endpoint
                 .map(Network::new)
                 .is_some_and(|listed| (&listed.ip, &listed.ip6) == (&known.ip, &known.ip6))
@@ -53,15 +54,15 @@ impl Container {
     }
 }
 
-/// The name of a listed container, without the slash that Docker puts in front, and those that it has beside.
+/// The names in a list entry, without the leading slash.
 pub fn listed_names(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
     let names = summary.names.iter().flatten();
     let names = names.map(|name| name.trim_start_matches('/'));
-    // Another container's name for it, by which that one is linked to it, has a slash within.
+    // The alias of a link from another container has a second slash.
     names.filter(|name| !name.is_empty() && !name.contains('/'))
 }
 
-/// What a list tells of [`Container::marks`], but for the id: names, published ports and addresses.
+/// The part of [`Container::marks`] that a list entry has, without the id: names, published ports and addresses.
 pub fn listed_marks(summary: &ContainerSummary) -> Vec<String> {
     let ports = summary.ports.iter().flatten();
     let ports: BTreeSet<u16> = ports.filter_map(|port| port.public_port).collect();
@@ -81,8 +82,8 @@ pub fn listed_marks(summary: &ContainerSummary) -> Vec<String> {
         .collect()
 }
 
-/// What a list says of the health, in the text for people alone: `Up 5 minutes (health: starting)` (`String` in Docker's
-/// `container/state.go`). One that is paused shows that in its place.
+/// The health, which an entry has only in its text for people: `Up 5 minutes (health: starting)` (`String` in Docker's
+/// `container/state.go`). A paused container has `(Paused)` in that place.
 fn health(status: &str) -> &str {
     match status.rsplit_once('(').map(|(_, last)| last) {
         Some("healthy)") => "healthy",
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_has_not_changed_is_listed_as_it_is_known() {
+    fn a_container_that_has_not_changed_agrees_with_its_list_entry() {
         assert!(is_listed_as(&web(), listed()));
         let well = "Up 3 hours";
         for (health, status) in [
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_list_shows_otherwise_is_seen() {
+    fn each_difference_in_a_list_entry_is_seen() {
         for (path, value) in [
             ("/Names", json!(["/web2"])),
             ("/State", json!("paused")),

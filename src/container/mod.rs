@@ -1,5 +1,7 @@
-//! What a policy gets to know of a container: one type, from an inspect reply of the daemon or from saved
-//! `docker inspect` output. It reads only what the Docker API 1.52 still has.
+//! A container as a policy sees it, read from the daemon's inspect reply or from saved `docker inspect` output.
+//!
+//! It is data alone: the feed asks the daemon, and the policy's bindings turn the fields into Lua. Only fields that the Docker
+//! API 1.52 still has are read.
 
 pub mod fields;
 mod image;
@@ -9,6 +11,7 @@ mod map;
 mod port;
 mod sample;
 mod signal;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -32,69 +35,65 @@ pub use port::{Binding, Port};
 pub use sample::Sample;
 use signal::{KILL, TERM};
 
-/// How many digits of an id Docker shows.
+/// The length of a short id.
 pub const SHORT_ID: usize = 12;
-/// What Docker waits between the stop signal and KILL, where neither the container nor the caller says otherwise.
+/// Docker's default pause between the stop signal and KILL, in seconds.
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
-/// How long a container that was killed may still be seen running.
+/// How long Docker may still show a killed container as running.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 
-/// A container, as it was at one moment.
+/// A container at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
-    /// The whole id: 64 hex digits.
+    /// All 64 hex digits.
     pub id: Arc<str>,
-    /// Without the slash that Docker puts in front.
+    /// Without the leading slash.
     pub name: Arc<str>,
-    /// The host name that its processes see.
+    /// As its processes see it.
     pub hostname: String,
-    /// What it runs.
     pub image: Image,
-    /// Its labels and those of its image.
+    /// Those of the image included.
     pub labels: Map<Box<str>>,
-    /// Its environment and that of its image.
+    /// Those of the image included.
     pub env: Map<Box<str>>,
-    /// `running`, `paused`, `restarting`, …: Docker's word.
+    /// Docker's word: `running`, `paused`, `restarting`, …
     pub status: String,
-    /// Whether Docker counts it as running, as it does with paused and restarting ones.
+    /// Docker counts paused and restarting containers as running too.
     pub running: bool,
     /// `none`, `starting`, `healthy` or `unhealthy`.
     pub health: String,
-    /// Whether a signal that should end it was sent and it has not survived it.
+    /// Whether it was sent a fatal signal and may still end. An inspection does not show this; events do.
     pub stopping: bool,
-    /// All exposed ports, in order of port number, then protocol.
+    /// In order of port number, then protocol.
     pub ports: Arc<[Port]>,
-    /// The networks that it is attached to, by name.
+    /// By name.
     pub networks: Map<Network>,
     /// `bridge`, `host`, `container:ID`, the name of a network, …
     pub network_mode: String,
-    /// When it was made, as Docker writes it.
+    /// When it was created, as Docker writes it.
     pub created: String,
-    /// The same in a form that sorts older containers before younger ones, whatever number of digits Docker writes.
+    /// The same in a form that sorts by age, however many digits Docker writes.
     pub age: Arc<str>,
     /// When it was last started, as Docker writes it.
     pub started: String,
-    /// The signal that `docker stop` begins with, if it is not TERM.
+    /// The first signal of `docker stop`, if it is not TERM.
     pub stop_signal: Option<String>,
-    /// For how many seconds `docker stop` waits before it kills, if that is its own; for ever if negative.
+    /// The container's own pause before `docker stop` kills it, in seconds; for ever if negative.
     pub stop_timeout: Option<i64>,
-    /// The whole inspect object.
     pub inspect: Inspect,
 }
 
-/// A network that a container is attached to.
+/// A container's place in a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
-    /// The container's IPv4 address in it, if it has one.
+    /// IPv4.
     pub ip: Option<String>,
-    /// The container's IPv6 address in it, if it has one.
     pub ip6: Option<String>,
-    /// The names that it has there.
     pub aliases: Vec<String>,
 }
 
 impl Container {
-    /// Reads an inspect reply. Only an object without an id or a name is refused.
+    /// Fails only if the reply has no id or no name.
     pub fn new(inspect: ContainerInspectResponse) -> anyhow::Result<Self> {
         let id = inspect
             .id
@@ -178,11 +177,11 @@ impl Container {
         })
     }
 
-    /// Reads an inspect object. Docker's client reads its replies from bytes too, so that what decodes the object's many
-    /// types is in the program once: for each other kind of source it would be there again.
+    /// Reads an inspect object from bytes, as Docker's client does. The decoder of its many types is generic over the source,
+    /// and another kind of source would put it in the program a second time.
     fn read(object: &[u8]) -> anyhow::Result<Self> {
         let inspect = serde_json::from_slice(object).map_err(|error| {
-            // The line is that within the object, which tells nobody anything.
+            // The line is counted within the object, so it is misleading.
             let error = error.to_string();
             let what = error.split(" at line ").next().unwrap_or_default();
             anyhow!(
@@ -193,13 +192,12 @@ impl Container {
         Self::new(inspect)
     }
 
-    /// The first 12 digits of the id.
     pub fn short_id(&self) -> &str {
         self.id.get(..SHORT_ID).unwrap_or(&self.id)
     }
 
-    /// What tells in a key or a value that it may be this container's: its id, its name, its addresses, and the ports
-    /// that it is published on.
+    /// Texts by which a key or a value may be recognised as this container's: its id, its name, its addresses and its
+    /// published ports.
     pub fn marks(&self) -> Vec<String> {
         let bindings = self.ports.iter().flat_map(|port| &port.bindings);
         let addresses = self
@@ -217,17 +215,17 @@ impl Container {
         .collect()
     }
 
-    /// The container, by its id or name, whose network this one uses instead of one of its own.
+    /// The id or name of the container whose network this one uses instead of its own.
     pub fn network_owner(&self) -> Option<&str> {
         self.network_mode.strip_prefix("container:")
     }
 
-    /// Whether a reference is this container's name, its id, or the beginning of its id.
+    /// Whether a reference is its name, its id, or the beginning of its id.
     pub fn is_called(&self, reference: &str) -> bool {
         *self.name == *reference || reference.len() >= SHORT_ID && self.id.starts_with(reference)
     }
 
-    /// This container with the ports and networks of the one whose network it uses.
+    /// This container with the ports and networks of the owner of its network.
     pub fn in_network_of(&self, owner: &Self) -> Self {
         Self {
             ports: owner.ports.clone(),
@@ -237,8 +235,8 @@ impl Container {
         }
     }
 
-    /// Whether a signal, by number, is meant to end this container: its own stop signal, TERM or KILL. Any other,
-    /// such as HUP for a reload, says nothing of its end.
+    /// Whether a signal, given by its number, is meant to end this container: its own stop signal, TERM or KILL. Others, such
+    /// as HUP for a reload, are not.
     pub fn ends_by(&self, signal: &str) -> bool {
         let stop_signal = self.stop_signal.as_deref();
         let number = signal::number(signal);
@@ -248,11 +246,11 @@ impl Container {
                 || number == stop_signal.and_then(signal::number))
     }
 
-    /// How long after such a signal it may still be about to end. `docker stop --time` is not known to anybody but
-    /// its caller, so this is the container's own `--stop-timeout`.
+    /// How long it may take to end after such a signal. Only the caller of `docker stop --time` knows that time, so this is
+    /// the container's own `--stop-timeout`.
     pub fn stop_grace(&self) -> Duration {
         let seconds = self.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
-        // A negative one means to wait for ever; nobody waits longer than a day.
+        // Negative means for ever; a day is enough.
         let seconds = u64::try_from(seconds).unwrap_or(86_400).min(86_400);
         Duration::from_secs(seconds) + STOP_SLACK
     }
@@ -265,10 +263,10 @@ fn age(created: &str) -> String {
     }
 }
 
-/// Reads saved `docker inspect` output: a list of objects, or one.
+/// Reads saved `docker inspect` output: one object, or a list of them.
 pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
     const WHAT: &str = "save the output of `docker inspect $(docker ps -q)`";
-    // Kept as text, each is decoded once, and by itself, so that an error can tell which it is in.
+    // Each object is decoded by itself, so that an error can name it.
     let objects: Vec<&RawValue> = match json.trim_start().chars().next() {
         Some('{') => serde_json::from_str(json).map(|object| vec![object]),
         _ => serde_json::from_str(json),
@@ -295,7 +293,7 @@ pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
     Ok(containers)
 }
 
-/// The container with that id, beginning of an id, or name.
+/// Finds a container by its name, its id, or the beginning of its id.
 pub fn find<'a>(
     containers: impl IntoIterator<Item = &'a Arc<Container>>,
     reference: &str,

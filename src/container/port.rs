@@ -1,4 +1,4 @@
-//! The ports of a container, and where they are published.
+//! The exposed ports of a container, and where each is published on the host.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,22 +9,21 @@ use bollard::models::{ContainerConfig, PortBinding, PortMap};
 /// An exposed port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// The number inside the container.
+    /// Inside the container.
     pub port: u16,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
     /// Its place among all exposed ports, from 1.
     pub index: usize,
-    /// Where it is published, the best first: what others can reach before loopback, IPv4 before IPv6.
+    /// Where it is published. Loopback comes last, and IPv4 before IPv6, so the first suits other hosts best.
     pub bindings: Vec<Binding>,
 }
 
-/// Where a port is published on the host.
+/// An address and port of the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binding {
-    /// The host's address; `0.0.0.0` or `::` for all of them.
+    /// `0.0.0.0` or `::` for all addresses.
     pub ip: String,
-    /// The port on the host.
     pub port: u16,
 }
 
@@ -33,10 +32,10 @@ impl Binding {
         Self::at(binding.host_ip.as_deref(), binding.host_port?.parse().ok()?)
     }
 
-    /// At an address, which is all of them if it is empty; none if it is no address or no port.
+    /// An empty address means all of them. None if the address or the port is invalid.
     pub fn at(ip: Option<&str>, port: u16) -> Option<Self> {
         let ip = ip.filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0");
-        // Whatever else stands there, such as a zone of this host's, is of no use to others.
+        // An address with a zone of this host is refused too, because it is of no use on another host.
         let ip: IpAddr = ip.parse().ok()?;
         (port != 0).then(|| Self {
             ip: ip.to_string(),
@@ -49,8 +48,8 @@ impl Binding {
     }
 }
 
-/// All exposed ports: those of the image and of `--expose` and `--publish`, which Docker merges in the configuration,
-/// and whatever is published besides.
+/// All exposed ports, in order of number, then protocol: those of the image, of `--expose` and of `--publish`, which Docker
+/// merges in the configuration, and any other published port.
 pub fn all(
     config: Option<&ContainerConfig>,
     mut published: PortMap,
@@ -94,7 +93,7 @@ pub fn all(
     exposed.into_iter().enumerate().map(port).collect()
 }
 
-/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in what is no port, as 0 is not.
+/// The ports in `8005/tcp`, `8005` or `8000-8010/udp`; none in a malformed text, and never port 0.
 fn expand(name: &str) -> Vec<(u16, String)> {
     let (numbers, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));

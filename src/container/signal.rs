@@ -1,11 +1,10 @@
-//! Signals by name and number, on Linux.
+//! Signals by name and number, on Linux, in the forms in which Docker writes stop signals and events.
 
-/// Cannot be caught.
 pub const KILL: u8 = 9;
-/// What `docker stop` sends unless the container says otherwise.
+/// The default stop signal.
 pub const TERM: u8 = 15;
 
-/// The number of `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3` on Linux.
+/// The number of `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3`.
 pub fn number(signal: &str) -> Option<u8> {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",

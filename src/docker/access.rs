@@ -1,4 +1,5 @@
-//! Where Docker is, as the environment says it, and what to do where it cannot be reached.
+//! The address of Docker, read from the environment as Docker's own client reads it, and advice for an operator when the
+//! connection fails. Each connection begins here; a role also reads the address at its start, to refuse a malformed one.
 
 use std::env;
 use std::fs;
@@ -14,11 +15,12 @@ use super::client::explain;
 use crate::base::file;
 use crate::base::text::quote;
 
-/// Where Docker's client looks if nothing is said.
+/// The default of Docker's client.
 const SOCKET: &str = "/var/run/docker.sock";
-/// The same if TLS is asked for.
+/// The same with `DOCKER_TLS_VERIFY`.
 const TLS_HOST: &str = "localhost:2376";
-/// How a connection ends that the daemon does not want: it sends an alert, which may be lost with the connection.
+/// Parts of the errors that follow when a daemon refuses a client certificate. It sends an alert, which may be lost with the
+/// connection.
 const LOST: [&str; 7] = [
     "alert",
     "reset",
@@ -28,30 +30,30 @@ const LOST: [&str; 7] = [
     "not ready",
     "not connected",
 ];
-/// The port of `tcp://HOST`.
+/// The default port of `tcp://HOST`.
 const TCP_PORT: u16 = 2375;
 
-/// Where Docker is.
+/// The address of a Docker daemon.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Access {
-    /// As `DOCKER_HOST` has it.
-    pub host: String,
-    way: Way,
+pub struct Endpoint {
+    /// As `DOCKER_HOST` has it, but always with a scheme.
+    pub url: String,
+    transport: Transport,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+enum Transport {
     /// The path of a socket.
     Unix(String),
-    /// A host and its port.
+    /// `HOST:PORT`, without TLS.
     Tcp(String),
-    /// The same, with TLS.
+    /// `HOST:PORT`, with TLS.
     Tls(String),
 }
 
-impl Access {
-    /// Reads `DOCKER_HOST` and `DOCKER_TLS_VERIFY` as Docker's own client does, for which an empty variable is none. A
-    /// `DOCKER_HOST` that no daemon can have is an error, which no retry mends.
+impl Endpoint {
+    /// Reads `DOCKER_HOST` and `DOCKER_TLS_VERIFY`. An empty variable counts as unset. Fails only if `DOCKER_HOST` is malformed,
+    /// so that a retry is useless.
     pub fn from_env() -> anyhow::Result<Self> {
         let host = variable("DOCKER_HOST").unwrap_or_default();
         Self::new(host.trim(), variable("DOCKER_TLS_VERIFY").is_some())
@@ -70,42 +72,44 @@ impl Access {
             "https" => 443,
             _ => TCP_PORT,
         };
-        let way = match scheme {
-            "unix" if rest.is_empty() => Some(Way::Unix(SOCKET.to_owned())),
-            "unix" => Some(Way::Unix(rest.to_owned())),
-            "tcp" | "http" if !verify => authority(rest, default_port).map(Way::Tcp),
-            "tcp" | "http" | "https" => authority(rest, default_port).map(Way::Tls),
+        let transport = match scheme {
+            "unix" if rest.is_empty() => Some(Transport::Unix(SOCKET.to_owned())),
+            "unix" => Some(Transport::Unix(rest.to_owned())),
+            "tcp" | "http" if !verify => authority(rest, default_port).map(Transport::Tcp),
+            "tcp" | "http" | "https" => authority(rest, default_port).map(Transport::Tls),
             "ssh" => bail!(
-                "cannot use DOCKER_HOST={}: forward the socket, as by \
-                 `ssh -nNT -L /tmp/docker.sock:{SOCKET} HOST`, and say unix:///tmp/docker.sock",
+                "cannot use DOCKER_HOST={}: forward the socket with \
+                 `ssh -nNT -L /tmp/docker.sock:{SOCKET} HOST`, and set it to unix:///tmp/docker.sock",
                 quote(host)
             ),
             _ => None,
         };
-        let way = way.with_context(|| {
+        let transport = transport.with_context(|| {
             format!(
-                "cannot use DOCKER_HOST={}: say unix:///PATH, tcp://HOST:PORT or http://HOST:PORT",
+                "cannot use DOCKER_HOST={}: it must be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT",
                 quote(host)
             )
         })?;
-        let host = format!("{scheme}://{rest}");
-        Ok(Self { host, way })
+        let url = format!("{scheme}://{rest}");
+        Ok(Self { url, transport })
     }
 
-    /// A client, which has not yet said anything to the daemon.
+    /// A client that has not sent a request yet.
     pub fn client(&self, timeout: Duration) -> anyhow::Result<Docker> {
         let seconds = timeout.as_secs();
-        match &self.way {
-            Way::Unix(path) => {
+        match &self.transport {
+            Transport::Unix(path) => {
                 self.check_socket(path)?;
                 Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION)
             }
-            Way::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
-            Way::Tls(address) => {
+            Transport::Tcp(address) => {
+                Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+            }
+            Transport::Tls(address) => {
                 let directory = certificates()?;
                 let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|f| directory.join(f));
                 check_readable(&ca)?;
-                // A daemon need not ask for a certificate; but half of one is a mistake.
+                // A daemon need not ask for a certificate; but one without its key is a mistake.
                 if key.exists() || cert.exists() {
                     check_readable(&cert)?;
                     check_readable(&key)?;
@@ -118,13 +122,13 @@ impl Access {
 
     fn check_socket(&self, path: &str) -> anyhow::Result<()> {
         match fs::metadata(path) {
-            // What Docker makes where a volume is to be mounted that does not exist.
-            Ok(found) if found.is_dir() => {
-                bail!("that is a directory; was Docker's socket mounted from where there is none?")
-            }
+            Ok(found) if found.is_dir() => bail!(
+                "it is a directory, which Docker creates if the mounted path does not exist on the host; mount the \
+                 host's Docker socket"
+            ),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(anyhow!(
                 "there is no such socket; {}",
-                elsewhere(path).unwrap_or_else(|| {
+                other_socket(path).unwrap_or_else(|| {
                     "is the daemon running, and is DOCKER_HOST right?".to_owned()
                 })
             )),
@@ -133,36 +137,36 @@ impl Access {
         }
     }
 
-    /// What is wrong with a connection, and what to do, in the place of the innermost cause.
+    /// Turns the innermost cause of a failed connection into advice.
     pub fn explain(&self, cause: &str) -> anyhow::Error {
-        let said = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-        match &self.way {
-            Way::Unix(path) if said(&["Permission denied"]) => {
+        let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+        match &self.transport {
+            Transport::Unix(path) if has(&["Permission denied"]) => {
                 let advice = "run as root or as a member of the group `docker`";
-                match elsewhere(path) {
-                    Some(elsewhere) => anyhow!("permission denied; {advice}; {elsewhere}"),
+                match other_socket(path) {
+                    Some(other) => anyhow!("permission denied; {advice}; {other}"),
                     None => anyhow!("permission denied; {advice}"),
                 }
             }
-            Way::Tcp(_) if said(&["HTTPS server"]) => anyhow!(
-                "it speaks TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with its ca.pem, and \
-                 your cert.pem and key.pem"
+            Transport::Tcp(_) if has(&["HTTPS server"]) => anyhow!(
+                "the daemon expects TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with its ca.pem \
+                 and your cert.pem and key.pem"
             ),
-            Way::Tls(_) => {
+            Transport::Tls(_) => {
                 let Ok(directory) = certificates() else {
                     return anyhow!("{cause}");
                 };
                 let file = |name: &str| quote(&directory.join(name).display().to_string());
-                if said(&["UnknownIssuer", "BadSignature"]) {
+                if has(&["UnknownIssuer", "BadSignature"]) {
                     anyhow!(
-                        "its certificate is not signed by {}, where the certificate of its authority should be",
+                        "the daemon's certificate is not signed by the CA in {}",
                         file("ca.pem")
                     )
-                } else if said(&["corrupt message"]) {
-                    anyhow!("it does not speak TLS; unset DOCKER_TLS_VERIFY")
-                } else if said(&LOST) {
+                } else if has(&["corrupt message"]) {
+                    anyhow!("the daemon does not use TLS; unset DOCKER_TLS_VERIFY")
+                } else if has(&LOST) {
                     anyhow!(
-                        "it does not take the client certificate in {} with the key in {}: {cause}",
+                        "the daemon refuses the client certificate in {} with the key in {}: {cause}",
                         file("cert.pem"),
                         file("key.pem")
                     )
@@ -175,7 +179,7 @@ impl Access {
     }
 }
 
-/// `HOST:PORT`, with what is not said put in its place as Docker's client does it; none if it is neither.
+/// Completes `HOST:PORT` with the defaults of Docker's client; none if it is malformed.
 fn authority(text: &str, default_port: u16) -> Option<String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let (host, port) = match text.rsplit_once(':') {
@@ -199,8 +203,8 @@ fn authority(text: &str, default_port: u16) -> Option<String> {
     is_host.then(|| format!("{host}:{port}"))
 }
 
-/// Where another socket is, of a daemon without root or of Podman, if Docker's usual one was meant.
-fn elsewhere(path: &str) -> Option<String> {
+/// Advice to try another socket, of a rootless daemon or of Podman, if one exists and `path` is the default.
+fn other_socket(path: &str) -> Option<String> {
     if path != SOCKET {
         return None;
     }
@@ -211,12 +215,12 @@ fn elsewhere(path: &str) -> Option<String> {
     let mut sockets = of_user.into_iter().chain([podman]).flatten();
     let socket = sockets.find(|socket| socket.exists())?;
     Some(format!(
-        "there is another at DOCKER_HOST=unix://{}",
+        "another socket exists: DOCKER_HOST=unix://{}",
         socket.display()
     ))
 }
 
-/// Where Docker's client has certificates.
+/// The directory in which Docker's client has certificates.
 fn certificates() -> anyhow::Result<PathBuf> {
     variable("DOCKER_CERT_PATH")
         .or_else(|| variable("DOCKER_CONFIG"))
@@ -231,13 +235,13 @@ fn check_readable(path: &Path) -> anyhow::Result<()> {
     let file_quoted = quote(&path.display().to_string());
     file::open(path).map(drop).map_err(|error| {
         anyhow!(
-            "cannot read {file_quoted}: {error}; DOCKER_TLS_VERIFY is set, so DOCKER_CERT_PATH is the directory with \
+            "cannot read {file_quoted}: {error}; DOCKER_TLS_VERIFY is set, so DOCKER_CERT_PATH must be the directory with \
              ca.pem, cert.pem and key.pem"
         )
     })
 }
 
-/// A variable of the environment, unless it is empty.
+/// A variable of the environment, unless it is unset or empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -248,9 +252,9 @@ mod tests {
 
     #[test]
     fn docker_host_is_read_as_dockers_client_reads_it() {
-        let unix = |path: &str| Way::Unix(path.to_owned());
-        let tcp = |address: &str| Way::Tcp(address.to_owned());
-        for (host, way) in [
+        let unix = |path: &str| Transport::Unix(path.to_owned());
+        let tcp = |address: &str| Transport::Tcp(address.to_owned());
+        for (host, transport) in [
             ("", unix("/var/run/docker.sock")),
             ("unix://", unix("/var/run/docker.sock")),
             (
@@ -264,27 +268,38 @@ mod tests {
             ("tcp://[fd00::1]", tcp("[fd00::1]:2375")),
             ("tcp://", tcp("localhost:2375")),
             ("http://proxy/", tcp("proxy:80")),
-            ("https://proxy", Way::Tls("proxy:443".to_owned())),
+            ("https://proxy", Transport::Tls("proxy:443".to_owned())),
         ] {
-            assert_eq!(Access::new(host, false).unwrap().way, way, "{host}");
+            assert_eq!(
+                Endpoint::new(host, false).unwrap().transport,
+                transport,
+                "{host}"
+            );
         }
     }
 
     #[test]
-    fn tls_is_for_what_is_not_a_socket() {
-        let tls = |address: &str| Way::Tls(address.to_owned());
-        for (host, way) in [
+    fn tls_verify_applies_to_every_host_but_a_socket() {
+        let tls = |address: &str| Transport::Tls(address.to_owned());
+        for (host, transport) in [
             ("", tls("localhost:2376")),
             ("tcp://10.0.0.1:2376", tls("10.0.0.1:2376")),
             ("http://proxy", tls("proxy:80")),
-            ("unix:///docker.sock", Way::Unix("/docker.sock".to_owned())),
+            (
+                "unix:///docker.sock",
+                Transport::Unix("/docker.sock".to_owned()),
+            ),
         ] {
-            assert_eq!(Access::new(host, true).unwrap().way, way, "{host}");
+            assert_eq!(
+                Endpoint::new(host, true).unwrap().transport,
+                transport,
+                "{host}"
+            );
         }
     }
 
     #[test]
-    fn a_host_that_no_daemon_can_have_is_refused() {
+    fn a_malformed_host_is_refused() {
         for host in [
             "npipe:////./pipe/docker_engine",
             "fd://",
@@ -295,15 +310,15 @@ mod tests {
             "two words",
             "unix:/var/run/docker.sock",
         ] {
-            let why = Access::new(host, false).unwrap_err().to_string();
+            let why = Endpoint::new(host, false).unwrap_err().to_string();
             assert_eq!(
                 why,
                 format!(
-                    "cannot use DOCKER_HOST=`{host}`: say unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"
+                    "cannot use DOCKER_HOST=`{host}`: it must be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"
                 )
             );
         }
-        let why = Access::new("ssh://host", false).unwrap_err().to_string();
+        let why = Endpoint::new("ssh://host", false).unwrap_err().to_string();
         assert!(why.contains("forward the socket"), "{why}");
     }
 }

@@ -1,4 +1,4 @@
-//! The calls to Docker, each bounded in time, with errors in an operator's words.
+//! The calls to Docker, each with a timeout, and with errors in an operator's words. The only file that sends requests to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::Access;
+use super::access::Endpoint;
 use crate::base::deadline;
 use crate::base::text::{printable, quote};
 use crate::container::Container;
@@ -21,15 +21,16 @@ use crate::container::Container;
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;
 
-/// How long Docker may take for one answer.
+/// The timeout of each call.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// The client's own limit, which also counts for a stream to begin. It is well above ours: when ours ends a call, it is
-/// known which one.
+/// The client library's own timeout, which also covers the start of a stream. It is longer, so that ours ends a call first and
+/// the error can name the call.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// For how long the daemon's time is made use of: so many events are repeated.
+/// How old an answer with the daemon's time may be when events are subscribed to from that time on: all events of that span
+/// come again.
 const FRESH: Duration = Duration::from_secs(2);
-/// What may change a container's keys. Docker compares `health_status` as a beginning, for its events are
-/// `health_status: healthy` and the like. Podman sends `die` to those who ask for `died`.
+/// The actions that may change a container's keys. Docker takes `health_status` as a prefix, which `health_status: healthy`
+/// needs. Podman sends `die` to a subscriber of `died`.
 const EVENTS: [&str; 13] = [
     "start",
     "die",
@@ -46,13 +47,13 @@ const EVENTS: [&str; 13] = [
     "disconnect",
 ];
 
-/// What a daemon says of itself. It takes Docker longer than any other answer, so it is asked for once.
+/// A daemon's identity and time. Docker takes longer for this than for any other answer, so it is asked once.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// The id that it keeps through restarts, as `docker info` shows it. Podman has none: there it is the name of the host
-    /// and the directory of the containers.
+    /// The id of `docker info`, which is the same after a restart. Podman has none; for it, this is the host's name and the
+    /// directory of the containers.
     pub id: String,
-    /// Its own time, as the subscription to events takes it, and when it was asked for.
+    /// The time by its own clock, in the form that a subscription to events takes, and when it was asked for.
     time: Option<(String, Instant)>,
 }
 
@@ -68,7 +69,7 @@ impl Daemon {
             .await
             .context("cannot ask Docker for its id and time")?;
         let components = version.components.unwrap_or_default();
-        // Podman makes up another id for each answer.
+        // Podman makes up a new id for each answer.
         let id = if components.iter().any(|part| part.name.contains("Podman")) {
             info.name
                 .zip(info.docker_root_dir)
@@ -76,7 +77,7 @@ impl Daemon {
         } else {
             info.id.filter(|id| !id.is_empty())
         };
-        let id = id.context("Docker does not say its id (`docker info`)")?;
+        let id = id.context("`docker info` has no id")?;
         let time = info
             .system_time
             .and_then(|time| time.parse::<Timestamp>().ok());
@@ -89,40 +90,38 @@ impl Daemon {
     }
 }
 
-/// What an inspection came to.
-pub enum Inspected {
-    /// What there is.
-    There {
+/// The result of one inspection.
+pub enum Inspection {
+    Found {
         container: Box<Container>,
+        /// Whether it runs and passes the filters.
         listed: bool,
     },
-    /// It does not run, does not exist, or does not pass the filters any more.
+    /// There is no such container.
     Gone,
-    /// Docker answered with an error, with something that is no container, or not at all. The daemon may be well, and this
+    /// Docker answered with an error, with something that is no container, or not at all. The daemon may be well and only this
     /// one container hang.
-    Unreadable(anyhow::Error),
+    Failed(anyhow::Error),
 }
 
-/// Docker's events.
 pub type Events = BoxStream<'static, Result<EventMessage, Error>>;
 
-/// Connects as Docker's own client would: by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, in the newest
-/// version of the API that both sides know.
+/// Connects as Docker's own client does, by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with the newest version
+/// of the API that both sides know.
 pub async fn connect() -> anyhow::Result<Docker> {
-    let access = Access::from_env()?;
-    let host = quote(&access.host);
-    let docker = access
+    let endpoint = Endpoint::from_env()?;
+    let host = quote(&endpoint.url);
+    let docker = endpoint
         .client(CLIENT_TIMEOUT)
         .with_context(|| format!("cannot use Docker at {host}"))?;
     within(TIMEOUT, docker.negotiate_version())
         .await
-        .map_err(|error| access.explain(&error.to_string()))
+        .map_err(|error| endpoint.explain(&error.to_string()))
         .with_context(|| format!("cannot reach Docker at {host}"))
 }
 
-/// Subscribes to the events from this moment on, by Docker's own clock: what happens before the stream is open is
-/// repeated in it, so that a list which is asked for from now on misses nothing. What `daemon` said a moment ago will
-/// do for its time.
+/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it was
+/// open, so no change is missed if a list is asked for after it. The time comes from `daemon` if that was asked a moment ago.
 pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Events> {
     let is_fresh =
         |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
@@ -142,12 +141,22 @@ pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Resul
     Ok(docker.events(Some(options)).boxed())
 }
 
-/// The containers that `docker ps` with these filters would show, by id.
+/// The containers that `docker ps` with these filters shows, by id.
 pub async fn list(
     docker: Docker,
     filters: Filters,
 ) -> anyhow::Result<BTreeMap<String, ContainerSummary>> {
-    within(TIMEOUT, listed(&docker, &filters)).await
+    within(TIMEOUT, listed(&docker, &filters))
+        .await
+        .context("cannot list containers")
+}
+
+/// Fails if Docker does not answer in time.
+pub async fn ping(docker: Docker, timeout: Duration) -> anyhow::Result<()> {
+    within(timeout, docker.ping())
+        .await
+        .map(drop)
+        .context("Docker does not answer a ping")
 }
 
 async fn listed(
@@ -165,62 +174,63 @@ async fn listed(
         .collect())
 }
 
-/// Looks at one container, and whether it belongs to the list: Docker alone can tell that of its filters.
-pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspected) {
-    let inspected = match deadline::within(TIMEOUT, look(&docker, filters, &id)).await {
-        Some(inspected) => inspected,
-        None => Inspected::Unreadable(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
+/// Inspects the container with that id or name, and finds out whether a list with these filters shows it.
+pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspection) {
+    let inspection = match deadline::within(TIMEOUT, look(&docker, filters, &id)).await {
+        Some(inspection) => inspection,
+        None => Inspection::Failed(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
     };
-    (id, inspected)
+    (id, inspection)
 }
 
-async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspected {
+async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
     let container = match docker
         .inspect_container(id, None::<InspectContainerOptions>)
         .await
     {
         Ok(inspect) => Container::new(inspect),
-        // Whatever else says 404, such as a proxy, knows nothing of the container. Podman says this with 500 while it
-        // removes one.
+        // Not every 404 is about the container: a proxy sends one too. Podman sends this text with 500 while it removes a
+        // container.
         Err(Error::DockerResponseServerError { message, .. })
             if message.to_ascii_lowercase().contains("no such container") =>
         {
-            return Inspected::Gone;
+            return Inspection::Gone;
         }
-        Err(error) => return Inspected::Unreadable(explain(error)),
+        Err(error) => return Inspection::Failed(explain(error)),
     };
     let container = match container {
         Ok(container) => Box::new(container),
-        Err(error) => return Inspected::Unreadable(error),
+        Err(error) => return Inspection::Failed(error),
     };
     if let Some(passes) = passes(&filters, &container) {
-        return Inspected::There {
+        return Inspection::Found {
             listed: container.running && passes,
             container,
         };
     }
-    // Docker shows what has any of several ids, so an id of the user's must stay the only one. It serves lists from a
-    // copy that lags behind its events, but not behind an answer to an inspection; so the list comes second.
+    // Docker lists the containers that have any of several ids, so an id among the user's filters must stay the only one.
+    // It makes lists from a copy that is older than its events, but not older than its answer to an inspection; so the list
+    // comes second.
     filters
         .entry("id".to_owned())
         .or_insert_with(|| vec![container.id.to_string()]);
     match listed(docker, &filters).await {
-        Ok(listed) => Inspected::There {
+        Ok(listed) => Inspection::Found {
             listed: listed.contains_key(&*container.id),
             container,
         },
-        Err(error) => Inspected::Unreadable(explain(error)),
+        Err(error) => Inspection::Failed(explain(error)),
     }
 }
 
-/// Whether a container passes filters, if they are all by label, which costs no second question. Docker takes a label
-/// without a value for any value (`MatchKVList` in its `filters/parse.go`).
+/// Whether a container passes the filters, if they are all by label, which saves a list. A label without a value matches any
+/// value (`MatchKVList` in Docker's `filters/parse.go`). None if only Docker can tell.
 fn passes(filters: &Filters, container: &Container) -> Option<bool> {
     if filters.keys().any(|name| name != "label") {
         return None;
     }
     let mut wanted = filters.values().flatten();
-    // Podman knows wildcards, and takes an empty value for any.
+    // Podman has wildcards, and an empty value matches any there.
     if wanted
         .clone()
         .any(|label| label.contains('*') || label.ends_with('='))
@@ -238,8 +248,7 @@ fn passes(filters: &Filters, container: &Container) -> Option<bool> {
     Some(wanted.all(has))
 }
 
-/// Bounds a call in time.
-pub async fn within<T>(
+async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> anyhow::Result<T> {
@@ -250,7 +259,7 @@ pub async fn within<T>(
     }
 }
 
-/// The innermost cause, which is what an operator can do something about.
+/// Keeps the innermost cause alone, because an operator can act on that one.
 pub fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::DockerResponseServerError {

@@ -1,4 +1,4 @@
-//! The inspections that are under way: so many at a time that Docker is kept busy, and of which none holds up the others.
+//! The inspections under way in one session: enough to keep Docker busy, and none that hangs holds up the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,69 +7,70 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
-use super::client::Inspected;
+use super::client::Inspection;
 
-/// How many inspections may be under way that Docker may still answer in time.
+/// The most inspections under way that are not late.
 pub const AT_ONCE: usize = 16;
-/// How many may be under way in all, and how many of them for containers that could not be read before.
+/// The most in all.
 const MOST: usize = 64;
+/// The most in all before one begins for a container that could not be inspected before. The rest is left to others.
 const MOST_REPEATED: usize = MOST - AT_ONCE;
-/// How long others wait for one.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// From when on an inspection is late: no other waits for it any longer.
+const LATE: Duration = Duration::from_secs(1);
 
-type Answer = (String, Inspected);
-
-/// At most one inspection for each container.
+/// At most one inspection of each container.
 #[derive(Default)]
 pub struct Inspections {
-    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// Those that others wait for, and since when.
+    pending: FuturesUnordered<BoxFuture<'static, (String, Inspection)>>,
+    /// The start of each that is not late, by container.
     prompt: BTreeMap<String, Instant>,
+    /// The containers of those that are.
     late: BTreeSet<String>,
 }
 
 impl Inspections {
-    /// Whether another one may begin.
     pub fn have_room(&self) -> bool {
         self.prompt.len() < AT_ONCE && !self.are_full()
     }
 
-    /// Whether another one may begin for a container that could not be read before.
+    /// Whether one may begin for a container that could not be inspected before.
     pub fn have_room_to_repeat(&self) -> bool {
-        self.have_room() && self.answers.len() < MOST_REPEATED
+        self.have_room() && self.pending.len() < MOST_REPEATED
     }
 
     /// Whether so many hang that no other can begin.
     pub fn are_full(&self) -> bool {
-        self.answers.len() >= MOST
+        self.pending.len() >= MOST
     }
 
-    /// Adds the inspection of a container for which there is none.
-    pub fn begin(&mut self, id: String, answer: impl Future<Output = Answer> + Send + 'static) {
+    /// Adds the inspection of a container that has none.
+    pub fn begin(
+        &mut self,
+        id: String,
+        inspection: impl Future<Output = (String, Inspection)> + Send + 'static,
+    ) {
         self.prompt.insert(id, Instant::now());
-        self.answers.push(Box::pin(answer));
+        self.pending.push(Box::pin(inspection));
     }
 
-    /// Whether a container is being inspected.
     pub fn contain(&self, id: &str) -> bool {
         self.prompt.contains_key(id) || self.late.contains(id)
     }
 
-    /// Whether a container is being inspected for longer than others wait.
     pub fn is_late(&self, id: &str) -> bool {
         self.late.contains(id)
     }
 
     /// When the next one will be late.
     pub fn late_at(&self) -> Option<Instant> {
-        self.prompt.values().min().map(|begun| *begun + PATIENCE)
+        self.prompt.values().min().map(|begun| *begun + LATE)
     }
 
-    /// Takes note of those that are late by now.
+    /// Counts those as late that are by now.
     pub fn note_late(&mut self) {
         let now = Instant::now();
         self.prompt.retain(|id, begun| {
-            let is_late = *begun + PATIENCE <= now;
+            let is_late = *begun + LATE <= now;
             if is_late {
                 self.late.insert(id.clone());
             }
@@ -77,12 +78,12 @@ impl Inspections {
         });
     }
 
-    /// The next answer, if any is to come.
-    pub async fn next(&mut self) -> Option<Answer> {
-        let (id, inspected) = self.answers.next().await?;
+    /// The next that is answered; none if none is under way.
+    pub async fn next(&mut self) -> Option<(String, Inspection)> {
+        let (id, inspection) = self.pending.next().await?;
         self.prompt.remove(&id);
         self.late.remove(&id);
-        Some((id, inspected))
+        Some((id, inspection))
     }
 }
 
@@ -101,14 +102,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_that_hang_leave_room_for_others() {
+    async fn inspections_that_hang_leave_room_for_others() {
         let mut inspections = Inspections::default();
         let mut begun = 0;
         for room in [true, true, true, false] {
             hang(&mut inspections, begun..begun + AT_ONCE);
             begun += AT_ONCE;
             assert!(!inspections.have_room());
-            advance(PATIENCE).await;
+            advance(LATE).await;
             inspections.note_late();
             assert_eq!(inspections.have_room(), room, "{begun}");
             assert_eq!(inspections.have_room_to_repeat(), begun < MOST_REPEATED);
@@ -119,15 +120,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_answered_is_neither_late_nor_under_way() {
+    async fn an_inspection_that_is_answered_is_neither_late_nor_under_way() {
         let mut inspections = Inspections::default();
         hang(&mut inspections, 0..1);
-        let answer = async { ("1".to_owned(), Inspected::Gone) };
+        let answer = async { ("1".to_owned(), Inspection::Gone) };
         inspections.begin("1".to_owned(), answer);
         assert!(inspections.contain("1"));
         assert!(matches!(inspections.next().await, Some((id, _)) if id == "1"));
         assert!(!inspections.contain("1"));
-        advance(PATIENCE).await;
+        advance(LATE).await;
         inspections.note_late();
         assert!(inspections.is_late("0") && !inspections.is_late("1"));
     }

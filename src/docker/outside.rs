@@ -1,4 +1,5 @@
-//! The containers that run and do not pass the filters: their keys are nobody's business here, but they are not gone.
+//! The running containers that do not pass the filters. This program does not register them, but their keys must not be
+//! taken for those of containers that are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,70 +13,58 @@ use tracing::debug;
 use super::client::Filters;
 use crate::container::{SHORT_ID, listed_names};
 
-/// How long the first snapshot waits for what runs outside.
+/// How long the first snapshot waits for the list without filters.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is known of them. It takes two lists, one with the filters and one without, which come in any order.
+/// Finds them out once in a session, from two lists that come in any order: one with the filters, and one without.
 pub struct Outside {
-    /// Whether a list without filters is to be asked for after the next one with filters.
+    /// Whether to ask for the list without filters after the next one with them.
     is_wanted: bool,
-    /// Whether both lists have yet to come.
+    /// Whether they have yet to be found out.
     is_pending: bool,
+    /// The list without filters: by id, the ids and names of each.
     running: Option<BTreeMap<String, Vec<String>>>,
+    /// The ids in the list with filters.
     passing: Option<BTreeSet<String>>,
-    marks: Option<Arc<[String]>>,
     awaited_until: Option<Instant>,
 }
 
 impl Outside {
-    /// Nothing is outside of no filters; of others, it is not known yet.
+    /// Without filters there is nothing to find out.
     pub fn new(filters: &Filters) -> Self {
         Self {
             is_wanted: !filters.is_empty(),
             is_pending: !filters.is_empty(),
             running: None,
             passing: None,
-            marks: filters.is_empty().then(Arc::default),
             awaited_until: None,
         }
     }
 
-    /// Their ids, short ids and names; none as long as they are not known.
-    pub fn marks(&self) -> Option<Arc<[String]>> {
-        self.marks.clone()
-    }
-
-    /// Begins anew, with the next list: somebody may have started others meanwhile.
-    pub fn begin(&mut self, filters: &Filters) {
-        *self = Self {
-            marks: self.marks(),
-            ..Self::new(filters)
-        };
-    }
-
-    /// Whether a list without filters is to be asked for now. The answer is to be given to [`Outside::learn_running`].
-    pub fn asks(&mut self) -> bool {
-        let asks = std::mem::take(&mut self.is_wanted);
-        if asks && self.marks.is_none() && self.awaited_until.is_none() {
+    /// Whether to ask for a list without filters now, whose answer goes to [`Outside::on_running`]. The first snapshot waits
+    /// for it if it `is_first`.
+    pub fn should_ask(&mut self, is_first: bool) -> bool {
+        let should_ask = std::mem::take(&mut self.is_wanted);
+        if should_ask && is_first && self.awaited_until.is_none() {
             self.awaited_until = Some(Instant::now() + PATIENCE);
         }
-        asks
+        should_ask
     }
 
-    /// Until when a first snapshot waits; none if there is nothing to wait for.
+    /// Until when the first snapshot waits; none if it need not.
     pub fn awaited_until(&self) -> Option<Instant> {
         self.awaited_until
     }
 
-    /// Takes note that enough time has passed.
+    /// Ends the wait if it has lasted long enough.
     pub fn give_up(&mut self) {
         if self.awaited_until.is_some_and(|at| at <= Instant::now()) {
             self.awaited_until = None;
         }
     }
 
-    /// Takes over the list without filters. If it has failed, it is asked for again with the next list.
-    pub fn learn_running(&mut self, listed: Result<BTreeMap<String, ContainerSummary>, Error>) {
+    /// Takes the list without filters. If it has failed, it is asked for again after the next list.
+    pub fn on_running(&mut self, listed: Result<BTreeMap<String, ContainerSummary>, Error>) {
         match listed {
             Ok(listed) => {
                 let marks = |(id, summary): (String, ContainerSummary)| {
@@ -87,25 +76,23 @@ impl Outside {
                 self.running = Some(listed.into_iter().map(marks).collect());
             }
             Err(error) => {
-                debug!("cannot list what runs beside what passes the filters: {error:#}");
+                debug!("the containers outside the filters stay unknown: {error:#}");
                 self.is_wanted = true;
             }
         }
     }
 
-    /// Takes over the ids in the list with filters.
-    pub fn learn_passing<'a>(&mut self, ids: impl Iterator<Item = &'a String>) {
+    /// Takes the ids in the list with filters.
+    pub fn on_passing<'a>(&mut self, ids: impl Iterator<Item = &'a String>) {
         if self.is_pending {
             self.passing = Some(ids.cloned().collect());
         }
     }
 
-    /// Puts both lists together, if both are there. What was started between them `is_known` by its event. Returns whether
-    /// that is new.
-    pub fn settle(&mut self, is_known: impl Fn(&str) -> bool) -> bool {
-        let Some(running) = self.running.take_if(|_| self.passing.is_some()) else {
-            return false;
-        };
+    /// Compares both lists, if both are there, and returns the ids, short ids and names of the containers that are in one
+    /// alone. A container that was started between the lists `is_known` by its event.
+    pub fn settle(&mut self, is_known: impl Fn(&str) -> bool) -> Option<Arc<[String]>> {
+        let running = self.running.take_if(|_| self.passing.is_some())?;
         let passing = self.passing.take().unwrap_or_default();
         let is_outside = |id: &String| !passing.contains(id) && !is_known(id);
         let outside = running.into_iter().filter(|(id, _)| is_outside(id));
@@ -113,9 +100,7 @@ impl Outside {
         debug!("outside the filters: {}", marks.join(" "));
         self.is_pending = false;
         self.awaited_until = None;
-        let is_new = self.marks.as_ref() != Some(&marks);
-        self.marks = Some(marks);
-        is_new
+        Some(marks)
     }
 }
 
@@ -141,59 +126,53 @@ mod tests {
 
     fn pass(outside: &mut Outside, ids: &[&str]) {
         let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-        outside.learn_passing(ids.iter());
+        outside.on_passing(ids.iter());
     }
 
     #[test]
-    fn nothing_is_outside_of_no_filters() {
-        let mut outside = Outside::new(&Filters::new());
-        assert!(!outside.asks());
-        assert_eq!(outside.marks().as_deref(), Some(&[][..]));
+    fn without_filters_nothing_is_asked() {
+        assert!(!Outside::new(&Filters::new()).should_ask(true));
     }
 
     #[test]
-    fn what_runs_and_does_not_pass_is_outside_in_whatever_order_the_lists_come() {
+    fn running_containers_that_do_not_pass_are_outside_in_whatever_order_the_lists_come() {
         for running_first in [true, false] {
             let mut outside = Outside::new(&filters());
-            assert!(outside.asks() && !outside.asks());
+            assert!(outside.should_ask(true) && !outside.should_ask(true));
             let running = list(&["0123456789abcdef", "b", "c"]);
             if running_first {
-                outside.learn_running(Ok(running));
-                assert!(!outside.settle(|_| false));
+                outside.on_running(Ok(running));
+                assert_eq!(outside.settle(|_| false), None);
                 pass(&mut outside, &["b"]);
             } else {
                 pass(&mut outside, &["b"]);
-                assert!(!outside.settle(|_| false));
-                outside.learn_running(Ok(running));
+                assert_eq!(outside.settle(|_| false), None);
+                outside.on_running(Ok(running));
             }
-            assert_eq!(outside.marks(), None);
-            assert!(outside.settle(|id| id == "c"));
-            let marks = outside.marks().expect("both lists");
+            assert!(outside.awaited_until().is_some());
+            let marks = outside.settle(|id| id == "c").expect("both lists");
             let id = "0123456789abcdef";
             assert_eq!(*marks, [id, "0123456789ab", "0123456789abcdef-name"]);
+            assert_eq!(outside.awaited_until(), None);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_list_that_fails_is_asked_for_again_and_is_not_an_empty_one() {
         let mut outside = Outside::new(&filters());
-        assert!(outside.asks());
+        assert!(outside.should_ask(true));
         pass(&mut outside, &["b"]);
-        outside.learn_running(Err(anyhow!("out of memory")));
-        assert!(!outside.settle(|_| false));
-        assert_eq!(outside.marks(), None);
-        // It is not waited for, for longer than that.
+        outside.on_running(Err(anyhow!("out of memory")));
+        assert_eq!(outside.settle(|_| false), None);
         tokio::time::advance(PATIENCE).await;
         outside.give_up();
         assert_eq!(outside.awaited_until(), None);
-        assert!(outside.asks());
-        outside.learn_running(Ok(list(&["b"])));
-        assert!(outside.settle(|_| false));
-        assert_eq!(outside.marks().as_deref(), Some(&[][..]));
-        // What was known stays known while a new connection asks again.
-        outside.begin(&filters());
-        assert!(outside.asks());
+        assert!(outside.should_ask(true));
+        outside.on_running(Ok(list(&["b"])));
+        assert_eq!(outside.settle(|_| false).as_deref(), Some(&[][..]));
+        // A later session asks again, and no snapshot waits for it.
+        let mut outside = Outside::new(&filters());
+        assert!(outside.should_ask(false));
         assert_eq!(outside.awaited_until(), None);
-        assert_eq!(outside.marks().as_deref(), Some(&[][..]));
     }
 }

@@ -1,4 +1,4 @@
-//! The containers that Docker lists and cannot show: what tells their keys, and when they are asked for again.
+//! The containers that Docker lists but does not inspect: the marks by which their keys are kept, and the retries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use tracing::{debug, info, warn};
 use crate::base::text::quote;
 use crate::container::{Container, SHORT_ID, listed_marks, listed_names};
 
-/// When Docker is asked again for a container that it could not show: its answer may only have come at a bad moment,
-/// such as in a state on the way to another, of which no event tells. Each further pause is twice as long.
+/// The pause before the first retry; each further one is twice as long. A failure may be due to a state on the way to
+/// another, of which no event tells, so it is logged only if a retry fails too.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause, for one that stays unreadable.
+/// The longest pause before a retry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A container that Docker lists and has not shown.
+/// A container that is listed, but could not be inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// Its id, or the name by which another container refers to it.
     pub id: String,
-    /// Its name, or its id where the name is not known.
+    /// Its name, or its id if the name is not known.
     pub name: String,
-    /// As [`Container::marks`], as far as a list tells them.
+    /// As [`Container::marks`], as far as they are known.
     pub marks: Vec<String>,
 }
 
 impl Unreadable {
-    /// One that no list shows.
+    /// A container that is in no list and was never inspected.
     pub fn unlisted(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -39,8 +39,8 @@ impl Unreadable {
         }
     }
 
-    /// One that was shown once.
-    pub fn shown(container: &Container) -> Self {
+    /// A container that was inspected before.
+    pub fn known(container: &Container) -> Self {
         Self {
             id: container.id.to_string(),
             name: container.name.to_string(),
@@ -63,127 +63,124 @@ impl Unreadable {
     }
 }
 
-/// The containers whose inspection has failed or is overdue.
+/// The containers whose last inspection has failed or is overdue, and when each is retried.
 #[derive(Default)]
-pub struct Waiting {
-    containers: BTreeMap<String, Wait>,
-    /// What the last list shows of containers that are not known.
+pub struct Retries {
+    failing: BTreeMap<String, Retry>,
+    /// The entries of unknown containers in the last list.
     listed: HashMap<String, Arc<Unreadable>>,
 }
 
-struct Wait {
+struct Retry {
     container: Arc<Unreadable>,
     since: Instant,
-    /// Whether the log has told of it.
-    said: bool,
+    is_logged: bool,
     pause: Duration,
-    /// When it is asked for again; none while it is being asked for.
-    again_at: Option<Instant>,
+    /// None while an inspection is under way.
+    at: Option<Instant>,
 }
 
-impl Waiting {
+impl Retries {
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Unreadable>> {
-        self.containers.values().map(|wait| &wait.container)
+        self.failing.values().map(|retry| &retry.container)
     }
 
-    /// Whether a container is among them.
     pub fn contains(&self, id: &str) -> bool {
-        self.containers.contains_key(id)
+        self.failing.contains_key(id)
     }
 
-    /// Begins to take over a list.
+    /// Forgets the last list, because a new one follows.
     pub fn begin_list(&mut self) {
         self.listed.clear();
     }
 
-    /// Takes note of what the list shows of a container that is not known.
+    /// Notes the list entry of a container that is not known.
     pub fn describe(&mut self, id: &str, summary: &ContainerSummary) {
         let listed = Arc::new(Unreadable::listed(id, summary));
-        if let Some(wait) = self.containers.get_mut(id) {
-            wait.container = Arc::clone(&listed);
+        if let Some(retry) = self.failing.get_mut(id) {
+            retry.container = Arc::clone(&listed);
         }
         self.listed.insert(id.to_owned(), listed);
     }
 
-    /// The name of a container that is not known, or its id where a list does not show it.
+    /// The name of a container that is not known, or its id if no list has shown it.
     pub fn name_of(&self, id: &str) -> String {
-        self.what_is_listed(id).name.clone()
+        self.entry_of(id).name.clone()
     }
 
-    /// Takes note that a container is not waited for any longer, though its answer may still come.
+    /// Counts a container as unreadable until its inspection is answered.
     pub fn overdue(&mut self, id: &str) {
-        let container = self.what_is_listed(id);
-        debug!("no answer about container {} yet", quote(&container.name));
-        self.wait(id, container);
+        let container = self.entry_of(id);
+        debug!(
+            "no answer yet to the inspection of container {}",
+            quote(&container.name)
+        );
+        self.retry(id, container);
     }
 
-    /// Takes note that a container, which was `known` before or not, could not be read. Returns whether that is new.
+    /// Notes a failed inspection of a container, which is `known` from an earlier one or not. Returns whether the container
+    /// was readable before.
     pub fn fail(&mut self, id: &str, known: Option<&Arc<Container>>, why: &Error) -> bool {
         let is_new = !self.contains(id);
         let container = known.map_or_else(
-            || self.what_is_listed(id),
-            |known| Arc::new(Unreadable::shown(known)),
+            || self.entry_of(id),
+            |known| Arc::new(Unreadable::known(known)),
         );
-        let wait = self.wait(id, container);
-        let name = quote(&wait.container.name);
-        if wait.said || wait.since.elapsed() < FIRST_PAUSE {
-            debug!("cannot read container {name}: {why:#}");
+        let retry = self.retry(id, container);
+        let name = quote(&retry.container.name);
+        if retry.is_logged || retry.since.elapsed() < FIRST_PAUSE {
+            debug!("cannot inspect container {name}: {why:#}");
         } else {
-            warn!("cannot read container {name}, whose keys stay as they are: {why:#}");
-            wait.said = true;
+            warn!("cannot inspect container {name}, so its keys stay as they are: {why:#}");
+            retry.is_logged = true;
         }
-        wait.again_at = Some(Instant::now() + wait.pause);
-        wait.pause = (2 * wait.pause).min(LONGEST_PAUSE);
+        retry.at = Some(Instant::now() + retry.pause);
+        retry.pause = (2 * retry.pause).min(LONGEST_PAUSE);
         is_new
     }
 
-    /// Takes note that Docker has shown a container, or that there is none any more. Returns whether it was waited for.
+    /// Notes that a container was inspected, or is gone. Returns whether it was unreadable.
     pub fn end(&mut self, id: &str) -> bool {
         self.listed.remove(id);
-        let Some(wait) = self.containers.remove(id) else {
+        let Some(retry) = self.failing.remove(id) else {
             return false;
         };
-        if wait.said {
-            let seconds = wait.since.elapsed().as_secs_f64();
-            let name = quote(&wait.container.name);
-            info!("Docker answers about container {name} again, after {seconds:.1} s");
+        if retry.is_logged {
+            let seconds = retry.since.elapsed().as_secs_f64();
+            let name = quote(&retry.container.name);
+            info!("Docker answers inspections of container {name} again, after {seconds:.1} s");
         }
         true
     }
 
-    /// When the next one is to be asked for again.
     pub fn next_at(&self) -> Option<Instant> {
-        let waits = self.containers.values();
-        waits.filter_map(|wait| wait.again_at).min()
+        self.failing.values().filter_map(|retry| retry.at).min()
     }
 
-    /// Those that are to be asked for again by now.
-    pub fn due(&mut self) -> Vec<String> {
+    /// The containers to inspect again by now, each once.
+    pub fn take_due(&mut self) -> Vec<String> {
         let now = Instant::now();
         let mut due = Vec::new();
-        for (id, wait) in &mut self.containers {
-            if wait.again_at.is_some_and(|at| at <= now) {
-                wait.again_at = None;
+        for (id, retry) in &mut self.failing {
+            if retry.at.take_if(|at| *at <= now).is_some() {
                 due.push(id.clone());
             }
         }
         due
     }
 
-    fn wait(&mut self, id: &str, container: Arc<Unreadable>) -> &mut Wait {
-        self.containers
-            .entry(id.to_owned())
-            .or_insert_with(|| Wait {
-                container,
-                since: Instant::now(),
-                said: false,
-                pause: FIRST_PAUSE,
-                again_at: None,
-            })
+    fn retry(&mut self, id: &str, container: Arc<Unreadable>) -> &mut Retry {
+        self.failing.entry(id.to_owned()).or_insert_with(|| Retry {
+            container,
+            since: Instant::now(),
+            is_logged: false,
+            pause: FIRST_PAUSE,
+            at: None,
+        })
     }
 
-    fn what_is_listed(&self, id: &str) -> Arc<Unreadable> {
+    fn entry_of(&self, id: &str) -> Arc<Unreadable> {
         let listed = self.listed.get(id).cloned();
         listed.unwrap_or_else(|| Arc::new(Unreadable::unlisted(id)))
     }
@@ -197,43 +194,43 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_grow_to_half_a_minute_and_start_anew_once_it_was_shown() {
-        let mut waiting = Waiting::default();
+    async fn pauses_grow_to_half_a_minute_and_start_over_after_a_success() {
+        let mut retries = Retries::default();
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            waiting.fail("a", None, &anyhow!("no layer"));
-            let at = waiting.next_at().expect("a second look");
+            retries.fail("a", None, &anyhow!("no layer"));
+            let at = retries.next_at().expect("a retry");
             pauses.push((at - Instant::now()).as_secs());
-            assert!(waiting.due().is_empty(), "it is not time yet");
+            assert!(retries.take_due().is_empty(), "it is not time yet");
             advance(at - Instant::now()).await;
-            assert_eq!(waiting.due(), ["a"]);
-            assert_eq!(waiting.next_at(), None, "it is being asked for");
+            assert_eq!(retries.take_due(), ["a"]);
+            assert_eq!(retries.next_at(), None, "it is under way");
         }
         assert_eq!(pauses, [2, 4, 8, 16, 30, 30]);
-        assert!(waiting.end("a"));
-        assert!(waiting.fail("a", None, &anyhow!("no layer")));
+        assert!(retries.end("a"));
+        assert!(retries.fail("a", None, &anyhow!("no layer")));
         assert_eq!(
-            waiting.next_at(),
+            retries.next_at(),
             Some(Instant::now() + Duration::from_secs(2))
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_log_tells_of_one_that_stays_unreadable() {
-        let mut waiting = Waiting::default();
-        let said = |waiting: &Waiting| waiting.containers["a"].said;
-        // An event may have it asked for at once, which may be in the same bad moment.
+    async fn a_container_is_logged_once_it_stays_unreadable() {
+        let mut retries = Retries::default();
+        let is_logged = |retries: &Retries| retries.failing["a"].is_logged;
+        // An event may lead to a retry at once, in the same bad moment.
         for _ in 0..3 {
-            waiting.fail("a", None, &anyhow!("strange"));
-            assert!(!said(&waiting));
+            retries.fail("a", None, &anyhow!("strange"));
+            assert!(!is_logged(&retries));
         }
         advance(FIRST_PAUSE).await;
-        waiting.fail("a", None, &anyhow!("strange"));
-        assert!(said(&waiting));
+        retries.fail("a", None, &anyhow!("strange"));
+        assert!(is_logged(&retries));
     }
 
     #[test]
-    fn what_a_list_shows_tells_its_keys() {
+    fn a_listed_container_has_marks_before_its_first_inspection() {
         let summary = serde_json::json!({
             "Id": "0123456789abcdef", "Names": ["/other/alias", "/web"], "State": "running",
             "Ports": [
@@ -246,10 +243,10 @@ mod tests {
             } },
         });
         let summary = serde_json::from_value(summary).expect("a summary");
-        let mut waiting = Waiting::default();
-        waiting.describe("0123456789abcdef", &summary);
-        waiting.overdue("0123456789abcdef");
-        let containers: Vec<_> = waiting.iter().collect();
+        let mut retries = Retries::default();
+        retries.describe("0123456789abcdef", &summary);
+        retries.overdue("0123456789abcdef");
+        let containers: Vec<_> = retries.iter().collect();
         assert_eq!(containers[0].name, "web");
         assert_eq!(
             containers[0].marks,

@@ -27,13 +27,8 @@ pub struct Deciding {
 impl Deciding {
     /// On a host with so many containers, each like the one that was inspected.
     pub fn new(inspected: &Value, containers: usize) -> anyhow::Result<Self> {
-        let snapshots = host(inspected, containers)?.map(|containers| {
-            Arc::new(Snapshot {
-                containers,
-                unreadable: Vec::new(),
-                outside: Some(Arc::default()),
-            })
-        });
+        let snapshots =
+            host(inspected, containers)?.map(|containers| Arc::new(Snapshot::of(containers)));
         let options = Options {
             prefix: "/backends".to_owned(),
             ttl: 60,

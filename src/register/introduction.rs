@@ -10,7 +10,7 @@ pub fn introduction(settings: &Settings, daemon: Option<&Daemon>) -> anyhow::Res
     let options = &settings.host.options;
     let facts = [
         ("version", Some(env!("VERSION_AND_COMMIT"))),
-        ("docker", Some(&docker::Access::from_env()?.host)),
+        ("docker", Some(&docker::Endpoint::from_env()?.url)),
         ("docker_id", daemon.map(|daemon| &*daemon.id)),
         ("etcd", Some(&settings.host.etcd.endpoints.join(","))),
         ("host_ip", Some(&options.host_ip)),

@@ -11,7 +11,6 @@ mod run;
 mod seat;
 mod settings;
 mod status;
-pub mod steps;
 pub mod timetable;
 
 pub use host_ip::or_loopback as host_ip_or_loopback;

@@ -43,7 +43,7 @@ const LAST_WORDS: &str =
 /// the page.
 pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
     // A wrong DOCKER_HOST can never work, so it is not retried.
-    docker::Access::from_env()?;
+    docker::Endpoint::from_env()?;
     let signals = Signals::listen()?;
     let status = Arc::new(Status::new(settings.host.options.ttl));
     let side = start_side_thread(&settings, &status, recent)?;
@@ -167,13 +167,16 @@ impl Work<'_> {
 
     fn start_feed(&self, daemon: Option<Daemon>) -> JoinHandle<()> {
         let settings = &self.settings;
-        let (filters, limit) = (settings.host.filters.clone(), settings.call_limit());
-        let feed = Feed::new(filters, settings.resync, limit)
-            .of(daemon)
-            .counting(self.status.events.clone());
-        let outage = Outage::new("Docker", "keys stay as they are", settings.lifetime())
-            .shown_by(&self.status.docker);
-        tokio::spawn(feed.run(self.snapshots.clone(), outage))
+        let outage = Outage::new("Docker", "keys stay as they are", settings.lifetime());
+        let feed = Feed {
+            filters: settings.host.filters.clone(),
+            resync: settings.resync,
+            ping: settings.call_limit(),
+            events: self.status.events.clone(),
+            outage: outage.shown_by(&self.status.docker),
+            snapshots: self.snapshots.clone(),
+        };
+        tokio::spawn(feed.run(daemon))
     }
 
     fn start_keeper(

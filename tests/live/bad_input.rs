@@ -200,7 +200,7 @@ fn a_container_that_docker_cannot_show_keeps_its_keys() {
     let revision = bed.etcd.revision();
     failing.store(true, Ordering::SeqCst);
     registrar.wait_for_log(
-        "whose keys stay as they are: Docker answered with 500: no such layer",
+        "so its keys stay as they are: Docker answered with 500: no such layer",
         SOON,
     );
     bed.etcd.let_pass(2 * TTL);

@@ -125,7 +125,7 @@ fn docker_is_reached_over_tcp() {
     assert_eq!(
         keys_of(&secure),
         Err(format!(
-            "error: cannot reach Docker at `tcp://{}`: it does not speak TLS; unset DOCKER_TLS_VERIFY\n",
+            "error: cannot reach Docker at `tcp://{}`: the daemon does not use TLS; unset DOCKER_TLS_VERIFY\n",
             tcp.address()
         ))
     );
@@ -196,12 +196,12 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
     };
     fails(&format!(
         "cannot use Docker at `{host}`: cannot read `{}`: No such file or directory (os error 2); DOCKER_TLS_VERIFY is \
-         set, so DOCKER_CERT_PATH is the directory with ca.pem, cert.pem and key.pem\n",
+         set, so DOCKER_CERT_PATH must be the directory with ca.pem, cert.pem and key.pem\n",
         file("ca.pem")
     ));
     certificates.copy(&["ca.pem"], directory.path());
     let no_client = format!(
-        "{reach}it does not take the client certificate in `{}` with the key in `{}`: ",
+        "{reach}the daemon refuses the client certificate in `{}` with the key in `{}`: ",
         file("cert.pem"),
         file("key.pem")
     );
@@ -218,8 +218,8 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
     assert_eq!(
         keys_of(&plain),
         Err(format!(
-            "error: {reach}it speaks TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with its \
-             ca.pem, and your cert.pem and key.pem\n"
+            "error: {reach}the daemon expects TLS; set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with \
+             its ca.pem and your cert.pem and key.pem\n"
         ))
     );
 
@@ -227,7 +227,7 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
     certificates.copy(&all, directory.path());
     others.copy(&["ca.pem"], directory.path());
     let message = format!(
-        "{reach}its certificate is not signed by `{}`, where the certificate of its authority should be",
+        "{reach}the daemon's certificate is not signed by the CA in `{}`",
         file("ca.pem")
     );
     let registrar = with("1", directory.path())
@@ -247,8 +247,8 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
 #[test]
 fn a_docker_host_that_no_daemon_can_have_ends_it() {
     let bed = TestBed::new();
-    let forms = "say unix:///PATH, tcp://HOST:PORT or http://HOST:PORT";
-    let ssh = "forward the socket, as by `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST`, and say \
+    let forms = "it must be unix:///PATH, tcp://HOST:PORT or http://HOST:PORT";
+    let ssh = "forward the socket with `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST`, and set it to \
                unix:///tmp/docker.sock";
     for (host, advice) in [
         ("npipe:////./pipe/docker_engine", forms),
@@ -318,7 +318,7 @@ fn whoever_may_not_use_the_usual_socket_is_shown_another() {
         assert_eq!(keys(&nobody, &[]), Err(format!("{denied}\n")));
         assert_eq!(
             keys(&nobody, &[&runtime]),
-            Err(format!("{denied}; there is another at {there}\n"))
+            Err(format!("{denied}; another socket exists: {there}\n"))
         );
     }
     assert_eq!(keys(&nobody, &[&there]), Ok(4));
@@ -331,14 +331,17 @@ fn whoever_may_not_use_the_usual_socket_is_shown_another() {
     assert_eq!(keys(&without, &[]), Err(format!("{missing}{advice}\n")));
     assert_eq!(
         keys(&without, &[&runtime]),
-        Err(format!("{missing}there is another at {there}\n"))
+        Err(format!("{missing}another socket exists: {there}\n"))
     );
 
     // A container to which a socket was mounted that the host does not have.
     let directory_host = format!("DOCKER_HOST=unix://{}", directory.display());
     let said = keys(&nobody, &[&directory_host]).expect_err("a directory is no socket");
     assert!(
-        said.contains("that is a directory; was Docker's socket mounted from where there is none?"),
+        said.contains(
+            "it is a directory, which Docker creates if the mounted path does not exist on the host; mount the host's \
+             Docker socket"
+        ),
         "{said}"
     );
 }

@@ -274,7 +274,7 @@ fn a_proxy_that_finds_no_page_takes_no_key() {
     let keys = bed.keys();
     broken.store(true, Ordering::Relaxed);
     registrar.wait_for_log(
-        "whose keys stay as they are: Docker answered with 404: page not found",
+        "so its keys stay as they are: Docker answered with 404: page not found",
         SOON,
     );
     assert_eq!(bed.keys(), keys);

@@ -198,7 +198,7 @@ fn history(bed: &TestBed) -> Vec<Event> {
 }
 
 fn assert_told_once(registrar: &Registrar, name: &str) {
-    let said = format!("cannot read container `{name}`, whose keys stay as they are");
+    let said = format!("cannot inspect container `{name}`, so its keys stay as they are");
     registrar.wait_for_log(&said, SOON);
     assert_eq!(warnings(registrar), 1, "{}", registrar.log());
 }
@@ -241,7 +241,7 @@ fn after_a_crash_one_container_that_docker_does_not_show_holds_up_no_other() {
         &simulated_keys("s2", 2, 9000),
     ]);
     bed.wait_for_keys(&wanted, SOON);
-    registrar.wait_for_log("Docker answers about container `c2` again", SOON);
+    registrar.wait_for_log("Docker answers inspections of container `c2` again", SOON);
     bed.assert_each_member_always_had_its_port();
 }
 
@@ -270,7 +270,7 @@ fn one_container_at_which_the_connection_closes_holds_up_no_other() {
     let looks = host.requests(&format!("GET /containers/{}/json", id(&all[1])));
     assert!(looks < 10, "{looks} looks");
     host.mend();
-    registrar.wait_for_log("Docker answers about container `c2` again", SOON);
+    registrar.wait_for_log("Docker answers inspections of container `c2` again", SOON);
     assert_eq!(bed.keys(), keys_of(1..=6));
 }
 

@@ -4,7 +4,6 @@ mod format;
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
@@ -31,11 +30,7 @@ pub struct Settings {
 pub async fn run(mut settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
     host_ip_or_loopback(&mut settings.host).await;
     let snapshot = match &settings.containers {
-        Some(file) => Snapshot {
-            containers: container::read_saved(&read(file)?)?.into_iter().collect(),
-            unreadable: Vec::new(),
-            outside: Some(Arc::default()),
-        },
+        Some(file) => Snapshot::of(container::read_saved(&read(file)?)?.into_iter().collect()),
         None => docker::look_once(settings.host.filters.clone()).await?,
     };
     let decided = decide(&settings.host, snapshot).await?;

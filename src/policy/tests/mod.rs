@@ -43,11 +43,7 @@ fn web(name: &str) -> Json {
 
 fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
     let containers = read_saved(&json!(containers).to_string()).expect("containers");
-    Arc::new(Snapshot {
-        containers: containers.into_iter().collect(),
-        unreadable: Vec::new(),
-        outside: Some(Arc::default()),
-    })
+    Arc::new(Snapshot::of(containers.into_iter().collect()))
 }
 
 /// A site's directory with a script, and what its state works with.

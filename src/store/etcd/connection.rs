@@ -34,11 +34,6 @@ impl Connection {
         }
     }
 
-    /// To no etcd, for a policy that is only loaded or reads none.
-    pub fn nowhere() -> Self {
-        Self::new(Settings::default(), Duration::ZERO)
-    }
-
     /// Sets the time limit of each call.
     pub fn limit_calls(&mut self, limit: Duration) {
         self.limit = limit;

@@ -1,0 +1,255 @@
+//! The containers of this host, as far as Docker has told of them, and which of them need another inspection.
+//!
+//! It outlives the connections to Docker and calls nobody: a session feeds it with lists, events and inspections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bollard::models::ContainerSummary;
+use tokio::time::Instant;
+
+use super::client::{Filters, Inspection};
+use super::events::Event;
+use super::known::Known;
+use super::outside::Outside;
+use super::snapshot::Snapshot;
+use super::stopping::Stopping;
+use super::unreadable::Retries;
+use crate::container::Container;
+
+pub struct Host {
+    known: Known,
+    stopping: Stopping,
+    retries: Retries,
+    /// The containers to inspect: ids, or names by which others refer to them.
+    dirty: BTreeSet<String>,
+    /// The network owners that were asked for since the last list. One that does not exist is asked for once.
+    owners_asked: BTreeSet<String>,
+    /// As [`Snapshot::outside`].
+    outside: Option<Arc<[String]>>,
+    /// Whether the next snapshot differs from the last one.
+    changed: bool,
+}
+
+impl Host {
+    /// An empty host. Without filters, nothing is outside them.
+    pub fn new(filters: &Filters) -> Self {
+        Self {
+            known: Known::default(),
+            stopping: Stopping::default(),
+            retries: Retries::default(),
+            dirty: BTreeSet::new(),
+            owners_asked: BTreeSet::new(),
+            outside: filters.is_empty().then(Arc::default),
+            changed: false,
+        }
+    }
+
+    /// Takes a list, and marks the containers that need an inspection: all of them if it `is_full`. Events may have told of
+    /// later changes, so a container that is missing is inspected too before it is given up; and so is one whose inspection
+    /// `is_pending`, because that answer may be older than the list. Returns the listed containers that are not known.
+    pub fn on_list(
+        &mut self,
+        listed: BTreeMap<String, ContainerSummary>,
+        is_full: bool,
+        is_pending: impl Fn(&str) -> bool,
+    ) -> BTreeSet<String> {
+        self.changed = true;
+        self.owners_asked.clear();
+        // A container that is known as the owner of a network alone is in no list either.
+        let retried = self.retries.iter().map(|unreadable| &*unreadable.id);
+        let missing = self.known.ids().chain(retried);
+        let missing = missing.filter(|id| !listed.contains_key(*id));
+        self.dirty.extend(missing.map(str::to_owned));
+        self.retries.begin_list();
+        let mut unknown = BTreeSet::new();
+        for (id, summary) in listed {
+            if !self.known.is_listed(&id) {
+                self.retries.describe(&id, &summary);
+                unknown.insert(id.clone());
+            }
+            if is_full
+                || is_pending(&id)
+                || self.retries.contains(&id)
+                || !self.known.is_listed_as(&id, &summary)
+            {
+                self.dirty.insert(id);
+            }
+        }
+        unknown
+    }
+
+    /// Takes an event.
+    pub fn on_event(&mut self, event: &Event) {
+        let id = &event.id;
+        match event.action.as_str() {
+            "kill" => match self.known.get(id).cloned() {
+                // Nothing else has changed, so it need not be inspected.
+                Some(container) if container.ends_by(&event.signal) => {
+                    self.begin_to_stop(&container);
+                }
+                Some(_) => {}
+                None => {
+                    self.stopping.signal_early(id, &event.signal);
+                    self.dirty.insert(id.clone());
+                }
+            },
+            "start" | "die" => {
+                self.stopping.forget(id);
+                self.dirty.insert(id.clone());
+            }
+            _ => drop(self.dirty.insert(id.clone())),
+        }
+    }
+
+    /// Takes the inspection of the container that was asked for as `id`, which may be a name. Returns the owner of its
+    /// network if that has to be inspected too.
+    pub fn on_inspection(&mut self, id: &str, inspection: Inspection) -> Option<String> {
+        if !matches!(inspection, Inspection::Failed(_)) {
+            self.changed |= self.retries.end(id);
+        }
+        match inspection {
+            Inspection::Found { container, listed }
+                if listed || self.known.uses_network_of(&container) =>
+            {
+                self.take_container(*container, listed)
+            }
+            Inspection::Found { container, .. } => {
+                self.on_inspection(&container.id, Inspection::Gone)
+            }
+            Inspection::Gone => {
+                self.stopping.forget(id);
+                self.changed |= self.known.forget(id);
+                None
+            }
+            Inspection::Failed(why) => {
+                self.changed |= self.retries.fail(id, self.known.get(id), &why);
+                None
+            }
+        }
+    }
+
+    fn take_container(&mut self, mut container: Container, listed: bool) -> Option<String> {
+        let id = container.id.to_string();
+        let owner = self.ask_for_owner(&container);
+        let signals = self.stopping.take_early_signals(&id);
+        if signals.iter().any(|signal| container.ends_by(signal)) {
+            self.begin_to_stop(&container);
+        }
+        container.stopping = self.stopping.contains(&id);
+        self.changed |= self.retries.end(&id);
+        self.changed |= self.known.learn(container, listed);
+        owner
+    }
+
+    /// Marks the container whose network this one uses, unless it is known or was asked for.
+    fn ask_for_owner(&mut self, container: &Container) -> Option<String> {
+        let owner = container.network_owner()?;
+        let is_new = self.known.find(owner).is_none() && self.owners_asked.insert(owner.to_owned());
+        if !is_new {
+            return None;
+        }
+        self.dirty.insert(owner.to_owned());
+        Some(owner.to_owned())
+    }
+
+    fn begin_to_stop(&mut self, container: &Container) {
+        self.stopping.begin(&container.id, container.stop_grace());
+        self.changed |= self.known.begin_to_stop(&container.id);
+    }
+
+    /// Takes the lists that tell which containers are outside the filters, if both are there.
+    pub fn settle(&mut self, outside: &mut Outside) {
+        if let Some(marks) = outside.settle(|id| self.known.is_listed(id)) {
+            self.changed |= self.outside.as_ref() != Some(&marks);
+            self.outside = Some(marks);
+        }
+    }
+
+    pub fn knows_outside(&self) -> bool {
+        self.outside.is_some()
+    }
+
+    /// Whether an event about a container can matter because the container is known or looked for. The owner of a network
+    /// may be looked for by a name, so until it is found any container may be the one.
+    pub fn is_interested_in(&self, id: &str) -> bool {
+        self.known.get(id).is_some()
+            || self.dirty.contains(id)
+            || self.retries.contains(id)
+            || !self.owners_asked.is_empty()
+    }
+
+    /// Whether a container could not be inspected the last time.
+    pub fn is_unreadable(&self, id: &str) -> bool {
+        self.retries.contains(id)
+    }
+
+    /// Whether a container has changed since its inspection was asked for.
+    pub fn is_dirty(&self, id: &str) -> bool {
+        self.dirty.contains(id)
+    }
+
+    /// The next container to inspect that is not `is_pending` already. A container that could not be inspected before comes
+    /// last, and only if `may_repeat`.
+    pub fn take_dirty(
+        &mut self,
+        is_pending: impl Fn(&str) -> bool,
+        may_repeat: bool,
+    ) -> Option<String> {
+        let free = || self.dirty.iter().filter(|id| !is_pending(id));
+        let new = free().find(|id| !self.retries.contains(id));
+        let next = new.or_else(|| free().next().filter(|_| may_repeat));
+        let id = next?.clone();
+        self.dirty.remove(&id);
+        Some(id)
+    }
+
+    pub fn take_all_dirty(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The name of a container that is not known, or its id if no list has shown it.
+    pub fn name_of(&self, id: &str) -> String {
+        self.retries.name_of(id)
+    }
+
+    /// Counts a container as unreadable until its inspection is answered.
+    pub fn give_up_waiting(&mut self, id: &str) {
+        self.retries.overdue(id);
+    }
+
+    pub fn next_stop_end(&self) -> Option<Instant> {
+        self.stopping.next_end()
+    }
+
+    /// Marks the containers that should have ended by now.
+    pub fn check_stopped(&mut self) {
+        self.dirty.extend(self.stopping.take_ended());
+    }
+
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.retries.next_at()
+    }
+
+    /// Marks the unreadable containers whose pause is over.
+    pub fn retry(&mut self) {
+        self.dirty.extend(self.retries.take_due());
+    }
+
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.changed = false;
+        self.known.snapshot(&self.retries, self.outside.clone())
+    }
+
+    pub fn is_unpacked(&self) -> bool {
+        self.known.is_unpacked()
+    }
+
+    pub fn pack(&mut self) {
+        self.known.pack();
+    }
+}
