@@ -1,4 +1,4 @@
-//! What every store can do, in the terms of section "keys in etcd" of the README: leases whose ids a registrar
+//! What every store can do, in the terms of `docs/keys-in-etcd.md`: leases whose ids a registrar
 //! derives and finds again, and transactions that hold only if the store is as the registrar believes.
 
 pub mod etcd;
