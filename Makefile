@@ -1,4 +1,5 @@
-# `make test` and `make demo` set up what they need; on a machine other than Debian or Ubuntu they say what that is.
+# Each target installs what it needs and no more: `make build` protoc and a C compiler, `make demo` Docker and etcd as
+# well, `make test` everything. On a machine other than Debian or Ubuntu they say what that is.
 
 binary = $(or $(CARGO_TARGET_DIR),target)/release/docker-register
 
@@ -12,8 +13,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## compile the optimised program
-	bash tests/setup.sh
-	cargo build --release
+	bash tests/setup.sh --for build cargo build --release
 
 test: ## run every test, against a real Docker and a real etcd
 	bash tests/setup.sh cargo test
@@ -25,7 +25,7 @@ fuzz: ## try CASES of whatever Docker and a policy may say, as SEED has them
 	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) cargo test --lib fuzz -- --nocapture
 
 demo: ## show two hosts' containers come and go in etcd
-	bash tests/setup.sh bash examples/demo.sh
+	bash tests/setup.sh --for demo bash examples/demo.sh
 
 soak: ## have simulated containers come and go for SECONDS, and see that nothing grows
 	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture

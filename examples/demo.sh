@@ -93,11 +93,13 @@ docker info >/dev/null 2>&1 || {
   exit 1
 }
 if [ -z "${DOCKER_REGISTER-}" ]; then
-  cargo build --quiet
+  echo "demo: compiling the program, which takes minutes the first time"
+  cargo build
   DOCKER_REGISTER=${CARGO_TARGET_DIR:-target}/debug/docker-register
 fi
 bash tests/image.sh test
 
+echo "demo: starting etcd"
 start_etcd
 say "An etcd listens on $endpoint. Two containers start on each of two hosts, a and b."
 for host in a b; do

@@ -91,6 +91,10 @@ programs_root() {
 
 build_register_image() {
   local binary=$1 image=${2-docker-register:latest} base
+  docker info >/dev/null 2>&1 || {
+    echo "error: no Docker daemon answers, which the image is built by: install Docker, or start it" >&2
+    exit 1
+  }
   base=${image%:*}-base:${BASHPID}
   programs_root "$binary"
   import "$base"

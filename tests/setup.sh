@@ -1,19 +1,45 @@
 #!/usr/bin/env bash
-# Prepares a machine for the tests and the demo, and runs a command on it.
+# Prepares a machine to build the program, to show the demo or to run the tests, and runs a command on it.
 #
-#   tests/setup.sh                install what is missing
-#   tests/setup.sh COMMAND ...    the same, and run COMMAND with a Docker daemon
+#   tests/setup.sh [--for build|demo|tests]               install what is missing
+#   tests/setup.sh [--for build|demo|tests] COMMAND ...   the same, and run COMMAND
 #
-# A Docker daemon that answers is used as it is. If there is none, one is started by hand, with all its state in a
-# temporary directory, and stopped again when COMMAND ends.
+# The demo needs what the build needs, and the tests, which are the default, need everything. Except for the build,
+# COMMAND has a Docker daemon. One that answers is used as it is. If there is none, one is started by hand, with all its
+# state in a temporary directory, and stopped again when COMMAND ends.
 set -euo pipefail
 
-# Each program that is needed, and the package of Debian and Ubuntu that brings it.
-readonly PROGRAMS="docker:docker.io etcd:etcd-server etcdctl:etcd-client busybox:busybox-static protoc:protobuf-compiler
-  docker-compose:docker-compose haproxy:haproxy openssl:openssl podman:podman make:make gcc:gcc systemd-analyze:systemd
-  groff:groff-base zsh:zsh fish:fish git:git"
-# Files that come only with what those packages recommend: C headers, and what protoc imports.
-readonly FILES="/usr/include/stdlib.h:libc6-dev /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev"
+# What is needed, for what, and the package of Debian and Ubuntu that brings it. The files come only with packages that
+# others recommend: what protoc imports, and C headers. They are looked for where apt-get puts them.
+readonly NEEDED="\
+build  protoc                                        protobuf-compiler
+build  /usr/include/google/protobuf/descriptor.proto libprotobuf-dev
+build  cc                                            gcc
+build  /usr/include/stdlib.h                         libc6-dev
+demo   docker                                        docker.io
+demo   dockerd                                       docker.io
+demo   etcd                                          etcd-server
+demo   etcdctl                                       etcd-client
+demo   busybox                                       busybox-static
+tests  docker-compose                                docker-compose
+tests  fish                                          fish
+tests  git                                           git
+tests  groff                                         groff-base
+tests  haproxy                                       haproxy
+tests  make                                          make
+tests  openssl                                       openssl
+tests  podman                                        podman
+tests  systemd-analyze                               systemd
+tests  zsh                                           zsh"
+
+# The same in words, for a system without apt-get.
+in_words() {
+  case $1 in
+  build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
+  demo) echo "a Docker daemon and its client, etcd and etcdctl 3.4 or newer, and a static busybox with httpd" ;;
+  tests) echo "docker-compose, fish, git, groff, haproxy, make, openssl, podman, systemd-analyze and zsh" ;;
+  esac
+}
 
 PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
 
@@ -41,30 +67,34 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
 }
 
+is_there() {
+  case $1 in
+  /*) [ -e "$1" ] || ! command -v apt-get ;;
+  dockerd) docker_answers || command -v dockerd ;;
+  busybox) command -v busybox && busybox_is_static ;;
+  *) command -v "$1" ;;
+  esac >/dev/null
+}
+
 # Prints the packages that are missing, one a line.
 missing_packages() {
-  local pair
-  for pair in $PROGRAMS; do
-    command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
-  done
-  docker_answers || command -v dockerd >/dev/null || echo docker.io
-  ! command -v busybox >/dev/null || busybox_is_static || echo busybox-static
-  if command -v apt-get >/dev/null; then
-    for pair in $FILES; do
-      [ -e "${pair%%:*}" ] || echo "${pair##*:}"
-    done
-  fi
+  local purpose thing package
+  while read -r purpose thing package; do
+    case " $purposes " in
+    *" $purpose "*) is_there "$thing" || echo "$package" ;;
+    esac
+  done <<<"$NEEDED" | sort -u
 }
 
 install_packages() {
-  local packages
-  mapfile -t packages < <(missing_packages | sort -u)
+  local packages purpose words=()
+  mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || die "this set-up can install programs on Debian and Ubuntu only" \
-    "needed on any other system: a Docker daemon and its client, etcd and etcdctl 3.4 or newer," \
-    "a static busybox with httpd, protoc with its standard imports, docker-compose, haproxy, openssl, podman, make," \
-    "gcc, systemd-analyze, groff, zsh, fish and git" \
-    "missing here: the equivalent of ${packages[*]}"
+  if ! command -v apt-get >/dev/null; then
+    for purpose in $purposes; do words+=("needed for the $purpose: $(in_words "$purpose")"); done
+    die "this set-up can install programs on Debian and Ubuntu only" "${words[@]}" \
+      "missing here: the equivalent of ${packages[*]}"
+  fi
   [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "run this as root, or install sudo: missing ${packages[*]}"
 
   echo "setup: installing ${packages[*]}"
@@ -75,7 +105,7 @@ install_packages() {
   fi
   # Where services cannot be started, apt may fail after it has put the programs in place. What counts is the programs.
   apt_install "${packages[@]}" || true
-  mapfile -t packages < <(missing_packages | sort -u)
+  mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -eq 0 ] || die "apt-get could not install ${packages[*]}"
 }
 
@@ -134,11 +164,11 @@ stop_docker() {
   docker_dir=
 }
 
-# An interrupted test run has no chance to remove its containers.
+# Tests that are interrupted have no chance to remove their containers.
 clean_up() {
   local status=$? containers
   trap '' INT TERM
-  if [ $status -ge 128 ]; then
+  if [ "$purpose" = tests ] && [ $status -ge 128 ]; then
     containers=$(docker ps --all --quiet --filter label=docker-register-test 2>/dev/null) || true
     # shellcheck disable=SC2086 # a list of ids
     [ -z "$containers" ] || docker rm --force --volumes $containers >/dev/null || true
@@ -146,13 +176,18 @@ clean_up() {
   stop_docker
 }
 
-# What few tests need and is not worth a failure: they say so and pass, unless CI is set. Of Prometheus it takes the one
-# program, for the package would start a server. Ubuntu has Chromium as a snap alone.
+# Without these a few tests say so and pass, unless CI is set. Of Prometheus only promtool is taken, because the package
+# would start a server. Ubuntu has Chromium as a snap alone.
 install_extras() {
   command -v apt-get >/dev/null || return 0
-  command -v promtool >/dev/null || install_promtool || echo "setup: going on without promtool" >&2
-  command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt_install chromium ||
-    echo "setup: going on without Chromium" >&2
+  command -v promtool >/dev/null || install_extra promtool install_promtool
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_extra Chromium apt_install chromium
+}
+
+# install_extra NAME COMMAND...
+install_extra() {
+  echo "setup: installing $1"
+  "${@:2}" || echo "setup: going on without $1" >&2
 }
 
 install_promtool() {
@@ -165,13 +200,32 @@ install_promtool() {
   return $status
 }
 
+usage() {
+  sed -n '2,/^set/ s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+}
+
+purpose=tests
+if [ "${1-}" = --for ]; then
+  [ $# -ge 2 ] || usage
+  purpose=$2
+  shift 2
+fi
+case $purpose in
+build) purposes="build" ;;
+demo) purposes="build demo" ;;
+tests) purposes="build demo tests" ;;
+*) usage ;;
+esac
+
 install_packages
-install_extras
+[ "$purpose" != tests ] || install_extras
 check_cargo
 if [ $# -gt 0 ]; then
   trap clean_up EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  start_docker
+  [ "$purpose" = build ] || start_docker
+  echo "setup: running $*"
   "$@"
 fi

@@ -28,6 +28,7 @@ mod readme;
 mod reload;
 mod replaced;
 mod restart;
+mod setup;
 mod slow_clients;
 mod steady;
 mod systemd;

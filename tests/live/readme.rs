@@ -1,7 +1,10 @@
-//! Every command in the README does what the README says. `make test` is what runs this, and is not run once more.
+//! Every command in the README does what the README says, and the links of all pages lead somewhere. `make test` is what
+//! runs this, and is not run once more.
 
 use crate::common;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{SOON, TestBed, docker, eventually, require_docker};
@@ -23,11 +26,70 @@ fn command(beginning: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// The lines of the README's blocks of one language.
+fn block_lines(language: &str) -> Vec<&'static str> {
+    let mut here = None;
+    let mut lines = Vec::new();
+    for line in README.lines() {
+        match (line.strip_prefix("```"), here) {
+            (Some(opening), None) => here = Some(opening),
+            (Some(_), Some(_)) => here = None,
+            (None, Some(opening)) if opening == language => lines.push(line),
+            (None, _) => {}
+        }
+    }
+    lines
+}
+
+/// A page without its blocks of code.
+fn prose(page: &str) -> String {
+    let outside = page.split("```").step_by(2);
+    outside.collect()
+}
+
+/// What stands in the text between backquotes, and begins with these words; without them.
+fn in_backquotes<'a>(prose: &'a str, beginning: &str) -> Vec<&'a str> {
+    let code = prose.split('`').skip(1).step_by(2);
+    code.filter_map(|code| code.strip_prefix(beginning))
+        .collect()
+}
+
+/// Where the links of a text lead.
+fn links(prose: &str) -> impl Iterator<Item = &str> {
+    let inline = prose.split("](").skip(1);
+    inline.map(|rest| rest.split_once(')').expect("the end of a link").0)
+}
+
+/// The headings of a page, as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The README and the pages beside it.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir("docs").expect("the directory of the documents");
+    let docs = docs.map(|file| file.expect("a document").path());
+    let pages = ["README.md", "ARCHITECTURE.md"].map(PathBuf::from);
+    let pages = pages.into_iter().filter(|page| page.exists());
+    pages
+        .chain(docs.filter(|file| file.extension().is_some_and(|ending| ending == "md")))
+        .collect()
+}
+
 /// Puts the test's own etcd in the place of the example's.
 fn with_etcd(words: &[String], bed: &TestBed) -> Vec<String> {
     words
         .iter()
-        .map(|word| word.replace("1.2.3.4:4001", &bed.etcd.endpoint()))
+        .map(|word| word.replace("10.0.0.1:2379", &bed.etcd.endpoint()))
         .collect()
 }
 
@@ -37,13 +99,95 @@ fn the_console_blocks_print_what_they_show() {
 }
 
 #[test]
-fn the_example_in_the_readme_is_the_file() {
-    let file = include_str!("../../examples/site.lua");
-    let code = file
-        .split_once('\n')
-        .expect("a comment on the first line")
-        .1;
-    assert!(README.contains(&format!("```lua\n{code}```\n")));
+fn the_examples_in_the_readme_are_those_in_the_files() {
+    let policy = include_str!("../../examples/site.lua");
+    let (_comment, policy) = policy.split_once('\n').expect("two lines");
+    assert!(README.contains(&format!("```lua\n{policy}```\n")));
+    let tests = include_str!("../../examples/tests/site.lua");
+    let shown = block_lines("lua").join("\n");
+    let (_policy, test) = shown
+        .split_once("return register\n")
+        .expect("a test after the policy");
+    assert!(tests.contains(&format!("\n{test}\n")), "{test}");
+}
+
+#[test]
+fn it_can_be_read_in_one_sitting() {
+    let lines = README.lines().count();
+    assert!(lines < 220, "the README has {lines} lines");
+}
+
+#[test]
+fn each_link_leads_to_a_file_and_each_anchor_to_a_heading() {
+    let pages = pages();
+    assert!(pages.len() > 1, "{pages:?}");
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in links(&prose(&text)).filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap_or(Path::new("")).join(file),
+            };
+            assert!(file.exists(), "{}: no file for {link}", page.display());
+            let found = anchor.is_empty()
+                || anchors(&fs::read_to_string(&file).expect("a page"))
+                    .iter()
+                    .any(|one| one == anchor);
+            assert!(found, "{}: no heading for {link}", page.display());
+        }
+    }
+}
+
+#[test]
+fn each_shell_command_is_run_by_a_test_or_is_a_target() {
+    let (targets, others): (Vec<&str>, Vec<&str>) = block_lines("sh")
+        .into_iter()
+        .partition(|line| line.starts_with("make "));
+    // Those that are run below.
+    let run =
+        ["docker run", "docker-register --host-ip"].map(|beginning| command(beginning).join(" "));
+    assert_eq!(others, run);
+    let targets = targets.iter().filter_map(|line| line.strip_prefix("make "));
+    let prose = prose(README);
+    for target in targets.chain(in_backquotes(&prose, "make ")) {
+        let plan = Command::new("make")
+            .args(["--dry-run", target])
+            .env_remove("MAKEFLAGS")
+            .output()
+            .expect("`make` can be run");
+        assert!(plan.status.success(), "make {target}");
+        // Only the tests install what only the tests need.
+        let plan = String::from_utf8_lossy(&plan.stdout);
+        let purpose = match target {
+            "build" | "image" => "tests/setup.sh --for build",
+            "demo" => "tests/setup.sh --for demo",
+            _ => "",
+        };
+        assert!(plan.contains(purpose), "{plan}");
+    }
+}
+
+#[test]
+fn each_subcommand_that_it_names_is_one() {
+    let pages: Vec<String> = pages()
+        .iter()
+        .map(|page| prose(&fs::read_to_string(page).expect("a page")))
+        .collect();
+    let named = pages
+        .iter()
+        .flat_map(|page| in_backquotes(page, "docker-register "));
+    let named: Vec<&str> = named
+        .filter_map(|words| words.split_whitespace().next())
+        .collect();
+    assert!(named.contains(&"healthcheck"), "{named:?}");
+    for subcommand in named.into_iter().filter(|word| !word.starts_with('-')) {
+        let help = Command::new(PROGRAM)
+            .args([subcommand, "--help"])
+            .output()
+            .expect("the program can be run");
+        assert!(help.status.success(), "docker-register {subcommand}");
+    }
 }
 
 #[test]
@@ -78,7 +222,7 @@ fn it_runs_as_a_container() {
     ];
     docker(&[run, &own, flags, &[&image]].concat());
     let key = format!("/backends/{}/1/{}", bed.name, web.short_id());
-    let value = format!("1.2.3.4:{}", web.host_port("8005/tcp"));
+    let value = format!("10.0.0.1:{}", web.host_port("8005/tcp"));
     eventually(SOON, "the container's key", || {
         bed.etcd.kv(&key).is_some_and(|found| found.value == value)
     });
