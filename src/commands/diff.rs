@@ -12,9 +12,7 @@ use super::{decide, print};
 use crate::base::key::{Key, directory};
 use crate::docker::{self, Daemon};
 use crate::register::plan::{Note, Plan};
-use crate::register::timetable::call_limit;
 use crate::register::{HostSettings, host_ip_or_loopback};
-use crate::store::etcd::EtcdStore;
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 
 /// One key that is not as it should be.
@@ -62,8 +60,7 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
     plan.set_alone(true);
-    let mut store = EtcdStore::new(host.etcd.clone(), call_limit(host.options.ttl));
-    let found = read(&mut store, identity, &plan, &host.options.prefix)
+    let found = read(&host, identity, &plan)
         .await
         .map_err(|error| anyhow!("{error}"))?;
     let differences = compare(&mut plan, &found);
@@ -80,11 +77,11 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
 
 /// What etcd has of the keys that are wanted, on our leases, beside those that go, and below the prefix.
 async fn read(
-    store: &mut EtcdStore,
+    host: &HostSettings,
     identity: Identity,
     plan: &Plan,
-    prefix: &str,
 ) -> Result<BTreeMap<Key, Found>, StoreError> {
+    let mut store = host.store();
     let mut leases: BTreeSet<LeaseId> = plan
         .entries()
         .map(|(entry, _)| identity.lease(entry.ttl))
@@ -117,7 +114,8 @@ async fn read(
             .map(|(key, _)| key),
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
-    found.extend(store.connection.list(&format!("{prefix}/")).await?.keys);
+    let prefix = format!("{}/", host.options.prefix);
+    found.extend(host.reader().lock().await.list(&prefix).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))

@@ -27,7 +27,6 @@ use crate::ops::signals::{Request, Signals};
 use crate::ops::{listen, systemd};
 use crate::policy::{ContainerView, Failure, Report, Script, Verdicts, World};
 use crate::store::Identity;
-use crate::store::etcd::EtcdStore;
 use crate::store::print::PrintStore;
 use crate::wanted::Wanted;
 
@@ -75,8 +74,8 @@ fn start_side_thread(
     let side = SideThread::start(LAST_WORDS)?;
     side.spawn(systemd::follow(status.readiness()));
     if settings.mode != Mode::DryRun {
-        let (etcd, limit) = (settings.host.etcd.clone(), settings.call_limit());
-        let connect = move || EtcdStore::new(etcd.clone(), limit);
+        let host = settings.host.clone();
+        let connect = move || host.store();
         side.spawn(renew_late(connect, status.leases.clone()));
         side.spawn(watch_expiry(status.leases.clone()));
     }
@@ -199,8 +198,7 @@ impl Work<'_> {
                     .spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
             }
             Mode::Write(_) => {
-                let etcd = self.settings.host.etcd.clone();
-                let store = EtcdStore::new(etcd, self.settings.call_limit());
+                let store = self.settings.host.store();
                 tokio::spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
             }
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::timetable::{call_limit, lifetime};
 use crate::docker::Filters;
 use crate::policy::{Options, Reader};
-use crate::store::etcd::{self, Connection};
+use crate::store::Store;
+use crate::store::etcd::{self, Connection, EtcdStore};
 
 /// The settings of `run`.
 #[derive(Debug, Clone)]
@@ -69,5 +70,10 @@ impl HostSettings {
     pub fn reader(&self) -> Reader {
         let connection = Connection::new(self.etcd.clone(), call_limit(self.options.ttl));
         Rc::new(connection.into())
+    }
+
+    /// A new connection to the store of the keys. It connects when it is first used.
+    pub fn store(&self) -> impl Store + use<> {
+        EtcdStore::new(self.etcd.clone(), call_limit(self.options.ttl))
     }
 }
