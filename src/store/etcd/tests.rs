@@ -10,7 +10,7 @@ use super::process::{Process, SOON};
 use super::watch::Watch;
 use super::*;
 use crate::store::conformance::{Bench, check};
-use crate::store::{Change, Changes, Guard, Identity, Step, StoreError};
+use crate::store::{Change, Changes, Guard, Identity, Step, StoreError, Sweep};
 
 /// Changes that no registrar makes.
 impl Connection {
@@ -70,18 +70,29 @@ async fn etcd_keeps_every_promise() {
     let mut store = etcd.store();
     check(&store).await;
 
-    // A transaction with one operation more than it may have is refused.
-    let key = |number: usize| format!("/large/{number}").into();
-    let steps = (0..=EtcdStore::MAX_OPERATIONS).map(|number| Step::Delete(key(number)));
-    let transaction = Transaction {
-        guards: Vec::new(),
-        steps: steps.collect(),
+    // One operation more than a transaction may have is refused, be it in a list of its own or in a sweep's.
+    let keys: Vec<Key> = (0..=EtcdStore::MAX_OPERATIONS)
+        .map(|number| format!("/large/{number:03}").into())
+        .collect();
+    let sweep = Sweep {
+        directory: "/large/".into(),
+        expected: keys[..EtcdStore::MAX_OPERATIONS - 2].to_vec(),
+        keys: vec![(keys[0].clone(), LeaseId(1))],
     };
-    let refused = store.transact(&transaction).await;
-    assert!(
-        matches!(refused, Err(StoreError::Refused(_))),
-        "{refused:?}"
-    );
+    for steps in [
+        keys.iter().cloned().map(Step::Delete).collect(),
+        vec![Step::Sweep(sweep)],
+    ] {
+        let guards = Vec::new();
+        let transaction = Transaction { guards, steps };
+        let operations = transaction.size().operations();
+        assert_eq!(operations, EtcdStore::MAX_OPERATIONS + 1);
+        let refused = store.transact(&transaction).await;
+        assert!(
+            matches!(refused, Err(StoreError::Refused(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]
