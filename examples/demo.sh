@@ -121,17 +121,17 @@ until_true "a page from $address" busybox wget -q -O - "http://$address/"
 echo "wget http://$address/"
 busybox wget -q -O - "http://$address/" | sed 's/^/    /'
 
-say "A container of host b stops. Its two keys go as the stop begins."
+say "A container of host b stops. Its two keys are removed when the stop begins."
 docker stop "$id" >/dev/null
 until_true "the keys of $id are gone" keys_are 8
 show_keys
 
-say "Host b's last container stops too. The port keys stay, for host a still needs them."
+say "Host b's last container stops too. The port keys stay, because host a still needs them."
 docker stop "demo-b2-$run" >/dev/null
 until_true "host b's keys are gone" keys_are 6
 show_keys
 
-say "Both containers of host a stop. With the last member go the port keys: nothing is left."
+say "Both containers of host a stop. The port keys are removed with the last container: nothing is left."
 docker stop "demo-a1-$run" "demo-a2-$run" >/dev/null
 until_true "no key is left" keys_are 0
 echo "    $(etcd_get /backends/ --keys-only | grep -c . || true) keys"
