@@ -5,5 +5,8 @@ use crate::register::{self, Settings};
 
 /// Runs the writing role.
 pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<bool> {
-    register::run(settings, recent).await.map(|()| true)
+    // In place it would make every command's future as large as this one.
+    Box::pin(register::run(settings, recent))
+        .await
+        .map(|()| true)
 }

@@ -2,9 +2,11 @@
 //! late renewals, and the forced end.
 
 use std::time::Duration;
+use std::{io, thread};
 
 use anyhow::Context as _;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::error;
 
@@ -18,24 +20,33 @@ const FORCED_END: Duration = Duration::from_secs(5);
 /// The thread. Its work ends when this is dropped.
 pub struct SideThread {
     handle: Handle,
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    /// Dropping it ends the thread.
+    _running: oneshot::Sender<()>,
 }
 
 impl SideThread {
     /// Starts the thread. `last_words` is the error that is logged when the program ends by force.
     pub fn start(last_words: &'static str) -> anyhow::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("side")
-            .enable_all()
-            .build()
-            .context("cannot start a thread")?;
+        let side = Self::start_thread().context("cannot start a thread")?;
+        let signals = side.enter(Signals::listen)?;
+        side.spawn(end_by_force(signals, last_words));
+        Ok(side)
+    }
+
+    fn start_thread() -> io::Result<Self> {
+        // A runtime with a pool of threads would take more memory than all that runs here.
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        handle.spawn(end_by_force(Signals::listen()?, last_words));
+        let (running, ended) = oneshot::channel();
+        let work = move || {
+            let _ = runtime.block_on(ended);
+            // A look-up of a host's name cannot be stopped, and must not hold up the end.
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name("side".to_owned()).spawn(work)?;
         Ok(Self {
             handle,
-            runtime: Some(runtime),
+            _running: running,
         })
     }
 
@@ -51,14 +62,6 @@ impl SideThread {
     pub fn enter<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.handle.enter();
         start()
-    }
-}
-
-impl Drop for SideThread {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -55,15 +55,15 @@ pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> a
     let address = listener.local_addr().unwrap_or(address);
     info!("listening on http://{address}");
     let alive = readiness.clone();
-    let mut router = Router::new()
+    let mut paths = Router::new()
         .route("/healthz", get(async move || healthz(&alive).await))
         .route("/readyz", get(async move || readyz(&readiness).await));
     for Route { path, kind, text } in routes {
-        router = router.route(path, get(async move || answer(kind, text().await)));
+        paths = paths.route(path, get(async move || answer(kind, text().await)));
     }
-    let router = router.layer(middleware::map_response(close));
+    let paths = paths.layer(middleware::map_response(close));
     tokio::spawn(async move {
-        if let Err(error) = serve(listener, router).await {
+        if let Err(error) = serve(listener, paths).await {
             error!("no longer listening on {address}: {error}");
         }
     });
