@@ -163,13 +163,14 @@ local etcd = {}
 ---@return string
 function etcd.key(...) end
 
---- Returns a text that can be one segment of a key. Else the error says what the text is and where it comes from: "the
---- service name `a/b` (label SERVICE_NAME) has a slash".
----@param what string how the error calls the text: "the service name"
+--- Returns a text that can be one segment of a key. Any other text is an error that says what it is and, if it is the
+--- value of a label or an environment variable of the container, of which: "the service name `a/b` (label SERVICE_NAME)
+--- has a slash".
+---@param what string what the text is: "the service name"
 ---@param text string|integer
----@param origin? string where the text comes from: "label SERVICE_NAME"
+---@param container? Container
 ---@return string
-function etcd.segment(what, text, origin) end
+function etcd.segment(what, text, container) end
 
 --- Makes the entries of these containers all that exists of this registrar's. `entries` is called once for each
 --- container that has changed, protected and for at most a second; one whose call fails keeps the keys that it had. It

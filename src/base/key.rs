@@ -63,7 +63,7 @@ pub fn directory(key: &str) -> &str {
 }
 
 /// Checks a text that is to be one segment of a key. The error calls it `what`, for instance "the service name", and
-/// tells its `origin`, for instance that it is a label's value.
+/// tells its `origin`, for instance a label.
 pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(), Illegal> {
     let Some(fault) = fault(text) else {
         return Ok(());
@@ -76,6 +76,11 @@ pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(),
         message = format!("{message} ({})", printable(origin));
     }
     Err(Illegal(format!("{message} {}", fault.text)))
+}
+
+/// Whether a text can be one segment of a key.
+pub fn is_segment(text: &str) -> bool {
+    fault(text).is_none()
 }
 
 fn check_segments(segments: &[&str], whole: &str) -> Result<(), Illegal> {
@@ -185,6 +190,7 @@ mod tests {
             "the member `a/b` has a slash"
         );
         assert!(check_segment("the member", "a b", None).is_ok());
+        assert!(is_segment("a b") && !is_segment("a/b"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for, and
 //! hands the result over; `register/plan` makes etcd so.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +11,13 @@ use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
 use super::state::State;
-use crate::base::key::{check_segment, join};
+use crate::base::key::{check_segment, is_segment, join};
 use crate::base::text::quote;
 use crate::container::Container;
 use crate::ops::outage::Outage;
 use crate::policy::Report;
 use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
 use crate::policy::world::Source;
@@ -28,7 +30,11 @@ const LONG_TURN: Duration = Duration::from_millis(10);
 pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<State>) -> Result<Table> {
     let module = lua.create_table()?;
     module.set("key", lua.create_function(key)?)?;
-    module.set("segment", lua.create_function(segment)?)?;
+    let frozen = context.frozen().clone();
+    module.set(
+        "segment",
+        lua.create_function(move |_, arguments| segment(&frozen, arguments))?,
+    )?;
     let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "sync",
@@ -107,12 +113,42 @@ fn key(_: &Lua, segments: Variadic<Value>) -> Result<String> {
     join(&texts).map_err(|why| Failure::raise(why.to_string()))
 }
 
-/// Returns a text that can be one segment of a key. An error calls it `what` and says where it comes from.
-fn segment(_: &Lua, (what, text, origin): (String, Value, Option<String>)) -> Result<String> {
+/// Returns a text that can be one segment of a key. An error calls it `what`, and names the label or the environment
+/// variable of the container that it comes from.
+fn segment(
+    frozen: &Frozen,
+    (what, text, container): (String, Value, Option<Table>),
+) -> Result<String> {
     let text = text_of(&text).map_err(|why| Failure::raise(format!("{what} {why}")))?;
+    if is_segment(&text) {
+        return Ok(text);
+    }
+    let origin = match container {
+        Some(container) => origin(frozen, &container, &text)?,
+        None => None,
+    };
     check_segment(&what, &text, origin.as_deref())
         .map_err(|why| Failure::raise(why.to_string()))?;
     Ok(text)
+}
+
+/// The label or the environment variable that has this value, which is no segment, or else an illegal beginning of it.
+fn origin(frozen: &Frozen, container: &Table, text: &str) -> Result<Option<String>> {
+    // The longest value, then a label, then the first name.
+    let mut best = None;
+    for (kind, field) in [("environment variable", "env"), ("label", "labels")] {
+        let Some(variables) = container.get::<Option<Table>>(field)? else {
+            continue;
+        };
+        for pair in frozen.contents(&variables)?.pairs::<String, String>() {
+            let (name, value) = pair?;
+            if !value.is_empty() && text.starts_with(&value) && !is_segment(&value) {
+                let rank = (value.len(), kind, Reverse(name));
+                best = best.max(Some(rank));
+            }
+        }
+    }
+    Ok(best.map(|(_, kind, Reverse(name))| format!("{kind} {name}")))
 }
 
 fn text_of(segment: &Value) -> std::result::Result<String, String> {

@@ -69,19 +69,6 @@ async fn a_misspelt_field_is_an_error_that_names_it() {
     );
 }
 
-/// Why a test file's only case, which has this body, fails.
-fn failure_of_case(body: &str) -> Option<String> {
-    let site = Site::new(&[]);
-    let script =
-        format!("local test = require 'test'\ntest.case('a case', function()\n{body}\nend)");
-    site.write("site_test.lua", &script);
-    let file = site.directory.path().join("site_test.lua");
-    let tests = test_file(&file, site.world.options.clone());
-    assert_eq!(tests.passed + tests.failed.len(), 1, "{body}");
-    let failure = tests.failed.first();
-    failure.map(|(_, failure)| site.shown(failure))
-}
-
 #[test]
 fn a_sample_has_the_fields_that_a_test_gives() {
     let body = "local container = test.container {

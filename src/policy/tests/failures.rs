@@ -54,14 +54,58 @@ async fn errors_of_a_policy_say_what_and_where() {
             "segment 1 of the key is `..`\n  at site.lua:3 in register.entries",
         ),
         (
-            "return { { key = require('etcd').segment('the team', 'a/b', 'label team'), value = '' } }",
-            "the team `a/b` (label team) has a slash\n  at site.lua:3 in register.entries",
-        ),
-        (
             "return { { key = require('etcd').segment('the team', nil), value = '' } }",
             "the team is a nil; it is a string or a whole number\n  at site.lua:3 in register.entries",
         ),
     ] {
         assert_eq!(failure_of(body).await, message, "{body}");
     }
+}
+
+#[tokio::test]
+async fn an_illegal_segment_is_told_with_the_label_that_it_comes_from() {
+    for (variables, text, message) in [
+        ("", "a/b", "the team `a/b` has a slash"),
+        (
+            "labels = { team = 'a/b' }",
+            "a/b",
+            "the team `a/b` (label team) has a slash",
+        ),
+        (
+            "labels = { team = '..' }",
+            "..",
+            "the team (label team) is `..`",
+        ),
+        (
+            "env = { TEAM = 'a/b' }",
+            "a/b",
+            "the team `a/b` (environment variable TEAM) has a slash",
+        ),
+        // A label beats the environment, and of several the first is named.
+        (
+            "labels = { team = 'a/b', squad = 'a/b' }, env = { TEAM = 'a/b' }",
+            "a/b",
+            "the team `a/b` (label squad) has a slash",
+        ),
+        // Something may have been added to the value, but not to one that is legal.
+        (
+            "labels = { team = 'a/b', path = '/', x = 'a' }",
+            "a/b-80",
+            "the team `a/b-80` (label team) has a slash",
+        ),
+        // An empty value says nothing.
+        ("labels = { team = '' }", "", "the team is empty"),
+    ] {
+        let body = format!(
+            "local etcd, test = require 'etcd', require 'test'
+            etcd.segment('the team', '{text}', test.container {{ {variables} }})"
+        );
+        let message = format!("{message}\n  at site_test.lua:4");
+        assert_eq!(failure_of_case(&body), Some(message), "{variables}");
+    }
+    holds(
+        "local etcd = require 'etcd'
+        assert(etcd.segment('the team', container.labels.team, container) == 'red' and etcd.segment('x', 7) == '7')",
+    )
+    .await;
 }

@@ -147,3 +147,16 @@ async fn holds(check: &str) {
         .map(|failure| site.shown(failure));
     assert_eq!(failure, None, "{check}");
 }
+
+/// Why a test file's only case, which has this body, fails.
+fn failure_of_case(body: &str) -> Option<String> {
+    let site = Site::new(&[]);
+    let script =
+        format!("local test = require 'test'\ntest.case('a case', function()\n{body}\nend)");
+    site.write("site_test.lua", &script);
+    let file = site.directory.path().join("site_test.lua");
+    let tests = test_file(&file, site.world.options.clone());
+    assert_eq!(tests.passed + tests.failed.len(), 1, "{body}");
+    let failure = tests.failed.first();
+    failure.map(|(_, failure)| site.shown(failure))
+}
