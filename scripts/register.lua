@@ -148,9 +148,10 @@ end
 function register.entries(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local directory = register.prefix .. "/" .. etcd.key(register.service(container, port), port.index)
+    local service = etcd.segment("the service name", register.service(container, port), container)
+    local directory = register.prefix .. "/" .. etcd.key(service, port.index)
     entries[#entries + 1] = {
-      key = directory .. "/" .. etcd.key(register.member(container)),
+      key = directory .. "/" .. etcd.segment("the member's name", register.member(container), container),
       value = register.address(container, port),
       ttl = register.ttl,
     }

@@ -15,9 +15,9 @@ return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "HAProxy forwards TCP alone")) do
     local service = register.port_service(container, port, #ports)
-    local directory = register.prefix .. "/" .. etcd.key(service)
+    local directory = register.prefix .. "/" .. etcd.segment("the service name", service, container)
     entries[#entries + 1] = {
-      key = directory .. "/" .. etcd.key(register.member(container)),
+      key = directory .. "/" .. etcd.segment("the member's name", register.member(container), container),
       value = register.address(container, port),
       ttl = register.ttl,
     }

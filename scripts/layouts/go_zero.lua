@@ -14,7 +14,7 @@ local etcd, register = require "etcd", require "register"
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "go-zero speaks TCP")) do
-    local service = register.port_service(container, port, #ports)
+    local service = etcd.segment("the service name", register.port_service(container, port, #ports), container)
     -- go-zero has a lease's id there. A container's own is as good: 48 bits that no other container has.
     local key = register.prefix .. "/" .. etcd.key(service, tonumber(container.short_id, 16))
     local address = register.address(container, port)

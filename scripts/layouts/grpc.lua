@@ -14,7 +14,7 @@ local etcd, json, register = require "etcd", require "json", require "register"
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "gRPC is spoken over TCP")) do
-    local service = register.port_service(container, port, #ports)
+    local service = etcd.segment("the service name", register.port_service(container, port, #ports), container)
     local key = register.prefix .. "/" .. etcd.key(service, register.member(container))
     -- 0 is the operation `Add`, the only one that stands in a key.
     local endpoint = { Op = 0, Addr = register.address(container, port), Metadata = json.null }

@@ -17,7 +17,7 @@ return register.layout(function(container)
   local published = 0
   for _, port in ipairs(container.ports) do published = published + (port.host_port and 1 or 0) end
   for _, port in ipairs(ports) do
-    local service = register.port_service(container, port, published)
+    local service = etcd.segment("the service name", register.port_service(container, port, published), container)
     local id = (options.host or options.host_ip) .. ":" .. container.name .. ":" .. port.port
     if port.protocol == "udp" then id = id .. ":udp" end
     local key = register.prefix .. "/" .. etcd.key(service, id)

@@ -433,20 +433,29 @@ fn hostile_service_names_reach_nobody_elses_keys() {
     };
     let too_long = "x".repeat(10 * 1024);
     let hostile = [
-        ("../../x", "segment 1 of the key has a slash: `../../x`"),
-        ("a/b", "segment 1 of the key has a slash: `a/b`"),
-        ("..", "segment 1 of the key is `..`"),
+        (
+            "../../x",
+            "the service name `../../x` (label SERVICE_NAME) has a slash\n",
+        ),
+        (
+            "a/b",
+            "the service name `a/b` (label SERVICE_NAME) has a slash\n",
+        ),
+        ("..", "the service name (label SERVICE_NAME) is `..`\n"),
         (
             "",
             "its SERVICE_NAME or SERVICE_8005_NAME is empty: give it a value, or remove it",
         ),
         (
             "a\nb",
-            "segment 1 of the key has a control character: `a\\nb`",
+            "the service name `a\\nb` (label SERVICE_NAME) has a control character\n",
         ),
         (
             &too_long,
-            "segment 1 of the key has 10240 bytes, more than 255: `xxx",
+            &format!(
+                "the service name `{}…` (label SERVICE_NAME) has 10240 bytes, more than 255\n",
+                "x".repeat(60)
+            ),
         ),
     ];
     let containers: Vec<Container> = hostile.iter().map(|(name, _)| web(name)).collect();

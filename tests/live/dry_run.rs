@@ -296,7 +296,7 @@ fn a_failing_policy_is_a_failure_of_keys() {
         output.stdout,
         format!("{directory}/aaaaaaaaaaaa 192.0.2.1:8000\n{directory}/port 80\n")
     );
-    let message = "error: `bad`: segment 1 of the key has a slash: `a/b`\n";
+    let message = "error: `bad`: the service name `a/b` (label SERVICE_NAME) has a slash\n";
     assert!(output.stderr.starts_with(message), "{}", output.stderr);
     assert_eq!(output.status.code(), Some(1));
 }

@@ -65,7 +65,7 @@ fn a_policy_that_fails_in_a_test_of_entries_is_told_with_its_own_line() {
         ),
         (
             "test.entries(require 'docker_discover', { labels = { SERVICE_NAME = '..' } }, {})",
-            "segment 1 of the key is `..`\n  at scripts/layouts/docker_discover.lua:18 in register.entries",
+            "the service name (label SERVICE_NAME) is `..`\n  at scripts/layouts/docker_discover.lua:18 in register.entries",
         ),
         (
             "test.entries(register, { nmae = 'x' }, {})",

@@ -139,7 +139,7 @@ async fn a_failure_in_a_bundled_layout_has_its_line() {
         .await
         .expect("the run");
     let failure = site.failure();
-    let place = "segment 1 of the key is `..`\n  at scripts/layouts/go_zero.lua:";
+    let place = "the service name (label SERVICE_NAME) is `..`\n  at scripts/layouts/go_zero.lua:";
     assert!(
         failure.starts_with(place) && failure.ends_with(" in register.entries"),
         "{failure}"
