@@ -36,8 +36,8 @@ pub async fn find(settings: &mut Settings, etcd: &Condition) -> anyhow::Result<(
                 return Ok(());
             }
             Ok(None) => bail!(
-                "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
-                 say --host-ip ADDRESS (or HOST_IP)",
+                "cannot find the address at which other hosts reach this one, because etcd at {} is on this host; \
+                 pass --host-ip ADDRESS, or set HOST_IP",
                 host.etcd.endpoints.join(",")
             ),
             Err(error) => {
@@ -61,8 +61,8 @@ pub async fn or_loopback(host: &mut HostSettings) {
     }
     "127.0.0.1".clone_into(host_ip);
     warn!(
-        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
-         place; say --host-ip ADDRESS"
+        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 instead; \
+         pass --host-ip ADDRESS"
     );
 }
 

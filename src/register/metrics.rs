@@ -186,11 +186,11 @@ impl Default for Metrics {
         let metrics = Self {
             events: counter(
                 "docker_register_docker_events_total",
-                "Events of Docker that may change a container's keys.",
+                "Docker events that may change a container's keys.",
             ),
             reconnections: counters(
                 "docker_register_reconnections_total",
-                "How often a partner came back after a trouble.",
+                "Reconnections after an outage, by partner.",
                 "partner",
             ),
             syncs: add(
@@ -198,14 +198,14 @@ impl Default for Metrics {
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "docker_register_sync_duration_seconds",
-                        "How long it took to bring etcd in step, be it after a change or to renew leases.",
+                        "Time to bring etcd in step, after a change or at a renewal of the leases.",
                     )
                     .buckets(BUCKETS.to_vec()),
                 ),
             ),
             failed_syncs: counter(
                 "docker_register_sync_failures_total",
-                "Attempts to bring etcd in step that failed.",
+                "Failed attempts to bring etcd in step.",
             ),
             changes: counters(
                 "docker_register_key_changes_total",
@@ -214,7 +214,7 @@ impl Default for Metrics {
             ),
             policy_errors: counter(
                 "docker_register_policy_errors_total",
-                "Calls of the policy that failed for a container.",
+                "Policy calls that failed for a container.",
             ),
             log_lines_dropped: counter(
                 "docker_register_log_lines_dropped_total",
@@ -223,7 +223,7 @@ impl Default for Metrics {
             gauges: Mutex::new(Gauges {
                 containers: gauges(
                     "docker_register_containers",
-                    "Containers that run, by what the policy made of them.",
+                    "Running containers, by the policy's decision on them.",
                     &["state"],
                 ),
                 left_out: gauges(
@@ -233,21 +233,21 @@ impl Default for Metrics {
                 ),
                 keys: gauges(
                     "docker_register_keys",
-                    "Keys that are wanted, and whether they are in etcd.",
+                    "Wanted keys, by kind, and by whether they are in etcd.",
                     &["kind", "state"],
                 ),
                 ready: add(
                     &registry,
                     IntGauge::new(
                         "docker_register_ready",
-                        "1 if Docker and etcd are reached, the policy works, and leases are held.",
+                        "1 if Docker and etcd are reached, the policy works, and the leases are held; else 0.",
                     ),
                 ),
                 lease: add(
                     &registry,
                     Gauge::new(
                         "docker_register_lease_left_seconds",
-                        "How long the lease lives that ends first, if nothing renews it; NaN without keys.",
+                        "Seconds until the first lease expires, if nothing renews it; NaN without keys.",
                     ),
                 ),
             }),
@@ -255,7 +255,7 @@ impl Default for Metrics {
         };
         let build = gauges(
             "docker_register_build_info",
-            "1, with the version that runs.",
+            "1, with the running version as a label.",
             &["version"],
         );
         build

@@ -128,7 +128,7 @@ fn draw(page: &Page) -> String {
                     }
                     @if let Some(left) = page.lease_left {
                         dt { "leases" }
-                        dd { "live for " (left.as_secs()) " s more" }
+                        dd { "expire in " (left.as_secs()) " s unless they are renewed" }
                     }
                     dt { "policy in force" }
                     dd { (page.script) }
@@ -190,7 +190,7 @@ fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
                     Some(key) if key.value != entry.value || key.shared != entry.shared =>
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
-                    _ => span.bad { " — not in etcd as it is wanted" },
+                    _ => span.bad { " — missing from etcd, or different there" },
                 }
             }
         }

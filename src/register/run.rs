@@ -36,7 +36,7 @@ const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
 const REMINDER: Duration = Duration::from_secs(60);
 /// The error before the program ends by force.
 const LAST_WORDS: &str =
-    "the script does not let go, so this ends without it; the keys stay until their TTL";
+    "the script hangs, so this ends by force; the keys stay until their TTL ends";
 
 /// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
 /// the page.
@@ -217,19 +217,19 @@ impl Work<'_> {
                 // The script's answer to an event comes before what hardly ever happens.
                 biased;
                 failure = drive(&world, &script) => bail!("{failure}"),
-                ended = &mut feed => return ended.context("the watch of Docker broke down"),
+                ended = &mut feed => return ended.context("the task that watches Docker has crashed"),
                 // Nobody reads the output of a dry run any more.
-                ended = &mut *keeper => return ended.context("the work on etcd broke down"),
+                ended = &mut *keeper => return ended.context("the task that writes to etcd has crashed"),
                 request = self.signals.next() => match request {
                     Request::End => return Ok(()),
                     Request::Reload => match Script::load(world.clone()) {
                         Ok(new) => {
-                            info!("policy, loaded anew: {}", new.version());
+                            info!("policy, loaded again: {}", new.version());
                             self.status.script.send_replace(new.version());
                             script = new;
                         }
                         Err(failure) => error!(
-                            "the policy cannot be loaded anew: {failure}\n  the one before stays in force"
+                            "the policy cannot be loaded again: {failure}\n  the old one stays in force"
                         ),
                     },
                 },
@@ -245,7 +245,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
     loop {
         let failure = match script.run().await {
             Ok(()) => Failure::new(
-                "the policy's `run` returned; it loops over `docker.watch()`, which never ends",
+                "the policy's `run` returned; it must loop over `docker.watch()`, which never ends",
             ),
             Err(failure) => failure,
         };

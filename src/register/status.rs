@@ -75,7 +75,7 @@ impl Status {
             ],
             problem: Arc::new(move || {
                 let is_over = leases.now().left().is_some_and(|left| left.is_zero());
-                let why = "lease: it has run out, because etcd was not reached in time to renew it";
+                let why = "lease: it has expired, because etcd was not reached in time to renew it";
                 is_over.then(|| why.to_owned())
             }),
             alive: Arc::clone(&self.alive),

@@ -38,7 +38,7 @@ impl Entry {
         }
         if !TTL.contains(&self.ttl) {
             return Err(Illegal::new(format!(
-                "`ttl` of {} is {}; it is from {} to {} seconds",
+                "`ttl` of {} is {}; it must be from {} to {} seconds",
                 quote(&self.key),
                 self.ttl,
                 TTL.start(),

@@ -93,8 +93,8 @@ pub async fn watch_expiry(leases: Leases) -> Infallible {
             () = sleep_until(until) => {}
         }
         error!(
-            "the leases in etcd have run out, because it was not reached in time to renew them: the keys of this host \
-             are presumed gone since {:.0}; they are put again once etcd is back",
+            "the leases in etcd have expired, because etcd was not reached in time to renew them: the keys of this \
+             host are presumed removed since {:.0}; they are put again once etcd is back",
             Timestamp::now()
         );
         told = Some(until);

@@ -26,7 +26,7 @@ impl<S: Store> Keeper<S> {
                 self.picture = Picture::Whole;
                 return Ok(());
             }
-            warn!("a lease expired or was revoked: what was on it is put again");
+            warn!("a lease expired or was revoked: its keys are put again");
         }
         Err(StoreError::Failed(anyhow!(
             "leases in etcd end faster than they can be renewed"
@@ -148,7 +148,7 @@ impl<S: Store> Keeper<S> {
                 .is_none_or(|said| now >= said + REMINDER)
         {
             warn!(
-                "another process writes on this registrar's lease: it put {}, which this one does not want and deletes; \
+                "another process writes on this registrar's lease: it put {}, which is not wanted here and is deleted; \
                  a second registrar of this Docker daemon and --instance is running: stop it, or give it an --instance \
                  of its own",
                 quote(key)

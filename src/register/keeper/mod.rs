@@ -60,7 +60,7 @@ pub async fn keep<S: Store>(
         () = shutdown => {}
     }
     match mode {
-        _ if keeper.gives_way.is_some() => info!("ending; the keys are another registrar's"),
+        _ if keeper.gives_way.is_some() => info!("ending; the keys belong to another registrar"),
         Mode::Write(OnExit::Leave) => keeper.leave().await,
         Mode::Write(OnExit::Remove) => keeper.remove_all().await,
         Mode::DryRun => {}
@@ -111,7 +111,7 @@ struct Schedule {
 impl<S: Store> Keeper<S> {
     fn new(store: S, identity: Identity, ttl: u32, status: Arc<Status>) -> Self {
         let now = Instant::now();
-        let outage = Outage::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl));
+        let outage = Outage::new("etcd", "keys in etcd stay until their TTL ends", lifetime(ttl));
         Self {
             store,
             identity,
@@ -164,7 +164,7 @@ impl<S: Store> Keeper<S> {
                     } else if !in_step && self.plan.is_wanting() {
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
-                        info!("in step with Docker: keys: {keys}, of containers: {containers}");
+                        info!("in step with Docker: keys: {keys}, containers: {containers}");
                         in_step = true;
                     }
                     let next_at = self.next_at();
@@ -281,7 +281,7 @@ impl<S: Store> Keeper<S> {
                 Ok(false) if refusal.is_some() => refused.extend(batch.puts().cloned()),
                 Ok(false) => break,
                 Err(StoreError::LeaseLost) => {
-                    warn!("a lease expired or was revoked: what was on it is put again");
+                    warn!("a lease expired or was revoked: its keys are put again");
                     self.load().await?;
                     break;
                 }

@@ -13,14 +13,14 @@ use crate::store::{Store, StoreError};
 
 /// The seat's condition while this process gives way.
 const GIVES_WAY: &str =
-    "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
+    "another registrar of this Docker daemon and --instance is running, so this one writes nothing";
 
 /// The seat's condition after a start, while the seat of an earlier or another process stands.
-const NOT_SEATED: &str = "another process of this Docker daemon and --instance was at work and may still be; it is known \
-                          once its seat in etcd has run out or is renewed";
+const NOT_SEATED: &str = "another process of this Docker daemon and --instance was running and may still be; this is \
+                          known once its seat in etcd has expired or is renewed";
 /// The same, where nobody has the seat.
-const NO_SEAT: &str = "etcd grants no lease, so that it is not known whether another process of this Docker daemon and \
-                       --instance is at work";
+const NO_SEAT: &str = "etcd grants no lease, so it is not known whether another process of this Docker daemon and \
+                       --instance is running";
 /// The longest life of a seat, in seconds: for so long a process cannot tell whether one before it was killed.
 const LONGEST_SEAT: u32 = 60;
 /// How soon to look again at a seat that should have run out: etcd ends leases twice a second.
@@ -55,7 +55,7 @@ impl<S: Store> Keeper<S> {
         if self.seat().is_anothers() {
             self.give_way();
         } else if self.gives_way.is_some() && !self.seat().is_taken() {
-            info!("the other registrar has ended: this one is at work again");
+            info!("the other registrar has ended: this one writes again");
             self.gives_way = None;
             self.forget();
         }
@@ -112,7 +112,7 @@ impl<S: Store> Keeper<S> {
             return;
         }
         error!(
-            "another registrar of this Docker daemon and --instance is at work, and each would delete the other's \
+            "another registrar of this Docker daemon and --instance is running, and each would delete the other's \
              keys: this one writes nothing until that one ends; stop one of them, or give it an --instance of its own \
              (cloned machines may have one Docker id)"
         );

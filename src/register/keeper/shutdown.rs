@@ -18,7 +18,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 impl<S: Store> Keeper<S> {
     /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
     pub(super) async fn leave(&mut self) {
-        info!("ending; the keys stay until their TTL");
+        info!("ending; the keys stay until their TTL ends");
         if self.seat().is_ours() && self.picture == Picture::Whole {
             let release = self.store.revoke(self.identity.seat());
             if let Ok(Err(error)) = timeout(FAREWELL, release).await {
@@ -36,7 +36,7 @@ impl<S: Store> Keeper<S> {
         }
         if !self.seat().is_ours() {
             warn!(
-                "ending; the keys stay until their TTL, because another process may be at work under this identity"
+                "ending; the keys stay until their TTL ends, because another process of this identity may be running"
             );
             return;
         }
@@ -61,7 +61,7 @@ impl<S: Store> Keeper<S> {
             || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
             |error| error.to_string(),
         );
-        warn!("ending; the keys stay until their TTL, because {why}");
+        warn!("ending; the keys stay until their TTL ends, because {why}");
     }
 
     async fn remove(&mut self) -> Result<(), StoreError> {

@@ -52,13 +52,13 @@ impl fmt::Display for Note {
         match self {
             Self::Collision { key, kept, refused } => write!(
                 f,
-                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} goes \
-                 without; make their keys differ in the policy",
+                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} does \
+                 not get it; make their keys differ in the policy",
                 quote(key)
             ),
             Self::Foreign { key, who, lease } => write!(
                 f,
-                "{} is on lease {lease}, which is not this registrar's: {who} goes without it until it is free",
+                "{} is on lease {lease}, which is not this registrar's: {who} does not get it until it is free",
                 quote(key)
             ),
             Self::Leftover { key, who } => write!(

@@ -56,7 +56,7 @@ pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) 
         Error::TransportError(error) if settings.tls.is_some() => {
             let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
             anyhow!(
-                "this system has no list of authorities to know etcd at {at} by{cause}: say --etcd-cacert FILE"
+                "this system has no list of CAs to verify etcd at {at} with{cause}: pass --etcd-cacert FILE"
             )
         }
         _ => anyhow::Error::new(error).context(format!("etcd at {at}")),
@@ -78,7 +78,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
         ("permission denied", _) => {
             ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
         }
-        ("user name is empty", _) => ": it asks for a user, so say --etcd-user",
+        ("user name is empty", _) => ": it requires a user, so pass --etcd-user",
         ("authentication is not enabled", _) => ": it knows no users, so leave out --etcd-user",
         ("authentication failed, invalid user ID or password", Some(user)) => {
             return match &user.password {
@@ -86,7 +86,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
                     format!("{message}: put the right one into `{}`", path.display())
                 }
                 Password::Text(_) => format!(
-                    "{message}: start anew with the right one in DOCKER_REGISTER_ETCD_PASSWORD"
+                    "{message}: restart with the right one in DOCKER_REGISTER_ETCD_PASSWORD"
                 ),
             };
         }
@@ -112,12 +112,12 @@ fn explain_connection(
         let what_now = match tls {
             None => "if it speaks TLS, write https:// before it".to_owned(),
             Some(_) if !is_connected => {
-                "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and its like"
+                "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and the like"
                     .to_owned()
             }
             Some(tls) => tls.when_refused(),
         };
-        return format!("cannot reach etcd at {at}: it ends the connection; {what_now}");
+        return format!("cannot reach etcd at {at}: it closes the connection; {what_now}");
     }
     format!("cannot reach etcd at {at}: {cause}")
 }

@@ -73,7 +73,7 @@ fn a_key_on_a_strangers_lease_is_left_until_it_is_free() {
     assert_eq!(
         notes(&mut plan),
         [
-            "`/x/a` is on lease 77, which is not this registrar's: `a` goes without it until it is free"
+            "`/x/a` is on lease 77, which is not this registrar's: `a` does not get it until it is free"
         ]
     );
     plan.learn(vec![found("/x/a", "0", Some(stranger))]);
@@ -121,8 +121,8 @@ fn the_older_container_keeps_a_key_that_two_want() {
         claim("a", &[owned("/x", "1")]),
         claim("b", &[owned("/x", "2")]),
     );
-    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` goes without; \
-                   make their keys differ in the policy";
+    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` does not get \
+                   it; make their keys differ in the policy";
     for order in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
         let mut plan = plan(&order, &[]);
         assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);

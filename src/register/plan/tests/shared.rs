@@ -180,7 +180,7 @@ fn a_shared_lease_that_nobody_renews_is_left_for_ours() {
     plan.set_abandoned(BTreeSet::new());
     assert!(!plan.tends("/x/port", at(ours), TTL));
     assert_is_settled(&mut plan);
-    assert!(notes(&mut plan)[0].contains("goes without it until"));
+    assert!(notes(&mut plan)[0].contains("does not get it until"));
     plan.set_abandoned([at(long)].into());
     assert_eq!(only(&mut plan).steps, [put("/x/port", "81", own())]);
 }
