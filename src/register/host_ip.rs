@@ -1,5 +1,5 @@
-//! Finds the address at which other hosts reach this one, where the user has not given it: the address from which this
-//! host reaches etcd.
+//! Finds the address at which other hosts reach this one, unless the user has set it: the address from which this host
+//! reaches etcd.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -49,7 +49,7 @@ pub async fn find(settings: &mut Settings, etcd: &Condition) -> anyhow::Result<(
     }
 }
 
-/// Sets the host's address for a command that writes nothing, where a guess does no harm.
+/// Sets the host's address for a command that writes nothing, so a wrong guess does no harm.
 pub async fn or_loopback(host: &mut HostSettings) {
     let host_ip = &mut host.options.host_ip;
     if !host_ip.is_empty() {
@@ -67,7 +67,7 @@ pub async fn or_loopback(host: &mut HostSettings) {
 }
 
 /// The address from which this host reaches the first of the endpoints that is not on the host itself; none if all
-/// of them are. The kernel is asked for the route, and nothing is sent.
+/// of them are. It asks the kernel for the route and sends nothing.
 async fn toward(endpoints: &[String]) -> anyhow::Result<Option<IpAddr>> {
     let mut failure = None;
     for endpoint in endpoints {
