@@ -14,8 +14,8 @@ use prometheus::{
 use super::plan::KeyView;
 use crate::policy::ContainerView;
 
-/// The most reasons for leaving something out that have a series of their own: a policy may give every container another
-/// reason.
+/// The most reasons for leaving something out that have a series of their own, because a policy may give each container
+/// another reason.
 const MOST_REASONS: usize = 20;
 /// The label of all further reasons.
 const OTHER: &str = "other";
