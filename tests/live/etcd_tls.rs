@@ -325,10 +325,7 @@ fn an_authority_that_is_not_etcds_can_be_put_right() {
         .registrar()
         .flag("--etcd-cacert", secure.files.path("stranger.pem"));
     let failure = secure.failure(&stranger);
-    assert!(
-        failure.contains("is not signed by a CA in"),
-        "{failure}"
-    );
+    assert!(failure.contains("is not signed by a CA in"), "{failure}");
     secure.assert_mendable(&registrar, &message, || secure.files.copy("ca", "believed"));
 }
 

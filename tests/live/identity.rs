@@ -80,10 +80,7 @@ fn it_takes_over_from_one_that_was_killed_when_the_seat_has_run_out() {
     let bed = TestBed::new();
     let (_one, one, _two, two) = pair(&bed, TTL, &[]);
     one.kill9();
-    two.wait_for_log(
-        "this one writes again",
-        3 * Duration::from_secs(TTL.into()),
-    );
+    two.wait_for_log("this one writes again", 3 * Duration::from_secs(TTL.into()));
     bed.wait_for_keys(&keys_of(2), SOON);
 }
 
@@ -111,10 +108,7 @@ fn it_does_not_take_over_from_one_whose_script_hangs() {
     assert_eq!(bed.keys(), keys_of(1));
 
     one.kill9();
-    two.wait_for_log(
-        "this one writes again",
-        3 * Duration::from_secs(TTL.into()),
-    );
+    two.wait_for_log("this one writes again", 3 * Duration::from_secs(TTL.into()));
     bed.wait_for_keys(&keys_of(2), SOON);
 }
 

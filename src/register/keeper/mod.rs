@@ -109,7 +109,11 @@ struct Schedule {
 impl<S: Store> Keeper<S> {
     fn new(store: S, identity: Identity, ttl: u32, status: Arc<Status>) -> Self {
         let now = Instant::now();
-        let outage = Outage::new("etcd", "keys in etcd stay until their TTL ends", lifetime(ttl));
+        let outage = Outage::new(
+            "etcd",
+            "keys in etcd stay until their TTL ends",
+            lifetime(ttl),
+        );
         Self {
             store,
             identity,

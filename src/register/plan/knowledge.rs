@@ -27,6 +27,7 @@ pub(super) enum State {
     Missing,
     /// On one of our owned leases, or on the key's shared lease.
     Held { value: Arc<str>, lease: LeaseId },
+    /// On no lease.
     Loose { revision: i64 },
     /// On somebody else's lease.
     Foreign { lease: LeaseId },

@@ -1,4 +1,4 @@
-//! Compares the wanted keys with the store, and plans the changes for `keeper`. Pure: it reads no clock and does no I/O.
+//! Compares the wanted keys with the store, and plans changes for `keeper`. Pure: it reads no clock and does no I/O.
 //!
 //! The decision table for one key. If several containers want the key, the oldest one's entry counts:
 //!
@@ -8,7 +8,7 @@
 //! | owned  | ours, same value and lease         | nothing |
 //! | owned  | ours, another value or TTL         | put, if still ours |
 //! | owned  | on its shared lease                | a warning, while anybody renews that lease; then put, if still on it |
-//! | shared | on its shared lease, same value    | nothing; if that lease is shorter than ours, or longer and nobody renews it, moved to ours |
+//! | shared | on its shared lease, same value    | nothing; but moved to our lease, if the other is shorter, or is longer and nobody renews it |
 //! | shared | on its shared lease, another value | put once for each new value that *we* want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |

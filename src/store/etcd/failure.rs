@@ -1,4 +1,4 @@
-//! The client's errors, explained to an operator.
+//! Explains the client's errors to an operator.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -10,13 +10,13 @@ use super::settings::{Password, Settings};
 use crate::base::text::quote;
 use crate::store::StoreError;
 
-/// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.
-/// With any other, etcd has answered, and another member would say the same.
+/// The gRPC codes after which another member may succeed: cancelled, unknown, deadline exceeded, internal, unavailable.
+/// Any other code is etcd's answer, and another member would give the same.
 const TROUBLED: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
 /// The code of a call for which no connection could be made.
 const UNAVAILABLE: i32 = 14;
 
-/// Whether etcd itself has answered, so that another member would say the same.
+/// Whether etcd itself has answered, so that another member would give the same answer.
 pub fn is_answer(error: &Error) -> bool {
     match error {
         Error::GRpcStatus(status) => {
@@ -52,7 +52,7 @@ pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) 
                 ),
             }
         }
-        // The endpoint and the files have been checked, so only this is left.
+        // The endpoint and the files have been checked, so this is the only cause left.
         Error::TransportError(error) if settings.tls.is_some() => {
             let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
             anyhow!(
@@ -63,7 +63,7 @@ pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) 
     })
 }
 
-/// etcd's words, and the remedy.
+/// etcd's message, with the remedy.
 fn explain_answer(settings: &Settings, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
     let is_named_by_certificate = settings
@@ -95,7 +95,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
     format!("{message}{what_now}")
 }
 
-/// Explains why there is no connection, or no more.
+/// Explains why there is no connection, or why it was lost.
 fn explain_connection(
     settings: &Settings,
     at: &str,
@@ -107,7 +107,7 @@ fn explain_connection(
     if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
         return why;
     }
-    // The message must not depend on which of these it is, because that differs from one try to the next.
+    // One message for all of these errors, because the same cause gives different ones from try to try.
     if is_new && is_end(cause) {
         let what_now = match tls {
             None => "if it speaks TLS, write https:// before it".to_owned(),
@@ -122,8 +122,8 @@ fn explain_connection(
     format!("cannot reach etcd at {at}: {cause}")
 }
 
-/// Whether the other side has ended the connection. It refuses our certificate only after our part of the handshake, and
-/// the end of the connection may overtake that alert.
+/// Whether the other side has closed the connection. etcd refuses our certificate only after our part of the handshake,
+/// and the end of the connection may overtake its alert.
 fn is_end(cause: &(dyn StdError + 'static)) -> bool {
     const ENDS: [ErrorKind; 4] = [
         ErrorKind::BrokenPipe,
@@ -131,7 +131,7 @@ fn is_end(cause: &(dyn StdError + 'static)) -> bool {
         ErrorKind::ConnectionReset,
         ErrorKind::UnexpectedEof,
     ];
-    // An alert has become a text by then. A call on a connection that is known to have ended gets no I/O error.
+    // An alert arrives as text here. A call on a connection that is already closed gets no I/O error.
     match cause.downcast_ref::<io::Error>() {
         Some(error) => {
             ENDS.contains(&error.kind()) || error.to_string().starts_with("received fatal alert")
@@ -140,7 +140,7 @@ fn is_end(cause: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// The innermost error under one that the client itself made, such as "connection refused".
+/// The innermost cause of a client's error, such as "connection refused".
 fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     let mut cause = error.source()?;
     while let Some(deeper) = cause.source() {

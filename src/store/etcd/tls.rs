@@ -1,4 +1,4 @@
-//! TLS to etcd: the CAs that are trusted, our own certificate, and errors explained to an operator.
+//! TLS to etcd: the trusted CAs, our own certificate, and errors explained to an operator.
 
 use std::error::Error;
 use std::io;
@@ -15,17 +15,17 @@ use rustls::{CertificateError, RootCertStore};
 use crate::base::file;
 use crate::base::text::quote;
 
-/// How many of a certificate's names a message has.
+/// The most names of a certificate in a message.
 const NAMES: usize = 8;
 
-/// How etcd proves who it is, and how we do. The files are read at each connection, because they are renewed.
+/// The certificates of etcd and of this program. The files are read at each connection, because they get renewed.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// The file with the CAs that may have signed etcd's certificate; if none, the CAs that this system trusts.
+    /// The file with the CAs for etcd's certificate; none is the CAs that this system trusts.
     pub authorities: Option<PathBuf>,
-    /// The files with our own certificate and its key, where etcd asks for one.
+    /// The files with our own certificate and its key, if etcd requires one.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that etcd's certificate must have; if none, the endpoint's.
+    /// The name that etcd's certificate must have; none is the endpoint's.
     pub server_name: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub fn is_server_name(name: &str) -> bool {
 }
 
 impl Tls {
-    /// Reads the files anew.
+    /// Reads the files.
     pub(super) fn options(&self) -> anyhow::Result<TlsOptions> {
         let mut options = match &self.authorities {
             Some(path) => TlsOptions::new().trust_anchors(read_authorities(path)?),
@@ -52,7 +52,7 @@ impl Tls {
 
     /// Explains an error of a connection to etcd at `at`; none if it is not about TLS.
     pub(super) fn explain(&self, at: &str, cause: &(dyn Error + 'static)) -> Option<String> {
-        // It comes in the guise of an I/O error.
+        // The client wraps it in an I/O error.
         let error = cause.downcast_ref::<io::Error>()?.get_ref()?;
         Some(match error.downcast_ref::<rustls::Error>()? {
             rustls::Error::InvalidCertificate(error) => self.explain_certificate(at, error),
@@ -61,7 +61,7 @@ impl Tls {
                     "etcd at {at} does not speak TLS: write http:// before it, and leave out --etcd-cacert and the like"
                 )
             }
-            // TLS 1.2 refuses a certificate like this; TLS 1.3 refuses everything else like this.
+            // With TLS 1.2, etcd refuses our certificate this way; with TLS 1.3, only other things.
             rustls::Error::AlertReceived(alert) => {
                 format!(
                     "etcd at {at} rejects our TLS connection ({alert:?}); {}",
@@ -75,7 +75,7 @@ impl Tls {
     fn explain_certificate(&self, at: &str, error: &CertificateError) -> String {
         let whose = format!("the certificate of etcd at {at}");
         match (error, &self.authorities) {
-            // A CA that was made anew has its old name and another key.
+            // A CA that was created again has the old name and another key.
             (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
                 let path = path.display();
                 format!(
@@ -118,7 +118,7 @@ impl Tls {
         }
     }
 
-    /// The remedy where etcd ends the connection once it has seen our certificate, or that we have none.
+    /// The remedy if etcd closes the connection after it has seen our certificate, or that we have none.
     pub(super) fn when_refused(&self) -> String {
         match &self.identity {
             None => {
@@ -142,7 +142,7 @@ fn bare(name: &str) -> String {
 fn read_authorities(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {
     let (_, certificates) = read_certificates(path, "etcd's CA")?;
     let mut store = RootCertStore::empty();
-    // As in other programs, a few that cannot be parsed do no harm.
+    // Certificates that cannot be parsed are skipped, as in other programs.
     let (good, _) = store.add_parsable_certificates(certificates);
     if good == 0 {
         bail!(
