@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// The addresses of each network interface of this host, IPv4 before IPv6; none if the kernel does not say.
+/// The addresses of each network interface of this host, IPv4 before IPv6; empty if the kernel does not list them.
 pub fn interfaces() -> BTreeMap<String, Vec<IpAddr>> {
     let mut interfaces: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {

@@ -1,6 +1,6 @@
-//! A collection with one item for each container, the oldest container first. Snapshots and their results are kept in it,
-//! because its costs grow with the changes and not with the number of containers: a copy shares every unchanged part with its
-//! original, and a comparison of two skips the shared parts.
+//! A collection with one item for each container, the oldest container first. It holds snapshots and their results,
+//! because its costs grow with the changes and not with the number of containers: a copy shares every unchanged part
+//! with its original, and a comparison of two skips the shared parts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +58,6 @@ impl<T> ByAge<T> {
         self.0.remove(rank);
     }
 
-    /// The oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
         self.0.values().map(|item| &item.0)
     }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_first_and_an_id_decides_between_two_of_one_age() {
+    fn the_oldest_is_first_and_the_id_decides_if_ages_are_equal() {
         let all: ByAge<_> = ["2 a", "1 b", "1 c", "1 b"]
             .map(Arc::new)
             .into_iter()

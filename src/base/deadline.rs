@@ -1,5 +1,5 @@
-//! Timeouts for calls to Docker and to the store. They allow for the script, which shares their thread: while it runs, nobody
-//! can read an answer.
+//! Timeouts for calls to Docker and to the store. They allow for the script, which shares their thread: while it runs,
+//! no answer can be read.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 /// A timeout that fires this late was delayed by our own thread.
 const LATE: Duration = Duration::from_millis(50);
-/// The further timeout after such a delay: an answer that has arrived meanwhile passes through several tasks.
+/// The further timeout after such a delay, because an answer that has arrived meanwhile passes through several tasks.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// The output of `work`, or none if it takes longer than `limit`. A delay by our own thread does not count.

@@ -1,5 +1,5 @@
-//! Reads files while the program runs, and regular files alone: a named pipe, a terminal or another device may block its reader
-//! for ever, and the keys would expire meanwhile. Policies, certificates and passwords are read with it.
+//! Reads policies, certificates and passwords while the program runs. Only regular files: a named pipe, a terminal or
+//! another device may block its reader for ever, and the keys would expire meanwhile.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -24,7 +24,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 
 /// Opens a regular file. Symbolic links are followed.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Checked before too, because to open a device may have side effects.
+    // Checked before it is opened too, because opening a device may have side effects.
     check(&fs::metadata(path)?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()

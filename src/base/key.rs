@@ -1,12 +1,11 @@
-//! Keys: what a legal one is, and the directory that it is in.
+//! Keys: the rules for legal ones, and their directories.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::text::{printable, quote};
 
-/// A key in the store. Keys are shared between the wanted state, the held state and the changes, so they are
-/// counted references.
+/// A key in the store. Counted, because the wanted state, the view of the store and the changes share it.
 pub type Key = Arc<str>;
 
 /// The longest segment of a key, in bytes.
@@ -14,7 +13,7 @@ pub const MAX_SEGMENT: usize = 255;
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 2048;
 
-/// Why a key, a segment of one, or another part of an entry is refused.
+/// The reason for refusing a key, a segment of a key, or another part of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Illegal(String);
 
@@ -27,13 +26,13 @@ impl fmt::Display for Illegal {
 impl std::error::Error for Illegal {}
 
 impl Illegal {
-    /// With this reason, in the words of a message.
+    /// With the reason as a message.
     pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 }
 
-/// Joins segments to a key with `/`, and refuses a segment that could reach outside its place.
+/// Joins segments to a key with `/`. A segment that could reach outside its place is an error.
 pub fn join<S: AsRef<str>>(segments: &[S]) -> Result<String, Illegal> {
     if segments.is_empty() {
         return Err(Illegal("a key has at least one segment".to_owned()));
@@ -57,13 +56,13 @@ pub fn check_key(key: &str) -> Result<(), Illegal> {
     check_segments(&segments, &format!("the key {}", quote(key)))
 }
 
-/// The part of a key that its siblings share: all up to and with the last slash.
+/// The part of a key up to its last slash, the slash included.
 pub fn directory(key: &str) -> &str {
     key.rfind('/').map_or("", |slash| &key[..=slash])
 }
 
-/// Checks a text that is to be one segment of a key. The error calls it `what`, for instance "the service name", and
-/// tells its `origin`, for instance a label.
+/// Checks a text for use as one segment of a key. The error names it with `what`, such as "the service name", and its
+/// `origin`, such as a label.
 pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(), Illegal> {
     let Some(fault) = fault(text) else {
         return Ok(());
@@ -96,7 +95,6 @@ fn check_segments(segments: &[&str], whole: &str) -> Result<(), Illegal> {
     Ok(())
 }
 
-/// Why a segment is illegal.
 struct Fault {
     /// The end of a message that begins with the segment.
     text: String,
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_cannot_be_a_segment_is_told_by_its_name_and_origin() {
+    fn the_error_about_a_segment_has_its_name_and_origin() {
         let long = "x".repeat(256);
         for (text, fault) in [
             (

@@ -1,4 +1,4 @@
-//! What every room may use: keys, text, files, addresses, time limits, and collections in order of age.
+//! The room that every other room may use: keys, text, files, addresses, time limits, and collections in order of age.
 
 pub mod address;
 pub mod by_age;

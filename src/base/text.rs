@@ -1,6 +1,6 @@
-//! Text from outside, made fit for a message.
+//! Makes text from outside fit for messages.
 
-/// The literal for messages: in backticks, control characters escaped, cut where it is too long to read.
+/// Text from outside as a literal: in backticks, control characters escaped, cut after 60 characters.
 pub fn quote(text: &str) -> String {
     const SHOWN: usize = 60;
     let end = text.char_indices().nth(SHOWN);
@@ -8,7 +8,7 @@ pub fn quote(text: &str) -> String {
     format!("`{shown}{}`", if end.is_some() { "…" } else { "" })
 }
 
-/// A foreign text for messages: control characters escaped, so that it stays on its line.
+/// Text from outside with its control characters escaped, so that a message stays on its line.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

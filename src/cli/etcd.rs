@@ -15,7 +15,7 @@ pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "etcd")]
 pub struct EtcdArgs {
-    /// etcd's endpoints, with commas between them
+    /// Endpoints, with commas between them
     ///
     /// `https://` before one turns on TLS.
     #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_outage_is_an_error_after_half_a_ttl_and_again_every_ten_minutes() {
+    async fn an_outage_is_an_error_after_half_a_ttl_and_again_every_ten_minutes() {
         let (log, _guard) = Log::begin();
         let mut outage = outage();
         refused(&mut outage);

@@ -1,5 +1,5 @@
-//! Finds the address at which other hosts reach this one, where the user has not given it: the address from which this
-//! host reaches etcd.
+//! Finds the address at which other hosts reach this one, unless the user has set it: the address from which this host
+//! reaches etcd.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,8 +36,8 @@ pub async fn find(settings: &mut Settings, etcd: &Condition) -> anyhow::Result<(
                 return Ok(());
             }
             Ok(None) => bail!(
-                "cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
-                 say --host-ip ADDRESS (or HOST_IP)",
+                "cannot find the address at which other hosts reach this one, because etcd at {} is on this host; \
+                 pass --host-ip ADDRESS, or set HOST_IP",
                 host.etcd.endpoints.join(",")
             ),
             Err(error) => {
@@ -49,7 +49,7 @@ pub async fn find(settings: &mut Settings, etcd: &Condition) -> anyhow::Result<(
     }
 }
 
-/// Sets the host's address for a command that writes nothing, where a guess does no harm.
+/// Sets the host's address for a command that writes nothing, so a wrong guess does no harm.
 pub async fn or_loopback(host: &mut HostSettings) {
     let host_ip = &mut host.options.host_ip;
     if !host_ip.is_empty() {
@@ -61,13 +61,13 @@ pub async fn or_loopback(host: &mut HostSettings) {
     }
     "127.0.0.1".clone_into(host_ip);
     warn!(
-        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 in its \
-         place; say --host-ip ADDRESS"
+        "this host's address is not known, because etcd is on it or cannot be found: the keys have 127.0.0.1 instead; \
+         pass --host-ip ADDRESS"
     );
 }
 
 /// The address from which this host reaches the first of the endpoints that is not on the host itself; none if all
-/// of them are. The kernel is asked for the route, and nothing is sent.
+/// of them are. It asks the kernel for the route and sends nothing.
 async fn toward(endpoints: &[String]) -> anyhow::Result<Option<IpAddr>> {
     let mut failure = None;
     for endpoint in endpoints {

@@ -1,11 +1,11 @@
-//! The log line that says which program this is and what it works with.
+//! The log line with the program's version and the partners and settings that it runs with.
 
 use std::iter;
 
 use super::settings::Settings;
 use crate::docker::{self, Daemon};
 
-/// That line, as words of `name=value`. A dry run asks no daemon for its id.
+/// The line, as words of `name=value`. A dry run has no daemon id, because it does not ask for one.
 pub fn introduction(settings: &Settings, daemon: Option<&Daemon>) -> anyhow::Result<String> {
     let options = &settings.host.options;
     let facts = [
@@ -27,7 +27,7 @@ pub fn introduction(settings: &Settings, daemon: Option<&Daemon>) -> anyhow::Res
     Ok(line.join(" "))
 }
 
-/// A value that is one word, in quotes if it were not without.
+/// A value as one word: in quotes if it is empty or has spaces or quotes.
 fn word(value: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation() && c != '"';
     if !value.is_empty() && value.chars().all(is_plain) {

@@ -1,5 +1,5 @@
 //! The leases that this registrar keeps alive: those of keys, the seat, and when the first of them ends. The keeper and
-//! late renewal hold the same `Leases`, on two threads; whoever wants to show them has a receiver.
+//! late renewal hold the same `Leases`, on two threads; other parts only read it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,28 +11,27 @@ use tokio::time::Instant;
 use super::seat::Seat;
 use crate::store::{Identity, LeaseId};
 
-/// The one owner of what is kept alive. A clone is the same.
+/// The one owner of the kept leases. A clone shares them.
 #[derive(Debug, Clone)]
 pub struct Leases(Arc<watch::Sender<Kept>>);
 
-/// What is kept alive.
+/// The state of the kept leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// The leases that the keeper renews.
     pub renewed: BTreeSet<LeaseId>,
-    /// Leases that late renewal keeps alive beside them: an earlier process's until they have been read, and other
-    /// registrars' shared leases on which keys that are wanted here stand.
+    /// Leases that only late renewal keeps alive: those of an earlier process until they have been read, and other
+    /// registrars' shared leases of keys that are wanted here.
     pub guarded: BTreeSet<LeaseId>,
-    /// The identity's seat.
     pub seat: Seat,
     /// The end of the lease that ends first, if nothing renews it; none before there is one.
     pub until: Option<Instant>,
-    /// Set when late renewal has lost the seat: only the keeper may renew then.
+    /// Set when late renewal has lost the seat. From then on only the keeper may renew.
     pub keeper_only: bool,
 }
 
 impl Leases {
-    /// None yet. The seat lives for `seat_ttl` seconds.
+    /// No leases yet. `seat_ttl` is in seconds.
     pub fn new(seat_ttl: u32) -> Self {
         Self(Arc::new(watch::Sender::new(Kept {
             renewed: BTreeSet::new(),
@@ -48,7 +47,6 @@ impl Leases {
         self.0.borrow()
     }
 
-    /// A receiver of every change.
     pub fn subscribe(&self) -> watch::Receiver<Kept> {
         self.0.subscribe()
     }
@@ -63,14 +61,14 @@ impl Leases {
         self.now().renewed.iter().copied().collect()
     }
 
-    /// Those of them that are for this registrar's owned keys.
+    /// The renewed leases of this registrar's owned keys.
     pub fn own(&self, identity: Identity) -> Vec<LeaseId> {
         let mut own = self.renewed();
         own.retain(|lease| identity.owns(*lease));
         own
     }
 
-    /// Guards an earlier process's leases while they are read, which may take longer than they live.
+    /// Guards an earlier process's leases while they are read, because the read may take longer than their TTL.
     pub fn guard(&self, leases: &[LeaseId], until: Option<Instant>) {
         self.0.send_modify(|kept| {
             kept.guarded.extend(leases);
@@ -108,7 +106,6 @@ impl Leases {
         self.replace(BTreeSet::new(), BTreeSet::new(), None);
     }
 
-    /// Changes the seat.
     pub fn set_seat(&self, change: impl FnOnce(&mut Seat)) {
         self.0.send_modify(|kept| change(&mut kept.seat));
     }

@@ -1,6 +1,5 @@
-//! What is counted, in the words of Prometheus.
-//!
-//! What happens is counted where it happens. What *is* (containers, keys, leases) is put together when it is asked for.
+//! The metrics of `/metrics`, in Prometheus's text format. Events are counted where they happen. Gauges (containers,
+//! keys, leases) are set when somebody asks. `page` serves them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,17 +14,17 @@ use prometheus::{
 use super::plan::KeyView;
 use crate::policy::ContainerView;
 
-/// How many reasons for leaving something out have a series of their own. They are the policy's texts, and a policy
-/// may give every container another one.
+/// The most reasons for leaving something out that have a series of their own, because a policy may give each container
+/// another reason.
 const MOST_REASONS: usize = 20;
-/// What the others are counted under.
+/// The label of all further reasons.
 const OTHER: &str = "other";
-/// Those that may be lost and come back.
+/// The partners whose reconnections are counted.
 const PARTNERS: [&str; 2] = ["docker", "etcd"];
 /// The limits of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
-/// The counters, and the gauges as they were last asked for.
+/// The counters, and the gauges as they were last set.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -39,7 +38,7 @@ pub struct Metrics {
     gauges: Mutex<Gauges>,
 }
 
-/// What is set anew each time.
+/// The gauges, set again at each request.
 #[derive(Debug)]
 struct Gauges {
     containers: IntGaugeVec,
@@ -49,35 +48,33 @@ struct Gauges {
     lease: Gauge,
 }
 
-/// What is true at the moment of asking.
+/// The state at the time of a request.
 pub struct Now<'a> {
-    /// What the policy made of each container, if it is known.
+    /// The policy's decision on each container, if it is known.
     pub containers: Option<&'a [ContainerView]>,
-    /// How the wanted keys stand, if it is known.
+    /// The states of the wanted keys, if they are known.
     pub keys: Option<&'a [KeyView]>,
-    /// How long the lease lives that ends first, if there is one.
+    /// The time until the first lease ends, if there is one.
     pub lease_left: Option<Duration>,
-    /// Whether all is well.
     pub ready: bool,
-    /// What is counted elsewhere.
     pub counts: Counts,
 }
 
 /// Counts that are kept elsewhere, each since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Events of Docker that may change a container's keys.
+    /// Docker events that may change a container's keys.
     pub events: u64,
-    /// How often Docker and etcd, in this order, came back after a trouble.
+    /// The reconnections of Docker and etcd, in this order.
     pub reconnections: [u64; PARTNERS.len()],
-    /// Calls of the policy that failed for a container.
+    /// Policy calls that failed for a container.
     pub policy_errors: u64,
-    /// Log lines that nobody read in time.
+    /// Log lines that were dropped because nobody read them.
     pub log_lines_dropped: u64,
 }
 
 impl Metrics {
-    /// An attempt to bring etcd in step has ended.
+    /// Counts an attempt to bring etcd in step, with its duration.
     pub fn count_sync(&self, took: Duration, failed: bool) {
         self.syncs.observe(took.as_secs_f64());
         if failed {
@@ -85,19 +82,17 @@ impl Metrics {
         }
     }
 
-    /// A key was put.
     pub fn count_put(&self) {
         self.changes.with_label_values(&["put"]).inc();
     }
 
-    /// A key was deleted.
     pub fn count_delete(&self) {
         self.changes.with_label_values(&["delete"]).inc();
     }
 
-    /// All of it in Prometheus's text format.
+    /// All metrics in Prometheus's text format.
     pub fn text(&self, now: &Now) -> anyhow::Result<String> {
-        // Two who ask at once must not see each other's half-set gauges.
+        // Two requests at once must not see each other's half-set gauges.
         let gauges = self
             .gauges
             .lock()
@@ -154,7 +149,7 @@ impl Gauges {
     }
 }
 
-/// Counters only grow.
+/// Raises a counter to `count`. Counters never fall.
 fn bring_to(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
 }
@@ -170,7 +165,7 @@ fn state(container: &ContainerView) -> &'static str {
 }
 
 impl Default for Metrics {
-    /// Nothing has been counted yet.
+    /// All counters at 0.
     fn default() -> Self {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
@@ -186,11 +181,11 @@ impl Default for Metrics {
         let metrics = Self {
             events: counter(
                 "docker_register_docker_events_total",
-                "Events of Docker that may change a container's keys.",
+                "Docker events that may change a container's keys.",
             ),
             reconnections: counters(
                 "docker_register_reconnections_total",
-                "How often a partner came back after a trouble.",
+                "Reconnections after an outage, by partner.",
                 "partner",
             ),
             syncs: add(
@@ -198,14 +193,14 @@ impl Default for Metrics {
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "docker_register_sync_duration_seconds",
-                        "How long it took to bring etcd in step, be it after a change or to renew leases.",
+                        "Time to bring etcd in step, after a change or at a renewal of the leases.",
                     )
                     .buckets(BUCKETS.to_vec()),
                 ),
             ),
             failed_syncs: counter(
                 "docker_register_sync_failures_total",
-                "Attempts to bring etcd in step that failed.",
+                "Failed attempts to bring etcd in step.",
             ),
             changes: counters(
                 "docker_register_key_changes_total",
@@ -214,7 +209,7 @@ impl Default for Metrics {
             ),
             policy_errors: counter(
                 "docker_register_policy_errors_total",
-                "Calls of the policy that failed for a container.",
+                "Policy calls that failed for a container.",
             ),
             log_lines_dropped: counter(
                 "docker_register_log_lines_dropped_total",
@@ -223,7 +218,7 @@ impl Default for Metrics {
             gauges: Mutex::new(Gauges {
                 containers: gauges(
                     "docker_register_containers",
-                    "Containers that run, by what the policy made of them.",
+                    "Running containers, by the policy's decision on them.",
                     &["state"],
                 ),
                 left_out: gauges(
@@ -233,21 +228,21 @@ impl Default for Metrics {
                 ),
                 keys: gauges(
                     "docker_register_keys",
-                    "Keys that are wanted, and whether they are in etcd.",
+                    "Wanted keys, by kind, and by whether they are in etcd.",
                     &["kind", "state"],
                 ),
                 ready: add(
                     &registry,
                     IntGauge::new(
                         "docker_register_ready",
-                        "1 if Docker and etcd are reached, the policy works, and leases are held.",
+                        "1 if Docker and etcd are reached, the policy works, and the leases are held; else 0.",
                     ),
                 ),
                 lease: add(
                     &registry,
                     Gauge::new(
                         "docker_register_lease_left_seconds",
-                        "How long the lease lives that ends first, if nothing renews it; NaN without keys.",
+                        "Seconds until the first lease expires, if nothing renews it; NaN without keys.",
                     ),
                 ),
             }),
@@ -255,13 +250,13 @@ impl Default for Metrics {
         };
         let build = gauges(
             "docker_register_build_info",
-            "1, with the version that runs.",
+            "1, with the running version as a label.",
             &["version"],
         );
         build
             .with_label_values(&[env!("VERSION_AND_COMMIT")])
             .set(1);
-        // A series that appears with its first count has no increase that could be seen.
+        // Made before their first count, because Prometheus cannot see the increase of a series that begins with 1.
         for partner in PARTNERS {
             metrics.reconnections.with_label_values(&[partner]);
         }
@@ -272,7 +267,7 @@ impl Default for Metrics {
     }
 }
 
-/// Registers what is defined above, once for each name; nothing from outside can make it fail.
+/// Registers a collector. It cannot fail, because the names and labels are constants, and each name is used once.
 fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("a sound definition");
     registry

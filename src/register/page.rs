@@ -19,10 +19,8 @@ use crate::policy::ContainerView;
 /// The facts about a registrar that never change, by name.
 type About = Arc<[(&'static str, String)]>;
 
-/// The contents of the page.
 struct Page<'a> {
     about: &'a [(&'static str, String)],
-    /// The policy in force.
     script: &'a str,
     conditions: Vec<(&'static str, State)>,
     /// The time until the first lease ends, if there is one.
@@ -35,7 +33,6 @@ struct Page<'a> {
     lines: &'a [Line],
 }
 
-/// The routes of a registrar.
 pub fn routes(status: &Arc<Status>, recent: Recent, about: About) -> Vec<Route> {
     let (for_page, for_metrics) = (Arc::clone(status), Arc::clone(status));
     vec![
@@ -55,7 +52,7 @@ pub fn routes(status: &Arc<Status>, recent: Recent, about: About) -> Vec<Route> 
     ]
 }
 
-/// The facts that the page tells of this registrar.
+/// The facts about this registrar for the page.
 pub fn about(host: &HostSettings) -> About {
     Arc::new([
         ("version", env!("VERSION_AND_COMMIT").to_owned()),
@@ -128,7 +125,7 @@ fn draw(page: &Page) -> String {
                     }
                     @if let Some(left) = page.lease_left {
                         dt { "leases" }
-                        dd { "live for " (left.as_secs()) " s more" }
+                        dd { "expire in " (left.as_secs()) " s unless they are renewed" }
                     }
                     dt { "policy in force" }
                     dd { (page.script) }
@@ -190,7 +187,7 @@ fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
                     Some(key) if key.value != entry.value || key.shared != entry.shared =>
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
-                    _ => span.bad { " — not in etcd as it is wanted" },
+                    _ => span.bad { " — missing from etcd, or different there" },
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! `run`: joins the feed, the script and the keeper, and answers signals. Feed, script and keeper share one thread, because
-//! waking another one takes longer than most steps from an event to its keys.
+//! `run`: connects the feed, the script and the keeper, and handles signals. Feed, script and keeper share one thread,
+//! because waking another one takes longer than most steps from an event to its keys.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -30,16 +30,16 @@ use crate::store::Identity;
 use crate::store::print::PrintStore;
 use crate::wanted::Wanted;
 
-/// The pause before a script whose `run` has failed is started again.
+/// The pause before a failed `run` of the script is started again.
 const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
-/// The time between two log lines about a `run` that fails in the same way again and again.
+/// The time between two log lines about the same failure of `run`.
 const REMINDER: Duration = Duration::from_secs(60);
 /// The error before the program ends by force.
 const LAST_WORDS: &str =
-    "the script does not let go, so this ends without it; the keys stay until their TTL";
+    "the script hangs, so this ends by force; the keys stay until their TTL ends";
 
-/// Runs until a signal ends it, or the script is broken from the start. `recent` has the last warnings and errors, for
-/// the page.
+/// Runs until a signal ends it, or fails at once if the script is broken from the start. `recent` has the last warnings
+/// and errors, for the page.
 pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
     // A wrong DOCKER_HOST can never work, so it is not retried.
     docker::Endpoint::from_env()?;
@@ -58,14 +58,14 @@ pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
         signals,
     };
     tokio::select! {
-        // A question must not hold up the work.
+        // Questions come last, so that they do not delay the work.
         biased;
         result = work.run() => result,
         never = answers => match never {},
     }
 }
 
-/// Starts what must go on while a script hangs: late renewals, systemd's watchdog, HTTP, the forced end.
+/// Starts the tasks that must go on while a script hangs: late renewals, systemd's watchdog, HTTP, the forced end.
 fn start_side_thread(
     settings: &Settings,
     status: &Arc<Status>,
@@ -86,7 +86,7 @@ fn start_side_thread(
     Ok(side)
 }
 
-/// Answers for the script's thread, whenever the script lets it.
+/// Answers questions in the script's thread. A script that hangs delays the answers.
 async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapshots) -> Infallible {
     loop {
         tokio::select! {
@@ -102,7 +102,6 @@ async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapsh
     }
 }
 
-/// The work of the script's thread.
 struct Work<'a> {
     settings: Settings,
     side: &'a SideThread,
@@ -137,7 +136,7 @@ impl Work<'_> {
         let mut keeper = self.start_keeper(identity, wanted, ended);
         let result = self.supervise(world, script, feed, &mut keeper).await;
         systemd::say_goodbye().await;
-        // The keeper says goodbye to the store, unless a second signal comes.
+        // The keeper ends its work on the store, unless a second signal comes.
         drop(shutdown);
         if !keeper.is_finished() {
             tokio::select! {
@@ -191,7 +190,7 @@ impl Work<'_> {
         let (mode, status) = (self.settings.mode, Arc::clone(self.status));
         let ttl = self.settings.host.options.ttl;
         match mode {
-            // The reader of its output may let it wait, so it has the other thread.
+            // On the second thread, because a slow reader of the output may block it.
             Mode::DryRun => {
                 let store = PrintStore::new(stdout());
                 self.side
@@ -214,22 +213,22 @@ impl Work<'_> {
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
-                // The script's answer to an event comes before what hardly ever happens.
+                // The script comes first, because the other cases are rare.
                 biased;
                 failure = drive(&world, &script) => bail!("{failure}"),
-                ended = &mut feed => return ended.context("the watch of Docker broke down"),
+                ended = &mut feed => return ended.context("the task that watches Docker has crashed"),
                 // Nobody reads the output of a dry run any more.
-                ended = &mut *keeper => return ended.context("the work on etcd broke down"),
+                ended = &mut *keeper => return ended.context("the task that writes to etcd has crashed"),
                 request = self.signals.next() => match request {
                     Request::End => return Ok(()),
                     Request::Reload => match Script::load(world.clone()) {
                         Ok(new) => {
-                            info!("policy, loaded anew: {}", new.version());
+                            info!("policy, loaded again: {}", new.version());
                             self.status.script.send_replace(new.version());
                             script = new;
                         }
                         Err(failure) => error!(
-                            "the policy cannot be loaded anew: {failure}\n  the one before stays in force"
+                            "the policy cannot be loaded again: {failure}\n  the old one stays in force"
                         ),
                     },
                 },
@@ -238,14 +237,14 @@ impl Work<'_> {
     }
 }
 
-/// Runs the script, again and again if it fails, once it has said what it wants; its keys are kept meanwhile. Returns the
-/// failure of a script that never did.
+/// Runs the script, and starts it again after each failure; the keys are kept meanwhile. Returns the failure of a
+/// script that has never set a wanted state.
 async fn drive(world: &World, script: &Script) -> Failure {
     let mut said: Option<(Failure, Instant)> = None;
     loop {
         let failure = match script.run().await {
             Ok(()) => Failure::new(
-                "the policy's `run` returned; it loops over `docker.watch()`, which never ends",
+                "the policy's `run` returned; it must loop over `docker.watch()`, which never ends",
             ),
             Err(failure) => failure,
         };
@@ -261,7 +260,7 @@ async fn drive(world: &World, script: &Script) -> Failure {
     }
 }
 
-/// The Docker daemon, whose id the identity is derived from, so it is waited for. A dry run needs none.
+/// Waits for the Docker daemon, because the identity is derived from its id. A dry run needs none.
 async fn ask_docker(settings: &Settings, status: &Status) -> Option<Daemon> {
     if settings.mode == Mode::DryRun {
         return None;

@@ -1,9 +1,9 @@
-//! Whether another process works under the same identity. Pure: whoever calls it brings the time.
+//! Whether another process of the same identity is running. Pure: callers pass the time.
 //!
-//! Two registrars of one identity would each take the other's keys for leftovers of its own and delete them, for ever.
-//! So the one at work keeps a lease alive that has no keys, the identity's *seat*. A process that finds the seat taken
-//! cannot tell at once by whom: it may be left over from a process that was killed, whose keys it has to take care of
-//! without delay. But a seat that is left over only runs out, and one that does not has somebody who renews it.
+//! Two registrars of one identity would each delete the other's keys as leftovers of its own, for ever. So the one that
+//! runs renews a lease without keys, the identity's *seat*. A process that finds the seat taken cannot tell at once by
+//! whom. The seat may be left over from a killed process, and then the new process must take care of the old one's keys
+//! without delay. A seat that is left over expires; a seat that does not expire is renewed by somebody.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::timetable::seat_is_sure_for;
 use crate::store::{Lease, LeaseId};
 
-/// How many renewals by somebody else are proof. One may be our own, made before we lost the seat and late to arrive.
+/// The number of observed renewals that prove another process. A single one may be our own, which arrived late.
 const PROOF: u32 = 2;
 
-/// The seat of this process's identity, as far as it knows.
+/// The seat of this process's identity, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
     /// The TTL in seconds, while we hold it.
@@ -25,15 +25,15 @@ pub struct Seat {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Holder {
-    /// Nobody's, or not known.
+    /// Free, or not looked at yet.
     Open,
-    /// Ours; last renewed by a call that began then.
+    /// Ours; `renewed` is when the last renewal's call began.
     Ours { lease: LeaseId, renewed: Instant },
-    /// Taken by a process that has ended, or has not.
+    /// Taken by a process that may have ended.
     Taken { since: Sighting, renewals: u32 },
 }
 
-/// The seat as it was at one look.
+/// The seat as one look found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sighting {
     answered: Instant,
@@ -42,7 +42,7 @@ struct Sighting {
 }
 
 impl Seat {
-    /// A seat that is held for `ttl` seconds at a time, and that nobody has looked at.
+    /// A seat that nobody has looked at, with a TTL in seconds.
     pub fn new(ttl: u32) -> Self {
         Self {
             ttl,
@@ -50,7 +50,7 @@ impl Seat {
         }
     }
 
-    /// Whether it is ours, beyond doubt, for long enough for a renewal. What is renewed later may be another's by then.
+    /// Whether it is certainly ours for long enough to renew it. A later renewal might renew another process's seat.
     pub fn may_renew(&self, now: Instant) -> bool {
         matches!(self.holder, Holder::Ours { renewed, .. } if now < renewed + seat_is_sure_for(self.ttl))
     }
@@ -68,7 +68,7 @@ impl Seat {
         }
     }
 
-    /// Takes note that we have claimed or renewed it by a call that began at `asked`.
+    /// Records that we have claimed or renewed it by a call that began at `asked`.
     pub fn hold(&mut self, lease: LeaseId, asked: Instant) {
         self.holder = Holder::Ours {
             lease,
@@ -76,12 +76,12 @@ impl Seat {
         };
     }
 
-    /// Takes note that nobody has it.
+    /// Records that nobody has it.
     pub fn open(&mut self) {
         self.holder = Holder::Open;
     }
 
-    /// Takes note that somebody has it: that was the answer to a look from `asked` to `answered`.
+    /// Records that somebody has it: the answer to a look from `asked` to `answered`.
     pub fn sight(&mut self, seat: &Lease, asked: Instant, answered: Instant) {
         let sighting = Sighting {
             answered,
@@ -89,10 +89,10 @@ impl Seat {
             term: seat.term,
         };
         self.holder = match std::mem::replace(&mut self.holder, Holder::Open) {
-            // A new leader gives every lease its whole TTL, whoever renews it or not.
+            // Not across an election, because a new leader gives every lease its whole TTL.
             Holder::Taken { since, renewals } if since.term == sighting.term => {
-                // Had nobody renewed it, it would have less left: `remaining` is rounded down, and at least this much
-                // time has passed for the leader of etcd.
+                // The most that is left if nobody has renewed it: `remaining` is rounded down, and etcd's leader has
+                // counted at least the time between the two looks.
                 let most = Duration::from_secs(u64::from(since.remaining) + 1)
                     .saturating_sub(asked - since.answered);
                 if Duration::from_secs(u64::from(sighting.remaining)) > most {
@@ -104,7 +104,7 @@ impl Seat {
                     Holder::Taken { since, renewals }
                 }
             }
-            // Who has once been seen at work is so after an election too.
+            // The proof of another process outlasts an election.
             Holder::Taken { renewals, .. } if renewals >= PROOF => Holder::Taken {
                 since: sighting,
                 renewals,
@@ -116,22 +116,22 @@ impl Seat {
         };
     }
 
-    /// Whether nobody has it, as far as we know.
+    /// Whether nobody is known to have it.
     pub fn is_open(&self) -> bool {
         matches!(self.holder, Holder::Open)
     }
 
-    /// Whether somebody has it, be it a process that has ended.
+    /// Whether another process has it, even one that has ended.
     pub fn is_taken(&self) -> bool {
         matches!(self.holder, Holder::Taken { .. })
     }
 
-    /// Whether another process is proven to be at work under this identity.
+    /// Whether another process of this identity is proven to be running.
     pub fn is_anothers(&self) -> bool {
         matches!(self.holder, Holder::Taken { renewals, .. } if renewals >= PROOF)
     }
 
-    /// When it runs out, if another process has it and does not renew it; never before.
+    /// The time by which it has expired unless it is renewed, if another process has it.
     pub fn runs_out(&self) -> Option<Instant> {
         match &self.holder {
             Holder::Taken { since, .. } => {
@@ -141,7 +141,6 @@ impl Seat {
         }
     }
 
-    /// Whether it is ours.
     pub fn is_ours(&self) -> bool {
         matches!(self.holder, Holder::Ours { .. })
     }
@@ -151,7 +150,8 @@ impl Seat {
 mod tests {
     use super::*;
 
-    /// Looks once a second for as many seconds; `remaining` tells what is left then, in seconds.
+    /// Looks once a second. `remaining` gives the seconds left and the term at each second. Returns the second of the
+    /// proof.
     fn look(seconds: u32, remaining: impl Fn(u32) -> (f64, u64)) -> Option<u32> {
         let start = Instant::now();
         let mut seat = Seat::new(60);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_that_runs_out_is_left_over() {
+    fn a_seat_that_expires_is_left_over() {
         for part in [0.0, 0.3, 0.99] {
             assert_eq!(
                 look(60, |second| (60.0 + part - f64::from(second), 2)),
@@ -184,17 +184,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_somebody_renews_is_anothers() {
+    fn a_seat_that_is_renewed_belongs_to_another_process() {
         assert_eq!(
             look(60, |second| (59.9 - f64::from(second % 20), 2)),
             Some(40)
         );
-        // What is renewed so often that it never falls by a second is seen to stand still.
+        // A seat that is renewed several times a second never falls by a second.
         assert_eq!(look(60, |_| (2.3, 2)), Some(4));
     }
 
     #[test]
-    fn a_new_leader_is_no_renewal() {
+    fn a_new_leader_is_not_taken_for_a_renewal() {
         assert_eq!(
             look(60, |second| (
                 59.9 - f64::from(second % 20),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_out_is_not_renewed() {
+    fn a_seat_that_may_have_expired_is_not_renewed() {
         let start = Instant::now();
         let mut seat = Seat::new(60);
         assert!(!seat.may_renew(start));

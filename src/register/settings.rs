@@ -1,4 +1,4 @@
-//! The settings of the writing role, checked: whoever has them can start.
+//! The settings of the writing role. `cli` checks them, so a registrar can start with any `Settings`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,16 +18,15 @@ pub struct Settings {
     pub mode: Mode,
     /// The time between two lists of all containers.
     pub resync: Duration,
-    /// Whether the log says why something is left out.
+    /// Whether the log has the reason for each container and port that is left out.
     pub explain: bool,
-    /// The address of `--listen`.
     pub listen: Option<SocketAddr>,
 }
 
 /// The settings of every command that looks at containers.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
-    /// The policy: a file, or the name of a bundled one; the default one if none.
+    /// The policy: a file, or the name of a bundled one; none is the default policy.
     pub script: Option<PathBuf>,
     /// The policy's `options`. `host_ip` is empty until it has been found.
     pub options: Options,
@@ -36,7 +35,6 @@ pub struct HostSettings {
     pub filters: Filters,
 }
 
-/// Whether anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Changes are printed, and etcd is not needed.
@@ -44,12 +42,12 @@ pub enum Mode {
     Write(OnExit),
 }
 
-/// The fate of the keys when the registrar ends.
+/// `--on-exit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExit {
-    /// They stay for their TTL, so that an upgrade of the registrar is no outage.
+    /// The keys stay until their TTL ends, so an upgrade of the registrar is no outage.
     Leave,
-    /// They are removed before it ends.
+    /// The keys are removed before the registrar ends.
     Remove,
 }
 
@@ -66,13 +64,13 @@ impl Settings {
 }
 
 impl HostSettings {
-    /// The connection that a policy reads etcd over. It connects when it is first used.
+    /// The connection that a policy reads etcd over. It connects at its first call.
     pub fn reader(&self) -> Reader {
         let connection = Connection::new(self.etcd.clone(), call_limit(self.options.ttl));
         Rc::new(connection.into())
     }
 
-    /// A new connection to the store of the keys. It connects when it is first used.
+    /// A new connection to the store of the keys. It connects at its first call.
     pub fn store(&self) -> impl Store + use<> {
         EtcdStore::new(self.etcd.clone(), call_limit(self.options.ttl))
     }

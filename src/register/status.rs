@@ -1,8 +1,8 @@
 //! The state of a running registrar, for those who show it: conditions, counts, leases, and the questions that its loops
 //! answer.
 //!
-//! Nothing is copied on the way from an event to a key. The lists of containers and keys belong to the loops that work
-//! with them, and are put together only when somebody asks.
+//! Nothing is copied on the way from an event to a key. The lists of containers and keys belong to the loops that use
+//! them, and are put together only when somebody asks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,24 +19,23 @@ use crate::ops::log;
 use crate::ops::readiness::Readiness;
 use crate::policy::ContainerView;
 
-/// The state of a registrar.
 #[derive(Debug)]
 pub struct Status {
     pub docker: Condition,
     pub etcd: Condition,
-    /// Whether this is the one registrar of its identity.
+    /// Good while this is the only registrar of its identity.
     pub seat: Condition,
-    /// Whether the policy's `run` works.
+    /// Good while the policy's `run` works.
     pub policy: Condition,
     /// The policy in force: its file or bundled name, and its digest.
     pub script: watch::Sender<String>,
     pub leases: Leases,
-    /// Events of Docker that may change a container's keys.
+    /// Docker events that may change a container's keys.
     pub events: Counter,
-    /// Calls of the policy that failed for a container.
+    /// Policy calls that failed for a container.
     pub policy_errors: Counter,
     pub metrics: Metrics,
-    /// The script's thread answers, unless a script hangs.
+    /// The script's thread answers, unless the script hangs.
     pub alive: Arc<Question<()>>,
     /// The policy's decision on each container, by name. The script's thread answers.
     pub containers: Question<Vec<ContainerView>>,
@@ -45,7 +44,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Nothing is known yet. `ttl` is that of entries that name none, in seconds.
+    /// Nothing is known yet. `ttl` is for entries without one, in seconds.
     pub fn new(ttl: u32) -> Self {
         Self {
             docker: Condition::default(),
@@ -63,7 +62,7 @@ impl Status {
         }
     }
 
-    /// The conditions that must be good, and the leases, which must live.
+    /// Ready while all conditions are good, no lease has expired, and the script's thread answers.
     pub fn readiness(&self) -> Readiness {
         let leases = self.leases.clone();
         Readiness {
@@ -75,14 +74,14 @@ impl Status {
             ],
             problem: Arc::new(move || {
                 let is_over = leases.now().left().is_some_and(|left| left.is_zero());
-                let why = "lease: it has run out, because etcd was not reached in time to renew it";
+                let why = "lease: it has expired, because etcd was not reached in time to renew it";
                 is_over.then(|| why.to_owned())
             }),
             alive: Arc::clone(&self.alive),
         }
     }
 
-    /// The counts that are kept beside the metrics.
+    /// The counts that are kept outside the metrics.
     pub fn counts(&self) -> Counts {
         Counts {
             events: self.events.get(),

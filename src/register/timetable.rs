@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0 ────────── the lease is renewed; one call may take ⅙ of the TTL (0.5 to 5 s)
-//! ⅙ of the TTL the seat is renewed, which shows too whether the store answers
+//! ⅙ of the TTL the seat is renewed, which also shows that the store answers
 //! ⅓            the keeper renews
 //! 5/12         the keeper is late: the second thread renews
 //! ½            the seat is late: the second thread renews it
@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use crate::store::LeaseId;
 
-/// How many seconds longer a shared lease lives than the owned keys beside it, so that these are removed first when a
+/// The seconds that a shared lease outlives the owned keys beside it, so that the owned keys are removed first when a
 /// registrar dies. etcd looks for expired leases twice a second and revokes them in no order, so a second and a half is
 /// the least that keeps the order.
 pub const SHARED_MARGIN: u32 = 2;
 
-/// The whole life of a lease.
 pub fn lifetime(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
 }
@@ -52,12 +51,12 @@ pub fn seat_is_late_after(ttl: u32) -> Duration {
     lifetime(ttl) / 2
 }
 
-/// The time after the seat's renewal up to which another renewal still reaches it.
+/// The time after the seat's renewal up to which the next renewal certainly renews our seat.
 pub fn seat_is_sure_for(ttl: u32) -> Duration {
     lifetime(ttl) * 2 / 3
 }
 
-/// Whether a shared lease with `remaining` seconds has nobody who renews it.
+/// Whether nobody renews a shared lease with `remaining` seconds left.
 pub fn is_abandoned(lease: LeaseId, remaining: u32) -> bool {
     remaining * 12 < lease.ttl() * 5
 }

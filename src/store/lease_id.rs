@@ -1,11 +1,11 @@
-//! Ids of leases, derived so that a restarted registrar finds its own keys with no state on disk, and registrars of
-//! different hosts meet on the lease of a key that they share.
+//! Ids of leases. They are derived, so that a restarted registrar finds its own keys without any state on disk, and
+//! registrars of different hosts use the same lease for a key that they share.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// A lease: its keys live and die together. The id tells whose it is and how long it lives:
+/// A lease. Its keys are removed together when it ends. The id has its owner and its TTL:
 ///
 /// ```text
 /// bit 62       0: owned, 1: shared
@@ -29,8 +29,7 @@ impl LeaseId {
         self.0 >> TTL_BITS << TTL_BITS == SHARED_BIT | hash(&["shared", key])
     }
 
-    /// Whether a lease that is a registrar's own or a shared key's is the latter. A stranger's lease may have the same
-    /// bit.
+    /// Whether a registrar's lease is for a shared key. Other programs' leases may have the same bit.
     pub fn is_shared(self) -> bool {
         self.0 & SHARED_BIT != 0
     }
@@ -48,7 +47,7 @@ impl fmt::Display for LeaseId {
     }
 }
 
-/// Who a registrar is: the same after a restart, and another for each Docker daemon and `--instance`.
+/// The identity of a registrar: the same after a restart, and different for each Docker daemon and `--instance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(i64);
 
@@ -63,8 +62,7 @@ impl Identity {
         LeaseId(self.0 | i64::from(ttl))
     }
 
-    /// The lease without keys that shows that a process is at work under this identity. Its id does not depend on its
-    /// TTL.
+    /// The lease without keys that shows that a process of this identity is running. Its id does not depend on its TTL.
     pub fn seat(self) -> LeaseId {
         LeaseId(self.0)
     }
@@ -75,7 +73,7 @@ impl Identity {
     }
 }
 
-/// 45 bits, in their place in an id. They are the same on every machine and in every version of this program.
+/// 45 bits, at their place in an id. They must be the same on every machine and in every version of this program.
 fn hash(parts: &[&str]) -> i64 {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -93,8 +91,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_id_is_the_same_for_ever() {
-        // Registrars of different versions meet in one etcd: these numbers must never change.
+    fn a_lease_id_never_changes() {
+        // Registrars of different versions use one etcd, so these numbers must never change.
         let identity = Identity::new("CO7M:QV3V", "a");
         assert_eq!(identity.lease(60).to_string(), "1571ff812862003c");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A store in memory, with etcd's semantics. It reads no clock: its callers pass the time. `print` and `model` make a
+//! A store in memory, with etcd's semantics. It reads no clock: callers pass the time. `print` and `model` make a
 //! [`Store`](super::Store) of it.
 
 use std::collections::BTreeMap;
@@ -22,11 +22,11 @@ pub struct Memory {
     revision: i64,
     /// The raft term.
     term: u64,
-    /// The changes that nobody has taken yet.
+    /// The changes since the last `take_log`.
     log: Vec<Changes>,
 }
 
-/// How long a lease lives.
+/// The end of a lease.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     ends: Instant,
@@ -162,7 +162,7 @@ impl Memory {
         })
     }
 
-    /// Makes changes at a new revision. There is none if nothing changes.
+    /// Makes changes at a new revision. If nothing changes, there is no new revision.
     fn commit(&mut self, mut changes: Vec<Change>) {
         changes.retain(|change| match change {
             Change::Put(found) => {
@@ -179,16 +179,15 @@ impl Memory {
     }
 }
 
-/// Changes that no registrar makes, for `model`.
+/// Changes from outside, for `model`.
 #[cfg(test)]
 impl Memory {
-    /// All keys.
     pub fn keys(&self) -> &BTreeMap<Key, Found> {
         &self.keys
     }
 
-    /// Ends the leases that have run out, each at a revision of its own, the last to run out first, because etcd
-    /// promises no order.
+    /// Ends the expired leases, each at its own revision. The last to expire comes first, because etcd promises no
+    /// order.
     pub fn expire(&mut self, now: Instant) {
         let over = self.leases.iter().filter(|(_, life)| life.ends <= now);
         let mut over: Vec<(Instant, LeaseId)> =
@@ -207,13 +206,13 @@ impl Memory {
         }
     }
 
-    /// Puts a key, as somebody by hand would.
+    /// Puts a key by hand.
     pub fn put(&mut self, key: &Key, value: &str, lease: Option<LeaseId>) {
         let change = self.put_change(key, &value.into(), lease);
         self.commit(vec![change]);
     }
 
-    /// Deletes a key, as somebody by hand would.
+    /// Deletes a key by hand.
     pub fn delete(&mut self, key: &str) {
         self.commit(vec![Change::Delete(key.into())]);
     }

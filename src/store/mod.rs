@@ -1,5 +1,5 @@
-//! The contract of every store: leases whose ids a registrar derives and finds again, and transactions that are carried
-//! out only if the store is as the registrar believes. The README's section "keys in etcd" has the same terms.
+//! The contract of every store: leases with ids that a registrar derives, and transactions that are carried out only if
+//! the store still is as the registrar last saw it. `docs/keys-in-etcd.md` explains the terms.
 
 #[cfg(test)]
 pub mod conformance;
@@ -26,51 +26,48 @@ pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};
 pub struct Found {
     pub key: Key,
     pub value: Arc<str>,
-    /// None if the key lives until somebody deletes it.
+    /// None if the key stays until somebody deletes it.
     pub lease: Option<LeaseId>,
-    /// The store's revision at its last change.
+    /// The store's revision at the key's last change.
     pub revision: i64,
 }
 
 /// A lease as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The keys on it, in no order.
+    /// The keys on it, unsorted.
     pub keys: Vec<Key>,
-    /// The seconds until it runs out, rounded down.
+    /// The seconds until it expires, rounded down.
     pub remaining: u32,
     /// The raft term of the store's leader, which measures the time. A new leader gives all leases their whole TTL.
     pub term: u64,
 }
 
-/// The changes of one revision, in the order in which they were made.
+/// The changes of one revision, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// The revision of the store that they made.
     pub revision: i64,
     /// At least one.
     pub changes: Vec<Change>,
 }
 
-/// One key's change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It was put, and is like this now.
+    /// The key after its put.
     Put(Found),
-    /// It was deleted, or its lease ended.
+    /// Deleted, or removed with its lease.
     Delete(Key),
 }
 
-/// Why a call failed.
 #[derive(Debug)]
 pub enum StoreError {
     /// A put named a lease that does not exist (any more).
     LeaseLost,
-    /// The store answered, and refused; in the operator's words. Another request may succeed.
+    /// The store answered with a refusal, explained for the operator. Another request may succeed.
     Refused(anyhow::Error),
-    /// There was no answer, or none that can be understood; in the operator's words.
+    /// There was no answer, or none that can be understood. Explained for the operator.
     Failed(anyhow::Error),
-    /// The store is gone for good: nobody reads its output.
+    /// The store is gone for good: the reader of its output has closed it.
     Closed,
 }
 
@@ -88,8 +85,8 @@ impl std::error::Error for StoreError {}
 
 /// A key-value store with leases.
 ///
-/// An error leaves open whether the call had its effect, so the caller reads the store again before it writes. A future
-/// that is dropped half-way is like an error. `conformance` tests these promises.
+/// After an error the call may have had its effect or not, so the caller reads the store again before it writes. The
+/// same holds for a future that is dropped half-way. `conformance` tests these promises.
 pub trait Store: Send + 'static {
     /// The most [operations](Size::operations) of a transaction.
     const MAX_OPERATIONS: usize;
@@ -97,7 +94,7 @@ pub trait Store: Send + 'static {
     /// Sets the time limit of each call.
     fn limit_calls(&mut self, limit: Duration);
 
-    /// All leases that exist, those of others too.
+    /// All leases that exist, including those of others.
     fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, StoreError>> + Send;
 
     /// A lease as the store has it, if it exists. This does not renew it.
@@ -126,12 +123,12 @@ pub trait Store: Send + 'static {
         ttl: u32,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// These keys; those that do not exist are left out.
+    /// Reads these keys. Missing keys are left out.
     fn read(&mut self, keys: &[Key])
     -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
 
-    /// The keys in these directories that are on a lease, with their leases. There may be any number of them, so they
-    /// come without their values.
+    /// The keys in these directories that are on a lease, with their leases. They come without values, because there
+    /// may be any number of them.
     fn leased_in(
         &mut self,
         directories: &[Arc<str>],

@@ -1,5 +1,5 @@
-//! A store in memory for tests: it stands in for etcd, with faults, refusals and a history, and no real one could be run
-//! by the thousand. `conformance` runs on both.
+//! A store in memory that stands in for etcd in tests, with faults, refusals and a history. Tests run thousands of
+//! them, which is impossible with a real etcd. `conformance` runs on both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::{Change, Found, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
 use crate::base::key::Key;
 
-/// A change behind the registrars' backs.
+/// A change from outside.
 type Meddle = Box<dyn FnOnce(&mut Model) + Send>;
 
 /// The keys of a store at one revision, with their values.
@@ -24,22 +24,21 @@ pub struct Model {
     memory: Memory,
     /// The values at every revision.
     pub history: Vec<Values>,
-    /// The values before and after each transaction that changed something, until somebody takes them.
+    /// The values before and after each transaction that changed something. A test takes them out.
     pub transactions: Vec<[Values; 2]>,
-    /// The puts that it does not take.
     pub refuses: Refuses,
-    /// Done right after the next transaction that is refused, before anybody asks why it was.
+    /// Carried out right after the next refused transaction, before the registrar reads the keys again.
     pub after_refusal: Option<Meddle>,
 }
 
-/// Puts that a store does not take. It deletes all the same.
+/// Puts that the store refuses. It takes all deletes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Refuses {
     #[default]
     Nothing,
-    /// Keys below this, for which the role has no right.
+    /// Puts below this prefix, because the role has no right to them.
     Below(&'static str),
-    /// All, and new leases too, because there is no space.
+    /// All puts, and new leases, because there is no space.
     Everything,
 }
 
@@ -57,17 +56,16 @@ impl Refuses {
 #[derive(Clone, Default)]
 pub struct ModelStore {
     model: Arc<Mutex<Model>>,
-    /// How many calls succeed before one fails, and whether that one has its effect.
+    /// The number of calls before one fails, and whether that one has its effect.
     fault: Option<(usize, bool)>,
 }
 
 impl Model {
-    /// All keys.
     pub fn keys(&self) -> &BTreeMap<Key, Found> {
         self.memory.keys()
     }
 
-    /// Lets time pass to now, which ends the leases that have run out.
+    /// Ends the leases that have expired by now.
     pub fn expire(&mut self) {
         self.memory.expire(Instant::now());
         self.record();
@@ -84,13 +82,13 @@ impl Model {
         self.memory.elect(Instant::now());
     }
 
-    /// Deletes a key, as somebody by hand would.
+    /// Deletes a key by hand.
     pub fn delete(&mut self, key: &str) {
         self.memory.delete(key);
         self.record();
     }
 
-    /// Puts a key, as somebody by hand would.
+    /// Puts a key by hand.
     pub fn put(&mut self, key: &Key, value: &str, lease: Option<LeaseId>) {
         self.memory.put(key, value, lease);
         self.record();
@@ -170,7 +168,7 @@ impl ModelStore {
         self.model.lock().expect("no test panicked with it")
     }
 
-    /// Makes one of the next calls fail, with its effect or without.
+    /// Makes the call after the next `after` ones fail, with or without its effect.
     pub fn fail(&mut self, after: usize, with_effect: bool) {
         self.fault = Some((after, with_effect));
     }

@@ -17,10 +17,10 @@ use crate::base::key::Key;
 pub struct PrintStore<W> {
     out: W,
     memory: Memory,
-    /// The time, which stands still here: a dry run waits for the reader of its output, and must not lose its leases
-    /// meanwhile.
+    /// The time, which stands still here: a dry run may wait for the reader of its output, and its leases must not
+    /// expire meanwhile.
     now: Instant,
-    /// Changes that are made and not printed yet.
+    /// Changes that have been made and not printed yet.
     unprinted: VecDeque<Change>,
 }
 
@@ -80,7 +80,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     }
 
     async fn claim(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
-        // No time is left on a seat, so that it never seems to be renewed by another process: there is none.
+        // A seat's id has the TTL 0, so no time is left, and the seat never seems to be renewed by another process.
         Ok(self.memory.claim(lease, lease.ttl(), self.now))
     }
 
@@ -96,7 +96,7 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
-        // Lines that could not be printed stand before those of later changes.
+        // Lines that could not be printed come before those of later changes.
         self.print()?;
         let outcome = self.memory.transact(transaction)?;
         self.print()?;
@@ -119,7 +119,7 @@ mod tests {
 
     const LEASE: LeaseId = LeaseId(7);
 
-    /// An output that takes so many lines, and then fails once in this way.
+    /// An output that fails once after a number of lines, with this kind of error.
     #[derive(Default)]
     struct Output {
         text: String,
@@ -161,7 +161,7 @@ mod tests {
         store
     }
 
-    /// Deletes both keys, one with the other.
+    /// Deletes both keys, the second with a sweep.
     fn delete() -> Transaction {
         Transaction {
             guards: vec![Guard::OnLease("/b/a".into(), LEASE)],
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_lease_ever_runs_out() {
+    async fn no_lease_ever_expires() {
         let mut store = store(None).await;
         let lease = LeaseId::shared("/x", 2);
         store.grant(&[lease]).await.expect("a lease");

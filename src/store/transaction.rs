@@ -7,14 +7,13 @@ use std::sync::Arc;
 use super::{Found, LeaseId};
 use crate::base::key::Key;
 
-/// Steps that are carried out all together if every guard holds, and not at all otherwise. No key is written twice.
+/// Steps that are all carried out if every guard holds; else none is. No key is written twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
     pub guards: Vec<Guard>,
     pub steps: Vec<Step>,
 }
 
-/// A condition on the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
     /// The key does not exist.
@@ -25,19 +24,17 @@ pub enum Guard {
     Unchanged(Key, i64),
 }
 
-/// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Puts the key on the lease.
     Put(Key, Arc<str>, LeaseId),
-    /// Deletes the key.
     Delete(Key),
     /// Deletes the last keys of a directory.
     Sweep(Sweep),
 }
 
-/// Deletes its keys, all or none: if each of them is on its lease, and the directory holds no key besides the expected
-/// ones. It is decided on the store as it was before the transaction.
+/// Deletes its keys if each of them is on its lease and the directory holds only expected keys; else it deletes none.
+/// The condition is about the store as it was before the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// The directory, with the slash at its end; empty for the whole store.
@@ -48,10 +45,8 @@ pub struct Sweep {
     pub keys: Vec<(Key, LeaseId)>,
 }
 
-/// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was carried out.
     Done {
         /// The keys that its sweeps deleted.
         swept: Vec<Key>,
@@ -60,8 +55,8 @@ pub enum Outcome {
     Refused,
 }
 
-/// The size of a transaction, as etcd counts it (`checkTxnRequest` in its `v3rpc/key.go`). It is reckoned without a
-/// transaction, because the plan asks it of every group of changes.
+/// The size of a transaction, as etcd counts it (`checkTxnRequest` in its `v3rpc/key.go`). A type of its own, because
+/// the plan computes it for every group of changes, before there is a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     guards: usize,
@@ -72,14 +67,13 @@ pub struct Size {
 }
 
 impl Transaction {
-    /// Its size, as etcd counts it.
     pub fn size(&self) -> Size {
         Size::of(self.guards.len(), &self.steps)
     }
 }
 
 impl Size {
-    /// The size of a transaction with so many guards and with these steps.
+    /// The size of a transaction with this number of guards and these steps.
     pub fn of<'a>(guards: usize, steps: impl IntoIterator<Item = &'a Step>) -> Self {
         let mut size = Self {
             guards,
@@ -99,13 +93,13 @@ impl Size {
         }
     }
 
-    /// The number of operations: the longer of the lists of guards and of steps, and on top of it the largest nested
+    /// The number of operations: the length of the longer list, guards or steps, plus that of the largest nested
     /// transaction.
     pub fn operations(self) -> usize {
         self.guards.max(self.steps) + self.nested
     }
 
-    /// About how many bytes of keys and values it carries.
+    /// The approximate bytes of its keys and values.
     pub fn bytes(self) -> usize {
         self.bytes
     }
@@ -122,7 +116,7 @@ impl Guard {
         }
     }
 
-    /// Whether it is true of these keys.
+    /// Whether it holds if the store has these keys.
     pub fn holds(&self, keys: &BTreeMap<Key, Found>) -> bool {
         let found = keys.get(self.key());
         match self {
@@ -144,7 +138,7 @@ impl Step {
 }
 
 impl Sweep {
-    /// Whether it deletes its keys where the store holds these.
+    /// Whether it deletes its keys if the store has these keys.
     pub fn holds(&self, keys: &BTreeMap<Key, Found>) -> bool {
         let is_on_its_lease = |(key, lease): &(Key, LeaseId)| {
             keys.get(key)
@@ -159,7 +153,7 @@ impl Sweep {
             && inside.all(|key| self.expected.binary_search(key).is_ok())
     }
 
-    /// How many guards etcd nests for it: the lease of each key that it deletes, and the gaps between the expected keys.
+    /// The number of nested guards: the lease of each key that it deletes, and the gaps between the expected keys.
     fn nested(&self) -> usize {
         self.keys.len() + self.expected.len() + 1
     }
@@ -198,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_holds_where_nothing_but_the_expected_keys_is_left() {
+    fn a_sweep_holds_if_only_expected_keys_are_left() {
         let (ours, shared) = (Some(LeaseId(1)), Some(LeaseId(2)));
         let sweep = sweep();
         assert!(sweep.holds(&store(&[("a", ours), ("port", shared)])));

@@ -1,4 +1,4 @@
-//! What the containers of a host ask for.
+//! The claims of a host's containers: the entries that the policy asks for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,35 +11,33 @@ use crate::container::Container;
 /// Names a container in messages, and tells two of one name apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {
-    /// The whole id.
+    /// Of full length.
     pub id: Arc<str>,
     /// The name, for people.
     pub name: Arc<str>,
 }
 
-/// What one container asks for.
+/// The entries of one container.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// The container.
     pub who: Who,
-    /// Its age: of two that claim one key, the one that sorts first keeps it.
+    /// The container's age. If two containers claim one key, the one whose age sorts first keeps it.
     pub age: Arc<str>,
-    /// Its entries.
     pub entries: Arc<[Entry]>,
 }
 
-/// All that should exist.
+/// The wanted state of a host.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// What each container asks for. A claim that is the same allocation as before has not changed.
+    /// One for each container. A claim in the same allocation as before has not changed.
     pub claims: ByAge<Claim>,
-    /// What tells the keys of the containers whose entries are not known, because their policy failed or Docker could
-    /// not show them: ids, names, addresses. A held key that no container has claimed since the start, and that has
-    /// one of these in it or in its value, may be such a container's, and is left alone.
+    /// Ids, names and addresses of the containers whose entries are not known, because the policy failed for them or
+    /// Docker could not show them. A held key that no container has claimed since the start is left alone if one of
+    /// these is in the key or its value, because it may belong to such a container.
     pub protected: Vec<String>,
-    /// All containers that run, also those that ask for nothing.
+    /// All running containers, including those without entries.
     pub running: ByAge<Container>,
-    /// The ids and names of those that run and do not pass the filters; none while they are not known.
+    /// The ids and names of running containers that do not pass the filters; none while they are not known.
     pub outside: Option<Arc<[String]>>,
 }
 

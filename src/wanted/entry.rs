@@ -6,27 +6,24 @@ use std::sync::Arc;
 use crate::base::key::{Illegal, Key, check_key};
 use crate::base::text::quote;
 
-/// The longest value, in bytes. etcd takes requests of up to 1.5 MiB, and its client answers of up to 4 MiB: so many
-/// that all keys of a transaction fit.
+/// The longest value, in bytes. All values of a transaction must fit into etcd's limit for a request (1.5 MiB) and its
+/// client's limit for an answer (4 MiB).
 pub const MAX_VALUE: usize = 16 * 1024;
-/// The times to live that an entry may ask for, in seconds: up to a day.
+/// The legal TTLs of an entry, in seconds: up to a day.
 pub const TTL: RangeInclusive<u32> = 1..=86_400;
 
-/// One key that should exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The whole key.
     pub key: Key,
-    /// The value.
     pub value: Arc<str>,
-    /// How long the key outlives its registrar, in seconds.
+    /// The TTL: the seconds that the key outlives its registrar.
     pub ttl: u32,
-    /// Whether registrars of other hosts want the same key, so that no single host's death may take it.
+    /// Whether registrars of other hosts want the same key too, so that it must survive the death of one host.
     pub shared: bool,
 }
 
 impl Entry {
-    /// Checks a finished entry, whoever built it.
+    /// Checks a finished entry, from a layout or from the policy's own code.
     pub fn check(&self) -> Result<(), Illegal> {
         check_key(&self.key)?;
         if self.value.len() > MAX_VALUE {
@@ -38,7 +35,7 @@ impl Entry {
         }
         if !TTL.contains(&self.ttl) {
             return Err(Illegal::new(format!(
-                "`ttl` of {} is {}; it is from {} to {} seconds",
+                "`ttl` of {} is {}; it must be from {} to {} seconds",
                 quote(&self.key),
                 self.ttl,
                 TTL.start(),

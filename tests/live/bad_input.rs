@@ -551,8 +551,8 @@ fn of_two_containers_with_one_key_the_older_keeps_it() {
     let registrar = bed.registrar().flag("--script", script.path()).start();
     bed.wait_for_keys(&keys(&older), SOON);
     let warning = format!(
-        "WARN two containers want `{}` and do not agree on it: `{}` is older and keeps it, `{}` goes without; make \
-         their keys differ in the policy",
+        "WARN two containers want `{}` and do not agree on it: `{}` is older and keeps it, `{}` does not get it; \
+         make their keys differ in the policy",
         bed.key("web/1/one"),
         older.name(),
         younger.name()
@@ -628,8 +628,8 @@ fn an_address_of_the_host_that_only_the_host_can_use_is_not_guessed() {
     let bed = TestBed::new();
     let output = bed.registrar().without("--host-ip").run("run");
     let message = format!(
-        "error: cannot tell under which address others reach this host, because etcd at {} is on the host itself; \
-         say --host-ip ADDRESS (or HOST_IP)\n",
+        "error: cannot find the address at which other hosts reach this one, because etcd at {} is on this host; \
+         pass --host-ip ADDRESS, or set HOST_IP\n",
         bed.etcd.endpoint()
     );
     assert_eq!((output.status.code(), output.stderr), (Some(1), message));

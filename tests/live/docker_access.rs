@@ -387,7 +387,7 @@ fn a_socket_proxy_has_to_let_through_what_the_readme_names_and_no_more() {
     fs::write(script.path(), "-- anew\nreturn require 'register'")
         .expect("the script is the test's own");
     registrar.signal("HUP");
-    registrar.wait_for_log("loaded anew", SOON);
+    registrar.wait_for_log("loaded again", SOON);
 
     assert_eq!(keys_of(&command).map(|keys| keys.lines().count()), Ok(4));
     assert_no_difference(&command);

@@ -135,7 +135,7 @@ fn a_wrong_password_and_none_are_told_of_in_words() {
     );
     let none = bed.registrar().start();
     none.wait_for_log(
-        &format!("{at}user name is empty: it asks for a user, so say --etcd-user"),
+        &format!("{at}user name is empty: it requires a user, so pass --etcd-user"),
         SOON,
     );
     for registrar in [wrong, none] {

@@ -300,12 +300,12 @@ fn all_commands_speak_tls_with_an_authority_from_a_file_or_the_systems() {
     assert_eq!(diff.status.code(), Some(0), "{diff:?}");
     assert_eq!(
         secure.failure(&of_system(secure.files.path("stranger.pem"))),
-        "error: the certificate of etcd at `ETCD` is not signed by an authority that this system trusts: say \
+        "error: the certificate of etcd at `ETCD` is not signed by a CA that this system trusts: pass \
          --etcd-cacert FILE\n"
     );
     assert_eq!(
         secure.failure(&of_system("/dev/null".to_owned())),
-        "error: this system has no list of authorities to know etcd at `ETCD` by (no native certs found): say \
+        "error: this system has no list of CAs to verify etcd at `ETCD` with (no native certs found): pass \
          --etcd-cacert FILE\n"
     );
 }
@@ -317,7 +317,7 @@ fn an_authority_that_is_not_etcds_can_be_put_right() {
     let believed = secure.files.path("believed.pem");
     let registrar = secure.registrar().flag("--etcd-cacert", &believed);
     let message = format!(
-        "{} is not signed by an authority in `{believed}`: put the one there that signed it",
+        "{} is not signed by a CA in `{believed}`: put the CA that signed it there",
         secure.whose()
     );
     // `another` has the name of the right one, and another key; this one has not.
@@ -325,10 +325,7 @@ fn an_authority_that_is_not_etcds_can_be_put_right() {
         .registrar()
         .flag("--etcd-cacert", secure.files.path("stranger.pem"));
     let failure = secure.failure(&stranger);
-    assert!(
-        failure.contains("is not signed by an authority in"),
-        "{failure}"
-    );
+    assert!(failure.contains("is not signed by a CA in"), "{failure}");
     secure.assert_mendable(&registrar, &message, || secure.files.copy("ca", "believed"));
 }
 
@@ -350,22 +347,22 @@ fn files_that_cannot_be_used_are_named() {
         (
             "--etcd-cacert",
             "none",
-            "cannot read etcd's authority from `FILE`: No such file or directory (os error 2)",
+            "cannot read etcd's CA from `FILE`: No such file or directory (os error 2)",
         ),
         (
             "--etcd-cacert",
             "empty",
-            "there is no certificate in `FILE`, in PEM format",
+            "there is no certificate in PEM format in `FILE`",
         ),
         (
             "--etcd-cacert",
             "half",
-            "cannot make sense of etcd's authority in `FILE`: ",
+            "cannot parse etcd's CA in `FILE`: ",
         ),
         (
             "--etcd-cacert",
             "garbled",
-            "no certificate in `FILE` can be that of etcd's authority: it is garbled",
+            "no certificate in `FILE` can be etcd's CA: the file is garbled",
         ),
         (
             "--etcd-cert",
@@ -375,12 +372,12 @@ fn files_that_cannot_be_used_are_named() {
         (
             "--etcd-cert",
             "empty",
-            "there is no certificate in `FILE`, in PEM format",
+            "there is no certificate in PEM format in `FILE`",
         ),
         (
             "--etcd-cert",
             "garbled",
-            "the key in `KEY` does not fit the certificate in `FILE`: ",
+            "the key in `KEY` does not match the certificate in `FILE`: ",
         ),
         (
             "--etcd-key",
@@ -390,12 +387,12 @@ fn files_that_cannot_be_used_are_named() {
         (
             "--etcd-key",
             "ca.pem",
-            "there is no private key in `FILE`, in PEM format: ",
+            "there is no private key in PEM format in `FILE`: ",
         ),
         (
             "--etcd-key",
             "ca.key",
-            "the key in `FILE` does not fit the certificate in `CERT`: ",
+            "the key in `FILE` does not match the certificate in `CERT`: ",
         ),
     ] {
         let failure = secure.failure(&good.clone().flag(flag, path(file)));
@@ -410,7 +407,7 @@ fn files_that_cannot_be_used_are_named() {
         assert_eq!(count(&failure, "\n"), 1, "{failure}");
     }
     let half = path("half");
-    let message = format!("cannot make sense of etcd's authority in `{half}`: ");
+    let message = format!("cannot parse etcd's CA in `{half}`: ");
     let registrar = good.flag("--etcd-cacert", &half).start();
     registrar.wait_for_log(&format!("WARN {message}"), SOON);
     write("half", &pem);
@@ -422,7 +419,7 @@ fn files_that_cannot_be_used_are_named() {
 fn an_etcd_whose_certificate_has_expired_is_used_again_when_it_has_a_new_one() {
     let secure = Secure::with("expired-server", &[]);
     let message = format!(
-        "{} has expired: renew it, or set this host's clock right",
+        "{} has expired: renew it, or correct this host's clock",
         secure.whose()
     );
     secure.assert_mendable(&secure.registrar(), &message, || {
@@ -436,8 +433,8 @@ fn an_etcd_with_another_name_than_its_endpoints_can_be_told_by_it() {
     let named = |name: &str| secure.registrar().flag("--etcd-server-name", name);
     let message = |name: &str| {
         format!(
-            "error: the certificate of etcd at `ETCD` is for `etcd.test` and not for `{name}`: say --etcd-server-name \
-             NAME with a name that it has\n"
+            "error: the certificate of etcd at `ETCD` is for `etcd.test` and not for `{name}`: pass --etcd-server-name \
+             NAME with one of its names\n"
         )
     };
     assert_eq!(secure.failure(&secure.registrar()), message("127.0.0.1"));
@@ -458,12 +455,12 @@ fn a_certificate_that_etcd_refuses_can_be_put_right() {
     let without = secure.failure(&secure.registrar());
     assert_eq!(
         without,
-        "error: cannot reach etcd at `ETCD`: it ends the connection; if it asks for a certificate, say --etcd-cert FILE \
-         and --etcd-key FILE\n"
+        "error: cannot reach etcd at `ETCD`: it closes the connection; if it requires a certificate, pass \
+         --etcd-cert FILE and --etcd-key FILE\n"
     );
     let message = format!(
-        "cannot reach etcd at `{}`: it ends the connection; the certificate in `{}` must not have expired, and an \
-         authority in etcd's --trusted-ca-file must have signed it (etcd's log tells what is wrong)",
+        "cannot reach etcd at `{}`: it closes the connection; the certificate in `{}` must not have expired, and a CA \
+         in etcd's --trusted-ca-file must have signed it (etcd's log tells the cause)",
         secure.bed.etcd.tls_endpoint(),
         secure.files.path("mine.pem")
     );
@@ -481,7 +478,7 @@ fn tls_where_there_is_none_and_none_where_there_is_are_told_of() {
     let etcd = &secure.bed.etcd;
     let plain = secure.bed.registrar().flag("--etcd", etcd.tls_endpoint());
     let message = format!(
-        "cannot reach etcd at `{}`: it ends the connection; if it speaks TLS, write https:// before it",
+        "cannot reach etcd at `{}`: it closes the connection; if it speaks TLS, write https:// before it",
         etcd.tls_endpoint()
     );
     let registrar = plain.start();
@@ -490,8 +487,8 @@ fn tls_where_there_is_none_and_none_where_there_is_are_told_of() {
         .registrar()
         .flag("--etcd", format!("https://{}", etcd.endpoint()));
     let message = format!(
-        "error: cannot reach etcd at `{}`: it ends the connection; if it does not speak TLS, write http:// before it and \
-         leave out --etcd-cacert and its like\n",
+        "error: cannot reach etcd at `{}`: it closes the connection; if it does not speak TLS, write http:// before it \
+         and leave out --etcd-cacert and the like\n",
         etcd.endpoint()
     );
     assert_eq!(secure.failure(&tls), message);

@@ -37,7 +37,7 @@ fn assert_told(registrar: &Registrar, troubles: usize, serious: usize, expired: 
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR ")).collect();
     let count = |part| errors.iter().filter(|line| line.contains(part)).count();
     assert_eq!(count("; retrying for "), serious, "{log}");
-    assert_eq!(count("presumed gone since"), expired, "{log}");
+    assert_eq!(count("presumed removed since"), expired, "{log}");
     // And not that of another registrar, when it was this one that etcd heard of twice.
     assert_eq!(errors.len(), serious + expired, "{log}");
 }
@@ -637,7 +637,7 @@ fn sigterm_ends_it_in_time_while_etcd_is_away() {
             let registrar = in_step(&registrar.flag("--on-exit", on_exit));
             proxy.set(away);
             let log = ends_in_time(registrar);
-            assert!(log.contains("the keys stay until their TTL"), "{log}");
+            assert!(log.contains("the keys stay until their TTL ends"), "{log}");
         }
     }
 }
@@ -727,7 +727,7 @@ fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
         output.stderr
     );
     assert!(
-        output.stderr.contains("the script does not let go"),
+        output.stderr.contains("the script hangs"),
         "{}",
         output.stderr
     );

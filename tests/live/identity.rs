@@ -12,7 +12,7 @@ use std::fs;
 use std::time::Duration;
 
 /// What the one that gives way says.
-const LOUD: &str = "another registrar of this Docker daemon and --instance is at work";
+const LOUD: &str = "another registrar of this Docker daemon and --instance is running";
 
 /// A Docker that runs one container, which is known by a number.
 fn docker_with(number: u16) -> FakeDocker {
@@ -68,7 +68,7 @@ fn the_second_of_one_identity_gives_way_and_takes_over_when_the_first_ends() {
 
         // Its seat is released at once, so the keys do not have to run out first.
         one.terminate();
-        two.wait_for_log("this one is at work again", SOON);
+        two.wait_for_log("this one writes again", SOON);
         bed.wait_for_keys(&keys_of(2), SOON);
         assert!(two.exited().is_none());
     }
@@ -80,10 +80,7 @@ fn it_takes_over_from_one_that_was_killed_when_the_seat_has_run_out() {
     let bed = TestBed::new();
     let (_one, one, _two, two) = pair(&bed, TTL, &[]);
     one.kill9();
-    two.wait_for_log(
-        "this one is at work again",
-        3 * Duration::from_secs(TTL.into()),
-    );
+    two.wait_for_log("this one writes again", 3 * Duration::from_secs(TTL.into()));
     bed.wait_for_keys(&keys_of(2), SOON);
 }
 
@@ -111,10 +108,7 @@ fn it_does_not_take_over_from_one_whose_script_hangs() {
     assert_eq!(bed.keys(), keys_of(1));
 
     one.kill9();
-    two.wait_for_log(
-        "this one is at work again",
-        3 * Duration::from_secs(TTL.into()),
-    );
+    two.wait_for_log("this one writes again", 3 * Duration::from_secs(TTL.into()));
     bed.wait_for_keys(&keys_of(2), SOON);
 }
 
@@ -127,7 +121,7 @@ fn one_that_gives_way_removes_nothing_when_it_ends() {
     let revision = bed.etcd.revision();
     two.terminate();
     assert!(
-        two.log().contains("the keys are another registrar's"),
+        two.log().contains("the keys belong to another registrar"),
         "{}",
         two.log()
     );
@@ -163,7 +157,7 @@ fn assert_no_error_but_of_etcd(registrar: &Registrar) {
     let log = registrar.log();
     let mut errors = log.lines().filter(|line| line.contains("ERROR "));
     let is_of_etcd =
-        |line: &str| line.contains("; retrying for ") || line.contains("presumed gone since");
+        |line: &str| line.contains("; retrying for ") || line.contains("presumed removed since");
     assert!(errors.all(is_of_etcd), "{log}");
 }
 

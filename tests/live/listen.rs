@@ -81,7 +81,7 @@ fn readiness_tells_what_is_wrong() {
     // Nothing comes of it for so long that the keys are gone.
     etcd.set(Mode::Stall);
     wait_for("etcd: ");
-    wait_for("lease: it has run out");
+    wait_for("lease: it has expired");
     etcd.set(Mode::Pass);
     wait_until_ready(&address);
 
@@ -279,7 +279,7 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
     ] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
-    assert!(!shown.contains("not in etcd"), "{shown}");
+    assert!(!shown.contains("missing from etcd"), "{shown}");
     assert!(
         !console.contains("Refused to"),
         "its own policy lets the style in: {console}"

@@ -180,7 +180,7 @@ fn the_last_lines_are_written_to_a_reader_that_comes_back_in_time() {
     assert!(output.status.success());
     let log = &output.stderr;
     assert!(numbers(log).into_iter().eq(1..=20), "{:?}", numbers(log));
-    assert!(log.ends_with(" INFO ending; the keys stay until their TTL\n"));
+    assert!(log.ends_with(" INFO ending; the keys stay until their TTL ends\n"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn an_etcd_that_is_away_for_half_a_ttl_is_an_error_once() {
         };
         let endpoint = bed.etcd.endpoint();
         assert!(error.contains(&format!("etcd at `{endpoint}`")), "{error}");
-        let consequence = " s, keys in etcd stay until their TTL";
+        let consequence = " s, keys in etcd stay until their TTL ends";
         let (_, seconds) = error.rsplit_once("; retrying for ").expect("how long");
         let seconds = seconds.strip_suffix(consequence).expect("what follows");
         assert!(["3", "4", "5"].contains(&seconds), "{error}");

@@ -57,13 +57,13 @@ fn a_reload_changes_what_differs_and_nothing_else() {
         before
     );
 
-    let second = version("INFO policy, loaded anew: ").expect("and which is after a reload");
+    let second = version("INFO policy, loaded again: ").expect("and which is after a reload");
     assert_ne!(first, second);
 
     let revision = bed.etcd.revision();
     write("return nonsense(");
     registrar.signal("HUP");
-    registrar.wait_for_log("the one before stays in force", SOON);
+    registrar.wait_for_log("the old one stays in force", SOON);
     registrar.wait_for_log("site.lua:1", SOON);
     // The one in force goes on: a container that comes now is registered by it.
     let other = bed.container().publish_all().start();
@@ -113,7 +113,7 @@ fn a_script_that_is_no_regular_file_is_refused_and_keeps_nothing_waiting() {
         fs::remove_file(path).expect("the file goes");
         make_fifo(path);
         registrar.signal("HUP");
-        let message = format!("ERROR the policy cannot be loaded anew: {message}");
+        let message = format!("ERROR the policy cannot be loaded again: {message}");
         registrar.wait_for_log(&message, SOON);
     }
     bed.etcd.let_pass(2 * TTL);

@@ -202,7 +202,7 @@ fn beside_a_rival(second: impl Fn(&TestBed) -> RegistrarBuilder) {
 
     // It takes over, and then the old keys have been replaced.
     first.terminate();
-    second.wait_for_log("this one is at work again", SOON);
+    second.wait_for_log("this one writes again", SOON);
     eventually(SOON, "the old keys to be replaced", || {
         let keys = bed.keys();
         !keys.is_empty() && keys.keys().all(|key| !old.contains_key(key))
@@ -322,7 +322,7 @@ fn a_shared_key_that_another_host_still_shares_is_not_taken_from_it() {
     bed.wait_for_keys(&map([("one", "shared")]), SOON);
     fs::write(owns.path(), of_one_key("shared = false", "owned", TTL)).expect("the script");
     other.signal("HUP");
-    other.wait_for_log("goes without it until", SOON);
+    other.wait_for_log("does not get it until", SOON);
     bed.etcd.let_pass(3 * TTL);
     assert_eq!(bed.keys(), map([("one", "shared")]));
     one.kill9();

@@ -194,7 +194,7 @@ fn an_etcd_that_is_away_holds_up_the_end_for_seconds_only() {
     assert!(
         output
             .stderr
-            .contains("the keys stay until their TTL, because"),
+            .contains("the keys stay until their TTL ends, because"),
         "{}",
         output.stderr
     );

@@ -162,8 +162,8 @@ fn it_registers_and_reloads_and_ends_under_systemd_with_no_rights() {
     machine
         .systemctl("reload docker-register")
         .expect("it reloads");
-    eventually(SOON, "the policy to be loaded anew", || {
-        machine.log().contains("policy, loaded anew")
+    eventually(SOON, "the policy to be loaded again", || {
+        machine.log().contains("policy, loaded again")
     });
     assert_eq!(machine.property("MainPID"), pid);
     machine.systemctl("stop docker-register").expect("it stops");

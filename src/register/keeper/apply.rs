@@ -1,4 +1,4 @@
-//! Carrying out what is planned.
+//! Carries out the planned batches.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::register::plan::Batch;
 use crate::store::{Found, LeaseId, Outcome, Step, Store, StoreError};
 
 impl<S: Store> Keeper<S> {
-    /// Grants the leases that a batch needs and that we do not keep yet.
+    /// Grants the leases that a batch needs and the keeper does not renew yet.
     async fn grant(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let new: Vec<LeaseId> = batch
             .leases
@@ -26,7 +26,7 @@ impl<S: Store> Keeper<S> {
         Ok(())
     }
 
-    /// Returns whether the transaction was carried out; if not, the plan has learnt why.
+    /// Returns whether the transaction was carried out. If it was not, the plan now has the state that refused it.
     pub(super) async fn carry_out(&mut self, batch: &Batch) -> Result<bool, StoreError> {
         self.grant(batch).await?;
         let outcome = self.store.transact(&batch.transaction).await;
@@ -36,12 +36,13 @@ impl<S: Store> Keeper<S> {
         let outcome = outcome?;
         match outcome {
             Outcome::Refused => {
-                // Refusals are rare, and asking within the transaction would make every transaction longer.
+                // A separate read: refusals are rare, and reads within the transactions would make all of them longer.
                 let guards = batch.transaction.guards.iter();
                 let guarded: Vec<Key> = guards.map(|guard| Arc::clone(guard.key())).collect();
                 let mut found = self.store.read(&guarded).await?;
                 let longest = self.longest_own();
-                // Another registrar wants the same shared keys, and may just have died.
+                // Other registrars' shared leases of keys that we want. They are renewed at once, because the other
+                // registrar may just have died.
                 let met = |found: &Found| {
                     found.lease.filter(|lease| {
                         lease.is_shared_for(&found.key)

@@ -12,8 +12,7 @@ use crate::register::leases::{Kept, Leases};
 use crate::register::timetable::{call_limit, late_before_end, lifetime, seat_is_late_after};
 use crate::store::{LeaseId, Store, StoreError};
 
-/// Renews leases, the seat's among them, whenever the keeper is late. Each time it uses a new connection, which `connect`
-/// makes.
+/// Renews leases, the seat's among them, whenever the keeper is late. `connect` makes a new connection for each time.
 pub async fn renew_late<S: Store>(connect: impl Fn() -> S, leases: Leases) -> Infallible {
     let mut changes = leases.subscribe();
     let mut not_before = Instant::now();
@@ -42,7 +41,8 @@ pub async fn renew_late<S: Store>(connect: impl Fn() -> S, leases: Leases) -> In
     }
 }
 
-/// Renews what is kept. Where the seat may be another process's by now, nothing is renewed, now or later.
+/// Renews all kept leases. If the seat may be another process's by now, it renews nothing, and leaves later renewals to
+/// the keeper.
 async fn renew<S: Store>(store: &mut S, before: &Kept) -> Result<Kept, StoreError> {
     let asked = Instant::now();
     let mut after = before.clone();
@@ -78,7 +78,7 @@ fn late_at(kept: &Kept) -> Option<(u32, Instant)> {
     Some((ttl, seat.map_or(late, |seat| late.min(seat))))
 }
 
-/// Logs an error when the leases have run out, whatever keeps the keeper from renewing them.
+/// Logs an error when the leases have expired, whatever keeps the keeper from renewing them.
 pub async fn watch_expiry(leases: Leases) -> Infallible {
     let mut changes = leases.subscribe();
     let mut told = None;
@@ -93,8 +93,8 @@ pub async fn watch_expiry(leases: Leases) -> Infallible {
             () = sleep_until(until) => {}
         }
         error!(
-            "the leases in etcd have run out, because it was not reached in time to renew them: the keys of this host \
-             are presumed gone since {:.0}; they are put again once etcd is back",
+            "the leases in etcd have expired, because etcd was not reached in time to renew them: the keys of this \
+             host are presumed removed since {:.0}; they are put again once etcd is back",
             Timestamp::now()
         );
         told = Some(until);

@@ -1,4 +1,4 @@
-//! Reading back what the store has of ours, and renewing what keeps it alive.
+//! Reads back the registrar's keys from the store, and renews their leases.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::register::plan::Surprises;
 use crate::register::timetable::{is_abandoned, lifetime};
 use crate::store::{Found, LeaseId, Store, StoreError};
 
-/// How often in a row a lease may end while its keys are read.
+/// The most reads in a row that may fail because a lease ended meanwhile.
 const MAX_LOADS: usize = 3;
 
 impl<S: Store> Keeper<S> {
-    /// Reads all keys that are wanted or on our own leases, and renews what keeps them alive.
+    /// Reads all keys that are wanted or on our own leases, and renews their leases.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
         self.forget();
         for _ in 0..MAX_LOADS {
@@ -26,17 +26,17 @@ impl<S: Store> Keeper<S> {
                 self.picture = Picture::Whole;
                 return Ok(());
             }
-            warn!("a lease expired or was revoked: what was on it is put again");
+            warn!("a lease expired or was revoked: its keys are put again");
         }
         Err(StoreError::Failed(anyhow!(
             "leases in etcd end faster than they can be renewed"
         )))
     }
 
-    /// Returns false if a lease ended in between, so that what was read is not true any more.
+    /// Returns false if a lease ended in between, because the keys that were read may be gone by then.
     async fn read_and_renew(&mut self) -> Result<bool, StoreError> {
         let start = Instant::now();
-        // Reading takes the longer the more there is, and what we keep must not end meanwhile.
+        // A read of many keys takes long, so the known leases are renewed before it.
         let kept = self.leases.renewed();
         let mut alive = self.renew(&kept).await?;
         let (owned, on_owned) = self.own_leases().await?;
@@ -59,7 +59,7 @@ impl<S: Store> Keeper<S> {
             .map(|(_, lease)| *lease)
             .chain(owned)
             .collect();
-        // Late renewal keeps these alive too, because a script that hangs would let them run out.
+        // Late renewal keeps these alive too, because they would expire while a script hangs.
         let needed = others
             .iter()
             .filter(|(key, _)| self.plan.wants_shared(key))
@@ -93,7 +93,7 @@ impl<S: Store> Keeper<S> {
         Ok(true)
     }
 
-    /// The shared keys beside those that are to be deleted: they live until they can be deleted together.
+    /// The shared keys beside owned keys that will be deleted. They are kept alive until both can be deleted together.
     async fn shared_siblings(&mut self, found: &[Found]) -> Result<Vec<Found>, StoreError> {
         let is_unwanted = |found: &&Found| {
             let is_own = found.lease.is_some_and(|lease| self.identity.owns(lease));
@@ -110,7 +110,7 @@ impl<S: Store> Keeper<S> {
         self.store.read(&Vec::from_iter(keys)).await
     }
 
-    /// Those shared leases that nobody renews any more.
+    /// The shared leases among these that nobody renews any more.
     async fn abandoned(
         &mut self,
         leases: &BTreeSet<LeaseId>,
@@ -122,12 +122,12 @@ impl<S: Store> Keeper<S> {
                 abandoned.insert(*lease);
             }
         }
-        // If the store refuses to take their keys off them, they live on.
+        // Renewed once more, because they would take their keys with them if the store refuses to move the keys.
         self.store.renew(&Vec::from_iter(abandoned.clone())).await?;
         Ok(abandoned)
     }
 
-    /// Logs what differs in etcd from what this process left there.
+    /// Logs how the keys in etcd differ from the state in which this process left them.
     fn tell(&mut self, surprises: &Surprises) {
         if self.picture == Picture::Unread {
             return;
@@ -148,7 +148,7 @@ impl<S: Store> Keeper<S> {
                 .is_none_or(|said| now >= said + REMINDER)
         {
             warn!(
-                "another process writes on this registrar's lease: it put {}, which this one does not want and deletes; \
+                "another process writes on this registrar's lease: it put {}, which is not wanted here and is deleted; \
                  a second registrar of this Docker daemon and --instance is running: stop it, or give it an --instance \
                  of its own",
                 quote(key)
@@ -168,7 +168,7 @@ impl<S: Store> Keeper<S> {
         let mut candidates = BTreeSet::from_iter(self.leases.own(self.identity));
         candidates.extend(&wanted);
         if self.picture == Picture::Unread {
-            // An earlier process may have had other TTLs.
+            // The keys of an earlier process may have had other TTLs.
             let all = match self.store.leases().await {
                 Ok(all) => all,
                 Err(StoreError::Refused(error)) => {
@@ -185,7 +185,7 @@ impl<S: Store> Keeper<S> {
             let Some(found) = self.store.lookup(lease).await? else {
                 continue;
             };
-            // The last one is kept for the next container that comes.
+            // Without any wanted key the lease is kept all the same, for the next container.
             if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
                 in_use.push(lease);
                 keys.extend(found.keys);

@@ -1,12 +1,12 @@
-//! The one task that owns the store: it brings it to the newest wanted state, and keeps the leases alive. Where a script
-//! holds it up, `late_renewal` renews them.
+//! The one task that writes to the store: it brings the store to the newest wanted state, and renews the leases. While
+//! a script blocks this task's thread, `late_renewal` renews them.
 //!
 //! Three rules keep this simple and safe:
 //!
-//! - After any error it forgets what it believes of the store and reads it again before it writes.
-//! - Each renewal reads back what is there, so every drift is mended by the same path as a change.
-//! - Shared leases are renewed before owned ones and live two seconds longer, so that when a registrar dies its
-//!   owned keys go before the shared keys that describe them.
+//! - After any error its view of the store is stale, and it reads the store again before it writes.
+//! - Each renewal reads the keys back, so drift is mended by the same path as a change.
+//! - Shared leases are renewed before owned ones and live two seconds longer, so when a registrar dies, its
+//!   owned keys are removed before the shared keys that describe them.
 
 mod apply;
 mod late_renewal;
@@ -38,13 +38,12 @@ use crate::wanted::Wanted;
 pub use late_renewal::{renew_late, watch_expiry};
 pub use seating::seat_ttl;
 
-/// How often a plan may be refused in a row before it is taken for a failure.
+/// The number of refused plans in a row that counts as a failure.
 const MAX_ROUNDS: usize = 20;
-/// How often the log is reminded that another process is at work in our place.
+/// The time between two log lines about another process with this identity.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Keeps `store` in step with what is `wanted` until `shutdown` is over. `ttl` is that of entries that name none, in
-/// seconds.
+/// Keeps `store` in step with `wanted` until `shutdown` completes. `ttl` is for entries without one, in seconds.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
@@ -60,7 +59,7 @@ pub async fn keep<S: Store>(
         () = shutdown => {}
     }
     match mode {
-        _ if keeper.gives_way.is_some() => info!("ending; the keys are another registrar's"),
+        _ if keeper.gives_way.is_some() => info!("ending; the keys belong to another registrar"),
         Mode::Write(OnExit::Leave) => keeper.leave().await,
         Mode::Write(OnExit::Remove) => keeper.remove_all().await,
         Mode::DryRun => {}
@@ -70,18 +69,18 @@ pub async fn keep<S: Store>(
 struct Keeper<S> {
     store: S,
     identity: Identity,
-    /// The TTL of entries that name none, in seconds, which paces a registrar that has no keys.
+    /// The TTL of entries without one, in seconds. A registrar without keys looks at the store at its pace.
     ttl: u32,
     plan: Plan,
     /// Shared with late renewal.
     leases: Leases,
     picture: Picture,
-    /// Whether each container has transactions of its own, because one was refused.
+    /// Whether each container has its own transactions, because the store refused one.
     one_by_one: bool,
     schedule: Schedule,
-    /// When the log last told of somebody else's keys on our leases.
+    /// The last log line about another process's keys on our leases.
     told_of_strangers: Option<Instant>,
-    /// When the log last told that another process is at work in our place; nothing is written then.
+    /// The last log line about another process with this identity. While it is set, nothing is written.
     gives_way: Option<Instant>,
     outage: Outage,
     status: Arc<Status>,
@@ -90,28 +89,31 @@ struct Keeper<S> {
 /// How much the plan knows of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Picture {
-    /// Nothing, and the leases of an earlier process have not been looked for.
+    /// Nothing. The leases of an earlier process have not been looked for either.
     Unread,
-    /// It was read before an error, or for another purpose, and has to be read again before anything is written.
+    /// Read before an error, or for another wanted state. It must be read again before anything is written.
     Stale,
-    /// All that the store has of ours.
+    /// All keys of this registrar in the store.
     Whole,
 }
 
-/// When the next renewals are due.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     /// The shortest TTL in force, in seconds.
     ttl: u32,
     renew_at: Instant,
-    /// Half-way between two renewals. Seeing to the seat shows too whether the store still answers.
+    /// Half-way between two renewals of the keys. The renewal of the seat also shows that the store answers.
     seat_at: Instant,
 }
 
 impl<S: Store> Keeper<S> {
     fn new(store: S, identity: Identity, ttl: u32, status: Arc<Status>) -> Self {
         let now = Instant::now();
-        let outage = Outage::new("etcd", "keys in etcd stay until their TTL", lifetime(ttl));
+        let outage = Outage::new(
+            "etcd",
+            "keys in etcd stay until their TTL ends",
+            lifetime(ttl),
+        );
         Self {
             store,
             identity,
@@ -132,14 +134,14 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Returns when nobody can want anything any more.
+    /// Returns when the sender of the wanted state is gone, or nobody reads the store's output.
     async fn run(&mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
         let mut in_step = false;
         loop {
-            // Until it is known what runs, what an earlier process held is kept alive.
+            // Until the running containers are known, the keys of an earlier process are only kept alive.
             let newest = wanted.borrow_and_update().clone();
             if let Some(newest) = newest {
-                // What has been read so far is not what is looked for now.
+                // The keys that have been read so far are not the wanted ones.
                 if !self.plan.is_wanting() {
                     self.forget();
                 }
@@ -155,7 +157,7 @@ impl<S: Store> Keeper<S> {
             match result {
                 Ok(()) => {
                     self.outage.over();
-                    // Nobody is ready before the first keys are in etcd.
+                    // The registrar is not ready before the first keys are in etcd.
                     if self.plan.is_wanting() {
                         self.show_seat();
                     }
@@ -164,7 +166,7 @@ impl<S: Store> Keeper<S> {
                     } else if !in_step && self.plan.is_wanting() {
                         let (keys, containers) =
                             (self.plan.wanted_keys().count(), self.plan.container_count());
-                        info!("in step with Docker: keys: {keys}, of containers: {containers}");
+                        info!("in step with Docker: keys: {keys}, containers: {containers}");
                         in_step = true;
                     }
                     let next_at = self.next_at();
@@ -184,7 +186,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Waits, and tells meanwhile whoever asks how the keys stand.
+    /// Waits, and meanwhile answers questions about the keys.
     async fn rest_until(&self, at: Instant) {
         let over = tokio::time::sleep_until(at);
         tokio::pin!(over);
@@ -193,7 +195,7 @@ impl<S: Store> Keeper<S> {
                 () = &mut over => return,
                 () = self.status.keys.asked(), if self.plan.is_wanting() => {
                     let mut views = self.plan.views();
-                    // What is known is from before the outage, and has ended with its lease.
+                    // The known states are from before the outage, and the leases have expired since.
                     if self.gives_way.is_some() || self.leases.now().left().is_none_or(|left| left.is_zero()) {
                         for view in &mut views { view.stands = false; }
                     }
@@ -203,7 +205,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// When there is something to do though nothing new is wanted.
+    /// The time of the next renewal, or the next look at the seat while this process gives way.
     fn next_at(&self) -> Instant {
         if self.gives_way.is_some() {
             self.schedule.seat_at
@@ -213,12 +215,12 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn bring_in_step(&mut self) -> Result<(), StoreError> {
-        // Neither holds up the other: leases are renewed while the seat cannot be, and the other way round.
+        // Neither may block the other: leases are renewed when the seat cannot be, and the other way round.
         let mut seat = Ok(());
         if !self.seat().is_open() && Instant::now() >= self.schedule.seat_at {
             seat = self.see_to_seat().await;
             if let Err(error) = &seat {
-                // What follows may take as long again to fail.
+                // Reported now, because the work below may take as long again to fail.
                 self.outage.failed(error.to_string());
             }
         }
@@ -226,7 +228,7 @@ impl<S: Store> Keeper<S> {
         if self.gives_way.is_none() {
             work = self.make_it_so().await;
         }
-        // The first sync does not wait for the seat, but for what may be the keys of a process that has it.
+        // The first sync does not wait for the seat. Only deletes of keys that may be another process's do.
         if seat.is_ok() && self.seat().is_open() {
             seat = self.see_to_seat().await;
             if work.is_ok() && self.seat().is_ours() {
@@ -264,29 +266,29 @@ impl<S: Store> Keeper<S> {
     /// Carries out batches up to the first that shows that the plan was wrong. Returns whether any was carried out.
     async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<bool, StoreError> {
         let (mut refusal, mut done) = (None, false);
-        // The keys whose puts are not in.
+        // The keys whose puts were refused.
         let mut refused = BTreeSet::new();
         for (index, batch) in batches.iter().enumerate() {
             if !self.plan.may_follow(batch, &refused) {
                 continue;
             }
-            // One at least, however long it takes to read back what is there.
+            // At least one batch is carried out between two reads, however long a read takes.
             if index > 0 && Instant::now() >= self.schedule.renew_at {
                 self.load().await?;
                 break;
             }
             match self.carry_out(batch).await {
                 Ok(true) => done = true,
-                // Where something was refused before, deletes that wait for nothing still follow.
+                // After an earlier refusal by the store, deletes that depend on no refused put still follow.
                 Ok(false) if refusal.is_some() => refused.extend(batch.puts().cloned()),
                 Ok(false) => break,
                 Err(StoreError::LeaseLost) => {
-                    warn!("a lease expired or was revoked: what was on it is put again");
+                    warn!("a lease expired or was revoked: its keys are put again");
                     self.load().await?;
                     break;
                 }
-                // An etcd that is out of space takes no put, and deletes all the same. One that denies a single key
-                // denies the whole transaction, so that from now on each container has its own.
+                // An etcd without space refuses puts and takes deletes. An etcd that denies one key refuses the whole
+                // transaction, so from now on each container has its own.
                 Err(StoreError::Refused(error)) => {
                     self.one_by_one = true;
                     refused.extend(batch.puts().cloned());
@@ -306,12 +308,11 @@ impl<S: Store> Keeper<S> {
         refusal.map_or(Ok(done), Err)
     }
 
-    /// The seat as far as it is known.
     fn seat(&self) -> Seat {
         self.leases.now().seat.clone()
     }
 
-    /// Has everything read again before the next write.
+    /// Makes the next write read everything again first.
     fn forget(&mut self) {
         if self.picture == Picture::Whole {
             self.picture = Picture::Stale;
@@ -335,7 +336,7 @@ impl<S: Store> Keeper<S> {
         Ok(alive)
     }
 
-    /// Keeps leases alive from now on. Each lives for this number of seconds.
+    /// Keeps leases alive from now on. The values are the seconds that each lives.
     fn keep(&mut self, alive: BTreeMap<LeaseId, u32>) {
         let now = Instant::now();
         let Some(shortest) = alive.values().min().copied() else {
@@ -347,7 +348,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// The TTL of the longest own lease in use, in seconds.
+    /// The longest TTL, in seconds, of our owned leases in use; 0 without one.
     fn longest_own(&self) -> u32 {
         let own = self.leases.own(self.identity);
         own.iter().map(|lease| lease.ttl()).max().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Takes the seat, keeps it, and gives way to another process that has it.
+//! Claims the seat, renews it, and gives way to another process that has it.
 
 use std::time::Duration;
 
@@ -13,26 +13,27 @@ use crate::store::{Store, StoreError};
 
 /// The seat's condition while this process gives way.
 const GIVES_WAY: &str =
-    "another registrar of this Docker daemon and --instance is at work, so this one writes nothing";
+    "another registrar of this Docker daemon and --instance is running, so this one writes nothing";
 
-/// The seat's condition after a start, while the seat of an earlier or another process stands.
-const NOT_SEATED: &str = "another process of this Docker daemon and --instance was at work and may still be; it is known \
-                          once its seat in etcd has run out or is renewed";
-/// The same, where nobody has the seat.
-const NO_SEAT: &str = "etcd grants no lease, so that it is not known whether another process of this Docker daemon and \
-                       --instance is at work";
-/// The longest life of a seat, in seconds: for so long a process cannot tell whether one before it was killed.
+/// The seat's condition after a start, while an earlier or another process has the seat.
+const NOT_SEATED: &str = "another process of this Docker daemon and --instance was running and may still be; this is \
+                          known once its seat in etcd has expired or is renewed";
+/// The seat's condition after a start, if nobody has the seat and it cannot be claimed.
+const NO_SEAT: &str = "etcd grants no lease, so it is not known whether another process of this Docker daemon and \
+                       --instance is running";
+/// The longest TTL of a seat, in seconds. For so long after its start, a process cannot tell whether the one before it
+/// was killed.
 const LONGEST_SEAT: u32 = 60;
-/// How soon to look again at a seat that should have run out: etcd ends leases twice a second.
+/// The pause before another look at a seat that should have expired: etcd ends leases twice a second.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
-/// For how many seconds the seat lives where keys that name no TTL live for `ttl`.
+/// The seat's TTL in seconds, if `ttl` is that of entries without one.
 pub fn seat_ttl(ttl: u32) -> u32 {
     ttl.min(LONGEST_SEAT)
 }
 
 impl<S: Store> Keeper<S> {
-    /// Shows whose seat it is.
+    /// Shows in the seat's condition who has the seat.
     pub(super) fn show_seat(&self) {
         let seat = &self.status.seat;
         if self.gives_way.is_some() {
@@ -40,7 +41,7 @@ impl<S: Store> Keeper<S> {
         } else if self.seat().is_ours() {
             seat.good();
         } else if matches!(seat.state(), State::Unknown) {
-            // Who has had it keeps it until somebody else is seen in it.
+            // Only before the first claim: a seat that was ours counts as ours until another process is seen in it.
             seat.bad(if self.seat().is_taken() {
                 NOT_SEATED
             } else {
@@ -49,13 +50,13 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Renews the seat, takes it, or finds out whether it is another's.
+    /// Renews the seat, claims it, or finds out whether another process has it.
     pub(super) async fn see_to_seat(&mut self) -> Result<(), StoreError> {
         self.renew_or_claim_seat().await?;
         if self.seat().is_anothers() {
             self.give_way();
         } else if self.gives_way.is_some() && !self.seat().is_taken() {
-            info!("the other registrar has ended: this one is at work again");
+            info!("the other registrar has ended: this one writes again");
             self.gives_way = None;
             self.forget();
         }
@@ -98,21 +99,21 @@ impl<S: Store> Keeper<S> {
         match self.store.claim(lease, seat_ttl(self.ttl)).await {
             Ok(true) => self.leases.set_seat(|seat| seat.hold(lease, asked)),
             Ok(false) => {}
-            // An etcd that is out of space grants no lease.
+            // An etcd without space grants no lease.
             Err(StoreError::Refused(error)) => debug!("cannot take the seat: {error:#}"),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Leaves all keys to the process that is at work in our place, and says so.
+    /// Leaves all keys to the other process of this identity, and logs it.
     fn give_way(&mut self) {
         let now = Instant::now();
         if self.gives_way.is_some_and(|said| now < said + REMINDER) {
             return;
         }
         error!(
-            "another registrar of this Docker daemon and --instance is at work, and each would delete the other's \
+            "another registrar of this Docker daemon and --instance is running, and each would delete the other's \
              keys: this one writes nothing until that one ends; stop one of them, or give it an --instance of its own \
              (cloned machines may have one Docker id)"
         );

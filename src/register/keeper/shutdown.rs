@@ -1,4 +1,4 @@
-//! What becomes of the keys at the end.
+//! The end of the keeper: the keys stay or are removed, and the seat is released.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::{Keeper, Picture};
 use crate::store::{Store, StoreError};
 use crate::wanted::Wanted;
 
-/// How long the removal of the keys waits before it tries again.
+/// The pause between two attempts to remove the keys.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long the goodbye to the store may take.
+/// The time limit for the last calls to the store.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 impl<S: Store> Keeper<S> {
-    /// Lets the keys stay, and says that this process has ended, for one that may be waiting for it.
+    /// Leaves the keys, and releases the seat, because another process may be waiting for it.
     pub(super) async fn leave(&mut self) {
-        info!("ending; the keys stay until their TTL");
+        info!("ending; the keys stay until their TTL ends");
         if self.seat().is_ours() && self.picture == Picture::Whole {
             let release = self.store.revoke(self.identity.seat());
             if let Ok(Err(error)) = timeout(FAREWELL, release).await {
@@ -36,11 +36,11 @@ impl<S: Store> Keeper<S> {
         }
         if !self.seat().is_ours() {
             warn!(
-                "ending; the keys stay until their TTL, because another process may be at work under this identity"
+                "ending; the keys stay until their TTL ends, because another process of this identity may be running"
             );
             return;
         }
-        // What was going on when the end came may have been carried out or not.
+        // A transaction that the shutdown interrupted may have been carried out or not.
         self.forget();
         self.plan.want(&Arc::new(Wanted::default()));
         let deadline = Instant::now() + FAREWELL;
@@ -48,7 +48,7 @@ impl<S: Store> Keeper<S> {
         loop {
             match timeout_at(deadline, self.remove()).await {
                 Ok(Ok(())) => return info!("ending; the keys are removed"),
-                // Another endpoint may do.
+                // The next attempt may use another endpoint.
                 Ok(Err(error)) if Instant::now() < deadline => {
                     self.forget();
                     last = Some(error);
@@ -61,7 +61,7 @@ impl<S: Store> Keeper<S> {
             || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
             |error| error.to_string(),
         );
-        warn!("ending; the keys stay until their TTL, because {why}");
+        warn!("ending; the keys stay until their TTL ends, because {why}");
     }
 
     async fn remove(&mut self) -> Result<(), StoreError> {

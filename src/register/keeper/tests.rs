@@ -1,6 +1,6 @@
-//! Random schedules of two registrars against a model of etcd: whatever happens, they end with what is wanted, no member
-//! ever stands without the port key of its directory, and no registrar deletes the last key of a container that runs.
-//! What containers ask for changes in layout, value, TTL and kind, and etcd refuses puts and takes deletes.
+//! Random schedules of two registrars against a model of etcd. Whatever happens, the model ends with the wanted keys,
+//! no member key ever exists without the port key of its directory, and no registrar deletes the last key of a running
+//! container. The wanted keys change in layout, value, TTL and kind, and etcd refuses puts and takes deletes.
 
 use std::collections::BTreeMap;
 
@@ -17,43 +17,42 @@ use crate::wanted::{Claim, Who};
 const TTLS: [u32; REGISTRARS] = [6, 9];
 const REGISTRARS: usize = 2;
 
-/// The TTLs of entries, in seconds. That of a shared key changes with the container that it is for.
+/// The TTLs of entries, in seconds. A shared key's TTL changes with its container.
 const ENTRY_TTLS: [u32; 3] = [6, 9, 24];
-/// Where layouts have their keys.
+/// The prefixes of the layouts.
 const LAYOUTS: [&str; 2] = ["/old/", "/new/"];
 
-/// What one registrar's host runs: six containers or none in their places. Even ones are of one service, odd ones of
-/// another.
+/// The containers of one registrar's host, in six places. Even places are of one service, odd ones of another.
 type Host = [Option<Asked>; 6];
 
-/// What the policy asks for one container.
+/// The policy's decision for one container.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     /// The version of its address.
     version: u8,
     layout: usize,
     ttl: usize,
-    /// Whether the keys that may be one or the other are shared.
+    /// Whether the keys that can be owned or shared are shared.
     shared: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Act {
-    /// The host's containers change, and the registrar is told.
+    /// The host's containers change, and the registrar learns of it.
     Want(usize, Host),
-    /// The registrar does what there is to do.
+    /// The registrar does its pending work.
     Step(usize),
-    /// One of its next calls fails, with its effect or without.
+    /// One of its next calls fails, with or without its effect.
     Fault(usize, usize, bool),
-    /// It is killed, and started anew with the same identity.
+    /// It is killed, and started again with the same identity.
     Restart(usize),
-    /// Time passes, in which a registrar may be stopped.
+    /// Seconds pass, while the first registrar may be stopped.
     Pass(u8, bool),
     /// etcd elects a new leader.
     Elect,
-    /// etcd takes no puts of some kind any more, or all of them again.
+    /// etcd refuses some puts from now on, or takes all of them again.
     Refuse(Refuses),
-    /// Somebody meddles, at once or right after the next transaction that is refused.
+    /// Somebody changes a key by hand, at once or right after the next refused transaction.
     Meddle(Meddling, Index, bool),
 }
 
@@ -151,7 +150,7 @@ impl World {
         }
     }
 
-    /// What the keeper's own loop would do now, with a retry as it comes after a failure.
+    /// One round of the keeper's own loop.
     async fn step(&mut self, registrar: usize) {
         let keeper = &mut self.keepers[registrar];
         if keeper.bring_in_step().await.is_err() {
@@ -161,7 +160,7 @@ impl World {
         self.assert_no_container_lost_all(registrar);
     }
 
-    /// No transaction of a registrar took the last key of a container that runs, whatever etcd refused.
+    /// Asserts that no transaction deleted the last key of a running container, whatever etcd refused.
     fn assert_no_container_lost_all(&self, registrar: usize) {
         let transactions = std::mem::take(&mut self.etcd.model().transactions);
         for [before, after] in transactions {
@@ -181,7 +180,7 @@ impl World {
         }
     }
 
-    /// A second passes, with a look at the clock in the middle; registrars from `first` on run.
+    /// Lets a second pass in two halves. The registrars from `first` on run after each half.
     async fn second(&mut self, first: usize) {
         for _ in 0..2 {
             tokio::time::advance(Duration::from_millis(500)).await;
@@ -195,7 +194,7 @@ impl World {
         }
     }
 
-    /// What etcd has to have in the end. Of two containers of one host the older one's entry stands.
+    /// The keys that etcd must have in the end. Of two containers of one host, the older one's entry counts.
     fn wanted(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for (registrar, host) in self.hosts.iter().enumerate() {
@@ -208,7 +207,7 @@ impl World {
         all
     }
 
-    /// What etcd has, but for what somebody put on no lease and nobody wants: that is not ours to delete.
+    /// The keys in etcd, without unwanted keys on no lease: those are not ours to delete.
     fn held(&self) -> BTreeMap<String, String> {
         let model = self.etcd.model();
         let wanted = self.wanted();
@@ -244,7 +243,7 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
         let entries = [
             entry(format!("{directory}{name}"), address.clone(), false),
             entry(format!("{directory}port"), "80".to_owned(), true),
-            // One that this registrar alone wants, and one that both want.
+            // A key that this registrar alone wants, and a key that both want.
             entry(
                 format!("/own/r{registrar}s{service}"),
                 address,
@@ -253,7 +252,7 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
             entry(format!("/all/s{service}"), "all".to_owned(), asked.shared),
         ];
         Some(Arc::new(Claim {
-            // Not in the order of their ids.
+            // Not in the order of the ids.
             age: format!("{}", 9 - container).into(),
             who,
             entries: entries.into(),
@@ -303,7 +302,7 @@ fn act(meddling: bool) -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Runs a schedule to a quiet end, and checks that etcd has what is wanted then.
+/// Runs a schedule, lets time pass, and checks that etcd then has the wanted keys.
 fn run(acts: &[Act], check_history: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -316,7 +315,7 @@ fn run(acts: &[Act], check_history: bool) {
         }
         world.etcd.model().after_refusal = None;
         world.etcd.model().refuses = Refuses::Nothing;
-        // Enough for all that a failure left behind to expire, with the margin of shared leases.
+        // Long enough for all leftovers of failures to expire, with the margin of shared leases.
         for _ in 0..3 * ENTRY_TTLS[2] {
             world.second(0).await;
         }
@@ -346,7 +345,7 @@ fn run(acts: &[Act], check_history: bool) {
 }
 
 proptest! {
-    // They take about a second; PROPTEST_CASES asks for another number.
+    // These take about a second; PROPTEST_CASES sets another number.
     #![proptest_config(ProptestConfig {
         cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500),
         failure_persistence: None,
@@ -354,12 +353,12 @@ proptest! {
     })]
 
     #[test]
-    fn no_schedule_loses_a_key_or_leaves_one(acts in prop::collection::vec(act(false), 1..40)) {
+    fn every_schedule_ends_with_exactly_the_wanted_keys(acts in prop::collection::vec(act(false), 1..40)) {
         run(&acts, true);
     }
 
     #[test]
-    fn no_meddling_lasts(acts in prop::collection::vec(act(true), 1..40)) {
+    fn every_change_by_hand_is_mended(acts in prop::collection::vec(act(true), 1..40)) {
         run(&acts, false);
     }
 }

@@ -1,4 +1,4 @@
-//! From single changes to transactions that never split a container needlessly.
+//! Packs single changes into transactions. A container is split only if it does not fit into one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use crate::base::key::{Key, directory};
 use crate::store::{Guard, LeaseId, Size, Step, Sweep, Transaction};
 use crate::wanted::{Entry, Who};
 
-/// The most bytes of keys and values in one transaction: two thirds of what etcd takes in one request (1.5 MiB).
+/// The most bytes of keys and values in one transaction: two thirds of etcd's limit for a request (1.5 MiB).
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// One transaction, with the leases that it needs and the containers that it is for.
+/// One transaction, with its leases and its containers.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub transaction: Transaction,
-    /// The leases that must live first.
+    /// The leases that must be granted first.
     pub leases: BTreeSet<LeaseId>,
-    /// The container of each step, for the log; none for a container that ended before this process began.
+    /// The container of each step, for the log; none for a container that ended before this process started.
     pub owners: Vec<Option<Who>>,
     pub(super) order: Order,
 }
@@ -30,7 +30,7 @@ impl Batch {
     }
 }
 
-/// One step for one key, and the guard under which it holds.
+/// One step for one key, with its guard.
 #[derive(Debug)]
 pub(super) struct Change {
     pub who: Option<Who>,
@@ -80,12 +80,12 @@ impl Change {
         matches!(self.step, Step::Delete(_))
     }
 
-    /// The shared lease that this puts its key on, if it does. It is the key's own, because no key is put on another's.
+    /// The shared lease of a put of a shared key. It is always the key's own.
     pub fn shared_lease(&self) -> Option<LeaseId> {
         self.lease.filter(|lease| lease.is_shared())
     }
 
-    /// Shared keys first, so that a container too large for one transaction never has a member without them.
+    /// Shared keys first, so that a container that is split over transactions never has an owned key without them.
     fn order(&self) -> u8 {
         match &self.step {
             Step::Delete(_) => 2,
@@ -94,7 +94,7 @@ impl Change {
         }
     }
 
-    /// The directory of the owned key that this puts, if it does.
+    /// The directory of a put of an owned key.
     fn owned_directory(&self) -> Option<&str> {
         match &self.step {
             Step::Put(key, ..) if self.shared_lease().is_none() => Some(directory(key)),
@@ -103,19 +103,19 @@ impl Change {
     }
 }
 
-/// The order of groups. Two that differ in it never share a transaction.
+/// The order of groups. Groups of different orders never share a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
-    /// Containers that have something to put.
+    /// Containers with puts.
     #[default]
     Puts,
-    /// Deletes of containers that are gone or ask for less. An etcd that is out of space takes them all the same.
+    /// Deletes of containers that are gone or want fewer keys. Even an etcd without space takes them.
     Deletes,
-    /// Deletes of keys that no container has claimed, though one that runs may have them.
+    /// Deletes of keys that no container has claimed, but that may belong to a running one.
     Unclaimed,
 }
 
-/// The changes of one container, or of all containers that ended before this process began.
+/// The changes of one container, or of all containers that ended before this process started.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     changes: Vec<Change>,
@@ -141,7 +141,7 @@ impl Group {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Takes over the guards of keys beside the owned keys that this puts.
+    /// Requires those guards whose keys are beside the owned keys that this puts.
     fn require_beside(&mut self, guards: &[Guard]) {
         let directories: BTreeSet<&str> = self
             .changes
@@ -152,7 +152,7 @@ impl Group {
         self.required = guards.iter().filter(beside).cloned().collect();
     }
 
-    /// The guards that hold for the shared keys that this puts, once it has been carried out.
+    /// The guards that the shared keys of this group meet once it has been carried out.
     fn shared_guards(&self) -> Vec<Guard> {
         let guard = |change: &Change| {
             let lease = change.shared_lease()?;
@@ -170,7 +170,7 @@ impl Group {
     }
 }
 
-/// Packs groups, in their order, into as few transactions as the limits allow, or each into its own.
+/// Packs groups, in their order, into as few transactions as the limits allow; if `one_by_one`, each into its own.
 pub(super) fn pack(
     groups: Vec<(Order, Group)>,
     idle: &BTreeMap<Key, LeaseId>,
@@ -223,7 +223,7 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// Whether the current transaction can take a group, with the sweeps that belong to its deletes.
+    /// Whether a group fits into the current transaction, with the sweeps of its deletes.
     fn fits(&self, group: &Group) -> bool {
         let current = &self.current.transaction;
         let steps = || {
@@ -243,7 +243,7 @@ impl Packer<'_> {
     fn add(&mut self, group: Group) {
         let transaction = &mut self.current.transaction;
         for guard in group.required {
-            // What the same transaction puts is not there yet when its guards are looked at.
+            // A key that the same transaction puts is not there yet when its guards are checked.
             let is_put = |step: &Step| matches!(step, Step::Put(key, ..) if key == guard.key());
             if !transaction.steps.iter().any(is_put) {
                 transaction.guards.push(guard);
@@ -257,7 +257,7 @@ impl Packer<'_> {
         }
     }
 
-    /// Each part requires the shared keys beside its owned ones, of which earlier parts may have put some.
+    /// Each part requires the shared keys beside its owned ones. Earlier parts may have put some of them.
     fn add_in_parts(&mut self, group: Group) {
         let mut required = group.required;
         let mut part = Group::default();
@@ -288,7 +288,7 @@ impl Packer<'_> {
         for sweep in self.sweeps(batch.transaction.steps.iter()) {
             let mut with_sweep = size;
             with_sweep.add(&sweep);
-            // One that is too large for any transaction is left to its lease, which nobody here keeps alive.
+            // The keys of a sweep that fits into no transaction expire with their leases, which we do not renew.
             if with_sweep.operations() <= self.max_operations {
                 size = with_sweep;
                 batch.transaction.steps.push(sweep);
@@ -298,7 +298,7 @@ impl Packer<'_> {
         self.batches.push(batch);
     }
 
-    /// The sweeps that go with these deletes: one for each directory that has idle shared keys and loses an owned one.
+    /// The sweeps of these deletes: one for each directory that has idle shared keys and loses an owned key.
     fn sweeps<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Vec<Step> {
         if self.directories.is_empty() {
             return Vec::new();

@@ -11,20 +11,19 @@ use crate::register::timetable::SHARED_MARGIN;
 use crate::store::LeaseId;
 use crate::wanted::Entry;
 
-/// The decision for one key.
 pub(super) enum Decision {
     Nothing,
-    /// Nothing for now: what replaces the key is still on somebody else's lease.
+    /// Nothing for now: the keys that replace this one are still on other registrars' leases.
     Later,
-    /// A shared key that we hold, on this lease, and want no more.
+    /// A shared key on this lease that we hold and no longer want.
     Idle(LeaseId),
     Change(Change),
-    /// A change that waits until all puts are in, because the key may be that of a container which runs.
+    /// A change that waits for all puts, because the key may belong to a running container.
     AfterPuts(Change),
 }
 
 impl Plan {
-    /// Decides for a key. The note is for the operator.
+    /// The decision for a key, and a note for the operator.
     pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
         let unknown = Known::default();
         let known = self.known.get(key).unwrap_or(&unknown);
@@ -124,7 +123,7 @@ impl Plan {
             State::Held { lease: at, .. } if self.is_abandoned(*at) => {
                 (put(&entry.value, *at), None)
             }
-            // A shared lease under an owned wish is other registrars' as long as any of them renews it.
+            // A key that is wanted as owned but is on its shared lease belongs to the registrars that renew the lease.
             State::Held { lease: at, .. } | State::Foreign { lease: at } => {
                 let note = Note::Foreign {
                     key: key(),
@@ -136,7 +135,7 @@ impl Plan {
         }
     }
 
-    /// The lease that an entry belongs on. A shared key lives for the longest time that any container wants it for.
+    /// The lease of an entry. A shared key has the longest TTL that any container wants for it.
     pub(super) fn lease_of(&self, entry: &Entry) -> LeaseId {
         if entry.shared {
             let ttl = self.wants.longest_shared_ttl(&entry.key).max(entry.ttl);
@@ -152,7 +151,7 @@ impl Plan {
         wanted.is_some_and(|wanted| wanted.outside.is_some())
     }
 
-    /// Whether all keys that a container wants for itself are on others' leases.
+    /// Whether a container wants owned keys, and all of them are on other registrars' leases.
     fn is_blocked(&self, id: &str) -> bool {
         let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
         let entries = claim.map_or(&[][..], |claim| &*claim.entries);

@@ -8,16 +8,16 @@ use crate::base::key::Key;
 use crate::store::{Found, LeaseId, Outcome, Step};
 use crate::wanted::Who;
 
-/// The most keys that are remembered as perhaps put.
+/// The most keys that are remembered as doubtful.
 const MOST_DOUBTFUL: usize = 10_000;
 
-/// The state of one key in the store, and our part in it.
+/// The state of one key in the store, with its owner and the settled value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub state: State,
-    /// The container that last claimed it, for as long as we hold it.
+    /// The container that last claimed the key, while we hold the key.
     pub owner: Option<Who>,
-    /// For a shared key: the value that we last put or saw standing as we wanted it.
+    /// For a shared key: our wanted value when we last put the key, or last found that value in the store.
     pub settled: Option<Arc<str>>,
 }
 
@@ -29,16 +29,16 @@ pub(super) enum State {
     Held { value: Arc<str>, lease: LeaseId },
     /// On no lease.
     Loose { revision: i64 },
-    /// On a lease of somebody else.
+    /// On somebody else's lease.
     Foreign { lease: LeaseId },
 }
 
 /// Differences between the store and the state in which this process left it.
 #[derive(Debug, Default)]
 pub struct Surprises {
-    /// Wanted keys that were there and are not.
+    /// Wanted keys that were held and are missing now.
     pub missing: Vec<Key>,
-    /// Keys on our own leases that we neither want nor knew.
+    /// Keys on our own leases that we neither want nor knew of.
     pub strange: Vec<Key>,
 }
 
@@ -57,7 +57,7 @@ impl Plan {
         self.dirty.extend(keys);
     }
 
-    /// Replaces all knowledge of the store by these keys, which are all that were found. Returns the differences.
+    /// Replaces the whole view of the store: it has these keys and no others. Returns the differences.
     pub fn learn(&mut self, found: Vec<Found>) -> Surprises {
         let mut surprises = Surprises::default();
         let before: Vec<Key> = self.known.keys().cloned().collect();
@@ -80,7 +80,7 @@ impl Plan {
             }
             self.set_state(&key, state);
         }
-        // A wanted key that nobody has is in neither list.
+        // Wanted keys that were and are missing are in neither list.
         let missing = self
             .wants
             .keys()
@@ -89,13 +89,13 @@ impl Plan {
         surprises
     }
 
-    /// Notes that a batch may have been carried out, or will be yet.
+    /// Records that a batch may have been carried out, or may still be.
     pub fn doubt(&mut self, batch: &Batch) {
         if self.doubtful.len() > MOST_DOUBTFUL {
             self.doubtful.clear();
         }
         for key in batch.puts() {
-            // If another value is found there, it may be the one that we wanted a moment ago, and nobody else's.
+            // A different value that is found later may be our own former one, and not another registrar's.
             if let Some(known) = self.known.get_mut(key) {
                 known.settled = None;
             }
@@ -103,7 +103,7 @@ impl Plan {
         }
     }
 
-    /// Replaces the knowledge of these keys. One that was not found does not exist.
+    /// Replaces the view of these keys. One that was not found does not exist.
     pub fn observe<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>, found: Vec<Found>) {
         let states: HashMap<Key, State> = found
             .into_iter()
@@ -117,7 +117,7 @@ impl Plan {
         }
     }
 
-    /// Notes that a batch was carried out.
+    /// Records that a batch was carried out.
     pub fn done(&mut self, batch: &Batch, outcome: &Outcome) {
         let Outcome::Done { swept } = outcome else {
             return;
@@ -127,7 +127,7 @@ impl Plan {
                 Step::Put(key, value, lease) => {
                     let (value, lease) = (Arc::clone(value), *lease);
                     self.set_state(key, State::Held { value, lease });
-                    // Ours has had its say, even where theirs was only moved to a longer lease.
+                    // Our value counts as put, even if another registrar's was only moved to a longer lease.
                     let ours = self.wants.winner(key);
                     let ours = ours.map(|want| Arc::clone(&want.entry.value));
                     self.known_mut(key).settled = ours;
@@ -169,7 +169,7 @@ impl Plan {
         self.settle(key);
     }
 
-    /// Brings the memory of a key in line with its wants and its state, and drops what need not be remembered.
+    /// Updates the owner and the settled value of a key, and forgets a key that is neither wanted nor held.
     pub(super) fn settle(&mut self, key: &Key) {
         let Some(known) = self.known.get_mut(key) else {
             return;

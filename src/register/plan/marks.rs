@@ -1,10 +1,10 @@
-//! What tells the keys of a container: its ids, name, addresses and published ports.
+//! Marks of containers, by which their keys are recognised: ids, names, addresses and published ports.
 
 use std::collections::HashMap;
 
 use crate::container::SHORT_ID;
 
-/// The digits of a whole container id.
+/// The number of digits of a whole container id.
 const WHOLE_ID: usize = 64;
 
 /// The marks of some containers, by the first word of each.
@@ -12,7 +12,7 @@ const WHOLE_ID: usize = 64;
 pub(super) struct Marks(HashMap<String, Vec<String>>);
 
 impl Marks {
-    /// Whether a text has one of the marks in it, and not as a part of a longer word or number.
+    /// Whether a text contains one of the marks as a word of its own, not as part of a longer word or number.
     pub fn are_in(&self, text: &str) -> bool {
         words(text).any(|word| {
             let marks = self.0.get(word).into_iter().flatten();
@@ -20,7 +20,7 @@ impl Marks {
         })
     }
 
-    /// Whose key this is. An id in the key decides; an address may be a new container's by now.
+    /// The owner of a key. An id in the key decides, because an address may belong to a new container by now.
     pub fn owner(&self, key: &str, value: &str) -> Owner {
         let mut ids = words(key).filter(|word| is_id(word)).peekable();
         if ids.peek().is_some() {
@@ -38,14 +38,13 @@ impl Marks {
     }
 }
 
-/// Whose key one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// That of a container whose marks these are.
+    /// One of the containers with these marks.
     Known,
-    /// That of another container.
+    /// Another container.
     Other,
-    /// Nothing tells.
+    /// The key has no id, and neither key nor value has a mark.
     Unclear,
 }
 

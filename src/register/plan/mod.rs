@@ -1,21 +1,21 @@
-//! Compares the wanted keys with the store, and plans the changes. Pure: it reads no clock and does no I/O.
+//! Compares the wanted keys with the store, and plans changes for `keeper`. Pure: it reads no clock and does no I/O.
 //!
-//! For one key, the winner of those who want it (the oldest container) meets what the store has:
+//! The decision table for one key. If several containers want the key, the oldest one's entry counts:
 //!
-//! | wanted | the store has | what follows |
+//! | wanted | in the store | decision |
 //! | --- | --- | --- |
 //! | either | nothing                            | put, if still missing |
 //! | owned  | ours, same value and lease         | nothing |
 //! | owned  | ours, another value or TTL         | put, if still ours |
-//! | owned  | on its shared lease                | a warning, until nobody renews that lease any more; then put, if still on it |
-//! | shared | on its shared lease, same value    | nothing; but a lease that is shorter than ours, or a longer one that nobody renews any more, is left for ours |
-//! | shared | on its shared lease, another value | put once for each value that *we* come to want; after that a warning, so that two registrars never fight |
+//! | owned  | on its shared lease                | a warning, while anybody renews that lease; then put, if still on it |
+//! | shared | on its shared lease, same value    | nothing; but moved to our lease, if the other is shorter, or is longer and nobody renews it |
+//! | shared | on its shared lease, another value | put once for each new value that *we* want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
-//! | either | on anybody else's lease            | a warning, until it is free |
-//! | no     | ours, owned, claimed since the start | delete, if still ours; with or after the puts of its container |
-//! | no     | ours, owned, never claimed         | delete, if still ours; after all puts unless it is known to be that of a container that is gone; but see [`Wanted::protected`] and [`Plan::set_alone`] |
-//! | no     | on its shared lease                | delete together with the last owned key in its directory; else leave it to those who keep its lease alive |
+//! | either | on somebody else's lease           | a warning, until it is free |
+//! | no     | ours, owned, claimed since the start | delete, if still ours, with or after the puts of its container |
+//! | no     | ours, owned, never claimed         | delete, if still ours: at once if its container is known to be gone, else after all puts; but see [`Wanted::protected`] and [`Plan::set_alone`] |
+//! | no     | on its shared lease                | delete together with the last owned key in its directory; else it is left to the registrars that renew its lease |
 //! | no     | anything else                      | nothing: it is not ours |
 
 mod batch;
@@ -47,37 +47,36 @@ pub use note::Note;
 pub use view::KeyView;
 use want::Wants;
 
-/// The state of one registrar: what it wants, what it knows of the store, and which keys need a look.
+/// The state of one registrar: the wanted keys, its view of the store, and the keys to decide again.
 #[derive(Debug)]
 pub struct Plan {
     identity: Identity,
-    /// None until something is wanted. Nothing is planned until then, because the containers that run are not known.
+    /// None until the first wanted state. Nothing is planned until then, because the running containers are not known.
     wanted: Option<Arc<Wanted>>,
-    /// Whether no other process is at work under this identity.
+    /// Whether no other process of this identity is running.
     alone: bool,
     /// The marks of the containers whose entries are not known.
     protected: Marks,
-    /// The marks of the containers that run, made when they are first needed.
+    /// The marks of the running containers, made when they are first needed.
     running: OnceLock<Marks>,
-    /// Shared leases of keys that we hold, which nobody renews any more.
+    /// Shared leases, of keys that we hold, that nobody renews any more.
     abandoned: BTreeSet<LeaseId>,
     /// The claims of `wanted`, by container.
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
     known: HashMap<Key, Known>,
-    /// Keys whose wants or state changed since they were last settled.
+    /// Keys whose wants or state have changed since the last decision that left nothing to do.
     dirty: BTreeSet<Key>,
-    /// Shared keys that we held and no longer want, with their leases: each goes with the last owned key in its
+    /// Shared keys that we hold and no longer want, with their leases. Each is deleted with the last owned key in its
     /// directory.
     idle: BTreeMap<Key, LeaseId>,
     notes: HashMap<Key, Note>,
     fresh_notes: Vec<Note>,
-    /// Keys that we may have put without being told.
+    /// Keys of puts without an answer: we may have put them.
     doubtful: BTreeSet<Key>,
 }
 
 impl Plan {
-    /// A plan that wants nothing and knows nothing.
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
@@ -97,7 +96,7 @@ impl Plan {
         }
     }
 
-    /// Takes over a new wanted state. The cost is that of the changes, not of the state.
+    /// Takes over a new wanted state. Its cost grows with the changes, not with the state.
     pub fn want(&mut self, wanted: &Arc<Wanted>) {
         let before = self.wanted.replace(Arc::clone(wanted)).unwrap_or_default();
         let changes = before.claims.changes(&wanted.claims);
@@ -127,8 +126,8 @@ impl Plan {
         }
     }
 
-    /// Sets whether this process is known to be the only one of its identity. While it is not, the keys on its leases may
-    /// be another process's, so keys of containers that run stay unless this process has claimed them.
+    /// Sets whether this process is known to be the only one of its identity. Until it is, keys on its leases may be
+    /// another process's, so a running container's keys stay unless this process has claimed them.
     pub fn set_alone(&mut self, alone: bool) {
         if self.alone == alone {
             return;
@@ -137,14 +136,14 @@ impl Plan {
         self.touch_unclaimed();
     }
 
-    /// Whether this registrar keeps a shared lease of a key alive: unless it wants the key as an owned one, or for a
-    /// much shorter time. Then the lease is the business of those who need it, if there are any. `longest` is the TTL of
-    /// the longest lease of our own that is in use, in seconds.
+    /// Whether this registrar renews a shared lease of a key. It does not if it wants the key as an owned one, or with
+    /// a much shorter TTL: then the lease is left to the registrars that need it. `longest` is the longest TTL of our
+    /// own leases in use, in seconds.
     pub fn tends(&self, key: &str, lease: LeaseId, longest: u32) -> bool {
         let Some(want) = self.wants.winner(key) else {
             return true;
         };
-        // Even run down to what is taken for a lease that nobody renews, it has to outlive ours.
+        // The lease must outlive ours even when so little is left of it that it counts as abandoned.
         let ours = self
             .lease_of(&want.entry)
             .ttl()
@@ -152,13 +151,14 @@ impl Plan {
         want.entry.shared && !timetable::is_abandoned(lease, ours)
     }
 
-    /// Whether a key is wanted, as a shared one.
+    /// Whether a key is wanted as a shared one.
     pub fn wants_shared(&self, key: &str) -> bool {
         self.wants.winner(key).is_some_and(|want| want.entry.shared)
     }
 
-    /// Whether nothing that a batch deletes has to wait: a container's key for the puts of that container, a key that no
-    /// container has claimed for all puts. `refused` has the keys that the store did not take in this round.
+    /// Whether a batch may be carried out after refusals. A delete of a container's key waits for the puts of that
+    /// container; a delete of a key that no container has claimed waits for all puts. `refused` has the keys of this
+    /// round's refused puts.
     pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
         if refused.is_empty() || batch.order == Order::Unclaimed {
             return refused.is_empty();
@@ -185,12 +185,12 @@ impl Plan {
         self.wants.keys()
     }
 
-    /// The entries that stand: for each wanted key that of its winner, with the container that it is for.
+    /// The entry that counts for each wanted key, with its container.
     pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Who)> {
         self.wants.winners().map(|want| (&want.entry, &want.who))
     }
 
-    /// How the wanted keys stand, sorted.
+    /// The states of the wanted keys, sorted by key.
     pub fn views(&self) -> Vec<KeyView> {
         let view = |(entry, who): (&Entry, &Who)| KeyView {
             key: Arc::clone(&entry.key),
@@ -206,7 +206,7 @@ impl Plan {
         views
     }
 
-    /// How many containers want a key.
+    /// The number of containers that want at least one key.
     pub fn container_count(&self) -> usize {
         self.claims
             .values()
@@ -214,8 +214,8 @@ impl Plan {
             .count()
     }
 
-    /// The transactions that bring the store to the wanted state, in order: puts before deletes, all of one container
-    /// in one transaction wherever it fits into `max_operations`; if `one_by_one`, no two containers in one.
+    /// The transactions that bring the store to the wanted state, in order: puts before deletes. A container that fits
+    /// into `max_operations` is in one transaction; if `one_by_one`, no two containers share one.
     pub fn batches(&mut self, max_operations: usize, one_by_one: bool) -> Vec<Batch> {
         if self.wanted.is_none() {
             return Vec::new();
@@ -223,7 +223,7 @@ impl Plan {
         let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
         let mut shared: HashMap<Key, Change> = HashMap::new();
         let (mut after_puts, mut settled) = (Group::default(), Vec::new());
-        // What stands in the way of a container's puts is known before its deletes are decided.
+        // Wanted keys first, because a container's deletes depend on the obstacles to its puts.
         let is_wanted = |key: &&Key| self.wants.contains(key);
         let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
         for key in wanted.into_iter().chain(unwanted) {
@@ -267,10 +267,10 @@ impl Plan {
         batch::pack(groups, &self.idle, max_operations, one_by_one)
     }
 
-    /// The groups in the order in which they are carried out, each shared key with the first that wants it. Whatever
-    /// puts an owned key also makes sure that the shared keys which its container wants are there: an earlier
-    /// transaction may not have put them after all, and another host may just be deleting them with what it believes
-    /// to be the last owned key of the directory.
+    /// The groups in the order in which they are carried out, each shared key with the first group that wants it. A
+    /// group that puts an owned key also requires that its container's shared keys exist: an earlier transaction may
+    /// have failed to put them, and another host may be deleting them together with the last owned key that it knows in
+    /// the directory.
     fn with_shared(
         &self,
         groups: HashMap<Option<Arc<str>>, Group>,
@@ -281,7 +281,7 @@ impl Plan {
             let entries = claim.map_or(&[][..], |claim| &*claim.entries);
             entries.iter().filter(|entry| entry.shared)
         };
-        // Within each part by container, so that the same changes always make the same transactions.
+        // Sorted by container within an order, so that the same changes always make the same transactions.
         let mut groups: Vec<(Order, Option<Arc<str>>, Group)> = groups
             .into_iter()
             .map(|(id, group)| {
@@ -331,7 +331,7 @@ impl Plan {
         self.wants.contains(key)
     }
 
-    /// The marks of the containers that run. They are hardly ever needed, except after a start.
+    /// The marks of the running containers. They are rarely needed, except after a start.
     fn running(&self) -> &Marks {
         self.running.get_or_init(|| {
             let running = self.wanted.iter().flat_map(|wanted| wanted.running.iter());
@@ -344,13 +344,13 @@ impl Plan {
         })
     }
 
-    /// Has the held keys looked at that no container wants.
+    /// Marks the keys that no container wants for another decision.
     fn touch_unclaimed(&mut self) {
         let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
         self.dirty.extend(unclaimed.cloned());
     }
 
-    /// Has the keys of a claim looked at.
+    /// Marks the keys of a claim for another decision.
     fn touch(&mut self, claim: &Claim) {
         let keys = claim.entries.iter().map(|entry| Arc::clone(&entry.key));
         self.dirty.extend(keys);

@@ -1,4 +1,4 @@
-//! What an operator should know of a key.
+//! Notes about keys, which the keeper logs as warnings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,41 +8,36 @@ use crate::base::text::quote;
 use crate::store::LeaseId;
 use crate::wanted::Who;
 
-/// Something that an operator should know of a key; said once, until it changes.
+/// A fact about a key for the operator. It is logged once, until it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// Two containers want the key with different values, or one owned and one shared.
     Collision {
-        /// The key.
         key: Key,
-        /// Whose value stands.
+        /// The container whose value stands.
         kept: Who,
-        /// Whose does not.
+        /// The container whose value does not.
         refused: Who,
     },
     /// The key is on a lease that is neither ours nor its shared one.
     Foreign {
-        /// The key.
         key: Key,
-        /// Whose key it should be.
+        /// The container that wants the key.
         who: Who,
-        /// The lease that it is on.
         lease: LeaseId,
     },
-    /// The key was on no lease, and is being taken.
+    /// The key was on no lease, and is taken over.
     Leftover {
-        /// The key.
         key: Key,
-        /// Who takes it.
+        /// The container that gets the key.
         who: Who,
     },
     /// Another registrar gave the shared key another value.
     Differs {
-        /// The key.
         key: Key,
-        /// What this registrar wants.
+        /// This registrar's value.
         wanted: Arc<str>,
-        /// What stands.
+        /// The value in the store.
         found: Arc<str>,
     },
 }
@@ -52,13 +47,13 @@ impl fmt::Display for Note {
         match self {
             Self::Collision { key, kept, refused } => write!(
                 f,
-                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} goes \
-                 without; make their keys differ in the policy",
+                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} does \
+                 not get it; make their keys differ in the policy",
                 quote(key)
             ),
             Self::Foreign { key, who, lease } => write!(
                 f,
-                "{} is on lease {lease}, which is not this registrar's: {who} goes without it until it is free",
+                "{} is on lease {lease}, which is not this registrar's: {who} does not get it until it is free",
                 quote(key)
             ),
             Self::Leftover { key, who } => write!(

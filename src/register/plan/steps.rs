@@ -1,4 +1,4 @@
-//! The way from a changed wanted state to transactions, as one step that `benches/micro.rs` can repeat.
+//! The step from a changed wanted state to transactions, for `benches/micro.rs` to repeat.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::wanted::Wanted;
 /// The most operations of a transaction that etcd takes by default.
 const MAX_OPERATIONS: usize = 128;
 
-/// Wanted state → transactions. It has the two wanted states of [`Deciding`], and goes from one to the other and back.
+/// Wanted state → transactions. It alternates between the two wanted states of [`Deciding`].
 pub struct Planning {
     states: [Arc<Wanted>; 2],
     plan: Plan,
 }
 
 impl Planning {
-    /// On a host with so many containers, each like the one that was inspected.
+    /// Plans for a host with this number of containers, each like the inspected one.
     pub fn new(inspected: &Value, containers: usize) -> anyhow::Result<Self> {
         let mut deciding = Deciding::new(inspected, containers)?;
         let mut state = || -> anyhow::Result<Arc<Wanted>> {
@@ -35,7 +35,7 @@ impl Planning {
         Ok(planning)
     }
 
-    /// Plans one change, and takes it as carried out. Returns the number of transactions.
+    /// Plans one change, and records it as carried out. Returns the number of transactions.
     pub fn once(&mut self) -> usize {
         self.states.swap(0, 1);
         self.plan.want(&self.states[0]);

@@ -1,20 +1,18 @@
-//! What is shown of the wanted keys.
+//! The wanted keys as the page and the metrics show them.
 
 use std::sync::Arc;
 
 use crate::base::key::Key;
 
-/// How a wanted key stands in etcd.
+/// A wanted key, and whether it is in etcd.
 #[derive(Debug, Clone)]
 pub struct KeyView {
-    /// The key.
     pub key: Key,
-    /// Its wanted value.
+    /// The wanted value.
     pub value: Arc<str>,
-    /// Whether it is shared.
     pub shared: bool,
-    /// The name of the container that it is for.
+    /// The name of its container.
     pub container: Arc<str>,
-    /// Whether it is there as it is wanted.
+    /// Whether etcd has the key with the wanted value, on a lease of ours or its shared one.
     pub stands: bool,
 }

@@ -1,4 +1,4 @@
-//! Leases: granted, renewed, claimed, looked up, revoked and run out.
+//! Leases: granted, renewed, claimed, looked up, revoked and expired.
 
 use super::*;
 
@@ -24,7 +24,7 @@ pub async fn a_grant_renews_a_lease_that_exists(mut trial: Trial<impl Bench>) {
     trial.assert_left(&["a"], &[]).await;
 }
 
-pub async fn a_renewal_leaves_out_what_does_not_exist(mut trial: Trial<impl Bench>) {
+pub async fn a_renewal_leaves_out_missing_leases(mut trial: Trial<impl Bench>) {
     let (lease, missing) = (trial.granted(TTL).await, trial.lease(TTL + 1));
     let renewed = trial.store.renew(&[missing, lease]).await;
     assert_eq!(renewed.expect("an answer"), [(lease, TTL)].into());
@@ -47,7 +47,7 @@ pub async fn a_claim_is_granted_once(mut trial: Trial<impl Bench>) {
     assert!(other.claim(seat, TTL).await.expect("an answer"));
 }
 
-pub async fn a_revoked_lease_takes_its_keys(mut trial: Trial<impl Bench>) {
+pub async fn a_revoked_lease_removes_its_keys(mut trial: Trial<impl Bench>) {
     let (lease, other) = (trial.granted(TTL).await, trial.granted(TTL + 1).await);
     trial.put(lease, &["a", "b"]).await;
     trial.put(other, &["c"]).await;
@@ -58,12 +58,12 @@ pub async fn a_revoked_lease_takes_its_keys(mut trial: Trial<impl Bench>) {
     again.expect("one that does not exist is no error");
 }
 
-pub async fn a_lease_that_runs_out_takes_its_keys(mut trial: Trial<impl Bench>) {
+pub async fn an_expired_lease_removes_its_keys(mut trial: Trial<impl Bench>) {
     // Long enough for the puts on a busy machine.
     let (lease, other) = (trial.granted(3).await, trial.granted(TTL).await);
     trial.put(lease, &["a"]).await;
     trial.put(other, &["b"]).await;
-    // To look at it does not renew it.
+    // The lookups do not renew it.
     trial.await_end(lease).await;
     trial.assert_left(&["b"], &["a"]).await;
     let renewed = trial.store.renew(&[lease]).await.expect("an answer");
@@ -87,7 +87,7 @@ pub async fn a_renewal_gives_a_lease_its_whole_ttl_again(mut trial: Trial<impl B
     }
 }
 
-pub async fn a_lookup_tells_the_keys_that_are_on_the_lease_now(mut trial: Trial<impl Bench>) {
+pub async fn a_lookup_returns_the_keys_that_are_on_the_lease_now(mut trial: Trial<impl Bench>) {
     let (lease, other) = (trial.granted(TTL).await, trial.granted(TTL + 1).await);
     trial.put(lease, &["a", "b", "c", "d"]).await;
     trial.put(other, &["b"]).await;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::base::key::Key;
 
-/// The TTL of leases that do not run out during a test, in seconds.
+/// The TTL of leases that must not expire during a test, in seconds.
 const TTL: u32 = 60;
 /// The longest time to wait for something. Far more than it takes, so that only a broken store fails.
 const SOON: Duration = Duration::from_secs(30);
@@ -59,31 +59,30 @@ macro_rules! promises {
 promises! {
     leases::a_granted_lease_lives_for_the_ttl_in_its_id,
     leases::a_grant_renews_a_lease_that_exists,
-    leases::a_renewal_leaves_out_what_does_not_exist,
+    leases::a_renewal_leaves_out_missing_leases,
     leases::a_claim_is_granted_once,
-    leases::a_revoked_lease_takes_its_keys,
-    leases::a_lease_that_runs_out_takes_its_keys,
+    leases::a_revoked_lease_removes_its_keys,
+    leases::an_expired_lease_removes_its_keys,
     leases::a_renewal_gives_a_lease_its_whole_ttl_again,
-    leases::a_lookup_tells_the_keys_that_are_on_the_lease_now,
-    reading::a_read_leaves_out_what_is_missing,
-    reading::a_read_tells_value_lease_and_revision,
+    leases::a_lookup_returns_the_keys_that_are_on_the_lease_now,
+    reading::a_read_leaves_out_missing_keys,
+    reading::a_read_returns_value_lease_and_revision,
     reading::keys_on_leases_are_found_in_their_directories,
-    sweeps::a_sweep_takes_the_last_keys_of_a_directory,
+    sweeps::a_sweep_deletes_the_last_keys_of_a_directory,
     sweeps::a_sweep_leaves_a_directory_that_holds_another_key,
-    sweeps::a_sweep_with_a_key_on_another_lease_takes_none,
+    sweeps::a_sweep_with_a_key_on_another_lease_deletes_none,
     sweeps::a_sweep_looks_at_the_store_before_its_transaction,
     sweeps::a_sweep_without_a_directory_looks_at_the_whole_store,
     transactions::a_guard_of_a_missing_key_holds_while_it_is_missing,
     transactions::a_guard_of_a_lease_holds_while_the_key_is_on_it,
     transactions::a_guard_of_a_revision_holds_until_the_key_changes,
     transactions::a_transaction_is_carried_out_whole_or_not_at_all,
-    transactions::a_put_on_a_lease_that_does_not_exist_is_told,
+    transactions::a_put_on_a_missing_lease_is_an_error,
     transactions::a_put_moves_a_key_to_another_lease,
     transactions::a_transaction_may_be_as_large_as_the_store_says,
 }
 
-/// Checks all promises at once, each in a directory of its own. The test fails with the first that is broken, under
-/// its name.
+/// Checks all promises at once, each in its own directory. The test fails with the name of the first broken one.
 pub async fn check<S: Bench>(store: &S) {
     let trials = promises::<S>().into_iter().map(|(name, promise)| {
         let trial = Trial {
@@ -96,7 +95,7 @@ pub async fn check<S: Bench>(store: &S) {
     join_all(trials).await;
 }
 
-/// A store, and a place in it that no other promise touches.
+/// A connection to the store, and a directory and leases that no other promise uses.
 struct Trial<S> {
     store: S,
     name: &'static str,
@@ -114,7 +113,6 @@ impl<S: Bench> Trial<S> {
         self.identity.lease(ttl)
     }
 
-    /// A lease that exists.
     async fn granted(&mut self, ttl: u32) -> LeaseId {
         let lease = self.lease(ttl);
         let granted = self.store.grant(&[lease]).await;
@@ -154,7 +152,7 @@ impl<S: Bench> Trial<S> {
         found.pop()
     }
 
-    /// Asserts that of these keys the first exist and the others do not.
+    /// Asserts that the keys in `left` exist and those in `gone` do not.
     async fn assert_left(&mut self, left: &[&str], gone: &[&str]) {
         for name in left {
             assert!(self.find(name).await.is_some(), "{}: {name}", self.name);
@@ -169,7 +167,7 @@ impl<S: Bench> Trial<S> {
         self.await_lease(lease, |found| found.is_none()).await;
     }
 
-    /// Waits until a lease has so many seconds left.
+    /// Waits until a lease has at most this many seconds left.
     async fn await_remaining(&mut self, lease: LeaseId, seconds: u32) {
         let has_less = |found: Option<Lease>| found.expect("it exists").remaining <= seconds;
         self.await_lease(lease, has_less).await;

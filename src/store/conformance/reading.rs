@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub async fn a_read_leaves_out_what_is_missing(mut trial: Trial<impl Bench>) {
+pub async fn a_read_leaves_out_missing_keys(mut trial: Trial<impl Bench>) {
     let lease = trial.granted(TTL).await;
     // More keys than one call asks for.
     let names: Vec<String> = (0..300).map(|number| format!("{number:03}")).collect();
@@ -16,7 +16,7 @@ pub async fn a_read_leaves_out_what_is_missing(mut trial: Trial<impl Bench>) {
     assert_eq!(trial.store.read(&[]).await.expect("an answer"), []);
 }
 
-pub async fn a_read_tells_value_lease_and_revision(mut trial: Trial<impl Bench>) {
+pub async fn a_read_returns_value_lease_and_revision(mut trial: Trial<impl Bench>) {
     let lease = trial.granted(TTL).await;
     let key = trial.key("a");
     let value = "größe\n\"'";
@@ -24,7 +24,7 @@ pub async fn a_read_tells_value_lease_and_revision(mut trial: Trial<impl Bench>)
     let found = trial.find("a").await.expect("it exists");
     assert_eq!((&found.key, &*found.value), (&key, value));
     assert_eq!(found.lease, Some(lease));
-    // A put counts as a change even where it changes nothing.
+    // A put of the same value and lease is a change too.
     trial.carry_out(vec![put(&key, value, lease)]).await;
     let again = trial.find("a").await.expect("it exists");
     assert!(again.revision > found.revision, "{again:?}");

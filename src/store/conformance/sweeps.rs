@@ -28,9 +28,9 @@ impl<S: Bench> Trial<S> {
     }
 }
 
-pub async fn a_sweep_takes_the_last_keys_of_a_directory(mut trial: Trial<impl Bench>) {
+pub async fn a_sweep_deletes_the_last_keys_of_a_directory(mut trial: Trial<impl Bench>) {
     let (ours, shared) = trial.directory().await;
-    // Neighbours, before and behind it.
+    // Keys that sort before and after the directory.
     let neighbours = ["0/a", "1", "10/a", "1-/a", "2/a"];
     trial.put(ours, &neighbours).await;
     let outcome = trial.delete_and_sweep(shared).await;
@@ -44,7 +44,7 @@ pub async fn a_sweep_takes_the_last_keys_of_a_directory(mut trial: Trial<impl Be
 
 pub async fn a_sweep_leaves_a_directory_that_holds_another_key(mut trial: Trial<impl Bench>) {
     let (ours, shared) = trial.directory().await;
-    // Before, between and behind the expected keys; on a lease, on none, and in a directory below it.
+    // Keys that sort before, between and after the expected keys; on a lease, on none, and in a subdirectory.
     for name in ["1/", "1/Z", "1/b/c", "1/porter", "1/zzz"] {
         trial.put(ours, &["1/a"]).await;
         if name == "1/Z" {
@@ -59,12 +59,12 @@ pub async fn a_sweep_leaves_a_directory_that_holds_another_key(mut trial: Trial<
     }
 }
 
-pub async fn a_sweep_with_a_key_on_another_lease_takes_none(mut trial: Trial<impl Bench>) {
+pub async fn a_sweep_with_a_key_on_another_lease_deletes_none(mut trial: Trial<impl Bench>) {
     let (ours, shared) = trial.directory().await;
     trial.put(ours, &["1/rule"]).await;
     assert_eq!(trial.delete_and_sweep(shared).await, swept(&[]));
     trial.assert_left(&["1/port", "1/rule"], &["1/a"]).await;
-    // The same for one that does not exist.
+    // The same for a key that does not exist.
     let delete = delete(&trial.key("1/rule"));
     trial.carry_out(vec![delete]).await;
     assert_eq!(trial.delete_and_sweep(shared).await, swept(&[]));

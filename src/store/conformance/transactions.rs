@@ -68,7 +68,7 @@ pub async fn a_transaction_is_carried_out_whole_or_not_at_all(mut trial: Trial<i
     trial.assert_left(&["b"], &["a"]).await;
 }
 
-pub async fn a_put_on_a_lease_that_does_not_exist_is_told(mut trial: Trial<impl Bench>) {
+pub async fn a_put_on_a_missing_lease_is_an_error(mut trial: Trial<impl Bench>) {
     let (lease, missing) = (trial.granted(TTL).await, trial.lease(TTL + 1));
     trial.put(lease, &["a"]).await;
     let (a, b, c) = (trial.key("a"), trial.key("b"), trial.key("c"));

@@ -1,4 +1,4 @@
-//! A connection to one etcd: its endpoints, the one in use, and calls that fail over to the next.
+//! A connection to one etcd: its endpoints, the one in use, and calls. After an error the next endpoint is used.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::base::deadline::within;
 use crate::base::text::quote;
 use crate::store::StoreError;
 
-/// The gRPC code of a call with a token that has expired, and etcd's other words for it (`rpctypes/error.go`).
+/// The gRPC code of a call with an expired token, and etcd's other messages for it (`rpctypes/error.go`).
 const UNAUTHENTICATED: i32 = 16;
 const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is empty"];
 
-/// The endpoints of one etcd, one of which is in use. An error moves on to the next, because another member may do.
+/// The endpoints of one etcd, one of which is in use. An error fails over to the next one.
 pub struct Connection {
     settings: Settings,
     current: usize,
@@ -24,7 +24,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// With a time limit of each call. It connects when it is first used.
+    /// `limit` is the time limit of each call. It connects at its first call.
     pub fn new(settings: Settings, limit: Duration) -> Self {
         Self {
             settings,
@@ -39,7 +39,6 @@ impl Connection {
         self.limit = limit;
     }
 
-    /// The time limit of each call.
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
@@ -48,7 +47,6 @@ impl Connection {
         &self.settings
     }
 
-    /// The endpoint in use.
     pub(super) fn endpoint(&self) -> Result<String, StoreError> {
         let endpoint = self.settings.endpoints.get(self.current);
         endpoint
@@ -56,9 +54,9 @@ impl Connection {
             .ok_or_else(|| StoreError::Failed(anyhow!("no endpoint of etcd is known")))
     }
 
-    /// Makes a call at the endpoint in use. It is made again where etcd no longer knows the user's token: tokens expire,
-    /// and some kinds end with any change of etcd's users. `part` is the part of the client that makes the call, because
-    /// the whole of it is much to copy.
+    /// Makes a call at the endpoint in use. Retries it once if etcd no longer knows the user's token: tokens expire,
+    /// and some kinds end with any change of etcd's users. `part` is the part of the client that makes the call,
+    /// because a copy of the whole client is large.
     pub(super) async fn call<C: Send, T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
         part: fn(&Client) -> C,
@@ -103,7 +101,7 @@ impl Connection {
         Err(error)
     }
 
-    /// Makes a call that changes nothing, at one endpoint after the other until one answers.
+    /// Makes a call that changes nothing, at one endpoint after another until one answers.
     pub(super) async fn call_any<C: Send, T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
         part: fn(&Client) -> C,

@@ -1,4 +1,4 @@
-//! The client's errors, explained to an operator.
+//! Explains the client's errors to an operator.
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
@@ -10,13 +10,13 @@ use super::settings::{Password, Settings};
 use crate::base::text::quote;
 use crate::store::StoreError;
 
-/// The gRPC codes after which another member may do better: cancelled, unknown, deadline exceeded, internal, unavailable.
-/// With any other, etcd has answered, and another member would say the same.
+/// The gRPC codes after which another member may succeed: cancelled, unknown, deadline exceeded, internal, unavailable.
+/// Any other code is etcd's answer, and another member would give the same.
 const TROUBLED: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
 /// The code of a call for which no connection could be made.
 const UNAVAILABLE: i32 = 14;
 
-/// Whether etcd itself has answered, so that another member would say the same.
+/// Whether etcd itself has answered, so that another member would give the same answer.
 pub fn is_answer(error: &Error) -> bool {
     match error {
         Error::GRpcStatus(status) => {
@@ -52,18 +52,18 @@ pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) 
                 ),
             }
         }
-        // The endpoint and the files have been checked, so only this is left.
+        // The endpoint and the files have been checked, so this is the only cause left.
         Error::TransportError(error) if settings.tls.is_some() => {
             let cause = root_cause(error).map_or(String::new(), |cause| format!(" ({cause})"));
             anyhow!(
-                "this system has no list of authorities to know etcd at {at} by{cause}: say --etcd-cacert FILE"
+                "this system has no list of CAs to verify etcd at {at} with{cause}: pass --etcd-cacert FILE"
             )
         }
         _ => anyhow::Error::new(error).context(format!("etcd at {at}")),
     })
 }
 
-/// etcd's words, and the remedy.
+/// etcd's message, with the remedy.
 fn explain_answer(settings: &Settings, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
     let is_named_by_certificate = settings
@@ -78,7 +78,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
         ("permission denied", _) => {
             ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
         }
-        ("user name is empty", _) => ": it asks for a user, so say --etcd-user",
+        ("user name is empty", _) => ": it requires a user, so pass --etcd-user",
         ("authentication is not enabled", _) => ": it knows no users, so leave out --etcd-user",
         ("authentication failed, invalid user ID or password", Some(user)) => {
             return match &user.password {
@@ -86,7 +86,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
                     format!("{message}: put the right one into `{}`", path.display())
                 }
                 Password::Text(_) => format!(
-                    "{message}: start anew with the right one in DOCKER_REGISTER_ETCD_PASSWORD"
+                    "{message}: restart with the right one in DOCKER_REGISTER_ETCD_PASSWORD"
                 ),
             };
         }
@@ -95,7 +95,7 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
     format!("{message}{what_now}")
 }
 
-/// Explains why there is no connection, or no more.
+/// Explains why there is no connection, or why it was lost.
 fn explain_connection(
     settings: &Settings,
     at: &str,
@@ -107,23 +107,23 @@ fn explain_connection(
     if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
         return why;
     }
-    // The message must not depend on which of these it is, because that differs from one try to the next.
+    // One message for all of these errors, because the same cause gives different ones from try to try.
     if is_new && is_end(cause) {
         let what_now = match tls {
             None => "if it speaks TLS, write https:// before it".to_owned(),
             Some(_) if !is_connected => {
-                "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and its like"
+                "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and the like"
                     .to_owned()
             }
             Some(tls) => tls.when_refused(),
         };
-        return format!("cannot reach etcd at {at}: it ends the connection; {what_now}");
+        return format!("cannot reach etcd at {at}: it closes the connection; {what_now}");
     }
     format!("cannot reach etcd at {at}: {cause}")
 }
 
-/// Whether the other side has ended the connection. It refuses our certificate only after our part of the handshake, and
-/// the end of the connection may overtake that alert.
+/// Whether the other side has closed the connection. etcd refuses our certificate only after our part of the handshake,
+/// and the end of the connection may overtake its alert.
 fn is_end(cause: &(dyn StdError + 'static)) -> bool {
     const ENDS: [ErrorKind; 4] = [
         ErrorKind::BrokenPipe,
@@ -131,7 +131,7 @@ fn is_end(cause: &(dyn StdError + 'static)) -> bool {
         ErrorKind::ConnectionReset,
         ErrorKind::UnexpectedEof,
     ];
-    // An alert has become a text by then. A call on a connection that is known to have ended gets no I/O error.
+    // An alert arrives as text here. A call on a connection that is already closed gets no I/O error.
     match cause.downcast_ref::<io::Error>() {
         Some(error) => {
             ENDS.contains(&error.kind()) || error.to_string().starts_with("received fatal alert")
@@ -140,7 +140,7 @@ fn is_end(cause: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// The innermost error under one that the client itself made, such as "connection refused".
+/// The innermost cause of a client's error, such as "connection refused".
 fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     let mut cause = error.source()?;
     while let Some(deeper) = cause.source() {

@@ -1,4 +1,4 @@
-//! etcd v3. No other file knows its client.
+//! The store in etcd v3. Only this module uses the etcd client.
 
 mod connection;
 mod failure;
@@ -32,29 +32,27 @@ pub use connection::Connection;
 pub use settings::{Password, Settings, User};
 pub use tls::{Tls, is_server_name};
 
-/// How many leases are renewed at a time, and in one call, which has one time limit.
+/// The number of leases that are renewed at a time, and under one time limit.
 const LEASES_AT_ONCE: usize = 16;
 const LEASES_IN_A_CALL: usize = 32;
 
-/// etcd's words for the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
+/// etcd's message for the grant of a lease that exists (`ErrGRPCLeaseExist` in its `rpctypes/error.go`).
 const LEASE_EXISTS: &str = "lease already exists";
 
-/// Leases and transactions in etcd.
 pub struct EtcdStore {
-    /// Reads all other keys.
+    /// Reads any other key.
     pub connection: Connection,
 }
 
 impl EtcdStore {
-    /// With a time limit of each call. It connects when it is first used.
+    /// `limit` is the time limit of each call. It connects at its first call.
     pub fn new(settings: Settings, limit: Duration) -> Self {
         Self {
             connection: Connection::new(settings, limit),
         }
     }
 
-    /// Makes a call for each lease, several at a time. Returns the seconds that each lives; those that do not exist are
-    /// left out.
+    /// Makes a call for each lease, several at a time. Returns the seconds that each lives, without missing leases.
     async fn each<F: Future<Output = Result<u32, Error>> + Send>(
         &mut self,
         leases: &[LeaseId],
@@ -108,7 +106,7 @@ impl Store for EtcdStore {
                 async move { client.time_to_live(lease.0, Some(options)).await }
             })
             .await?;
-        // A lease that does not exist has the TTL -1. A key that is not UTF-8 is none of ours.
+        // A lease that does not exist has the TTL -1. A key that is not UTF-8 is not ours.
         let text = |key: &Vec<u8>| str::from_utf8(key).ok().map(Key::from);
         Ok((reply.ttl() >= 0).then(|| Lease {
             keys: reply.keys().iter().filter_map(text).collect(),
@@ -186,8 +184,8 @@ async fn grant(mut client: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
     let options = LeaseGrantOptions::new().with_id(lease.0);
     match client.grant(i64::from(lease.ttl()), Some(options)).await {
         Ok(reply) => Ok(seconds(reply.ttl())),
-        // It lives on from before this process, or another registrar wants the same shared key. An etcd that is out of
-        // space grants nothing, and renews all the same.
+        // The lease is from an earlier process, or from another registrar that wants the same shared key. An etcd
+        // without space grants no lease, and renews leases that exist.
         Err(error) => match renew(client, lease).await {
             Ok(renewed) if renewed > 0 => Ok(renewed),
             _ => Err(error),
@@ -197,8 +195,8 @@ async fn grant(mut client: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
 
 /// Returns the seconds that the lease lives from now; 0 if it does not exist.
 async fn renew(mut client: LeaseClient, lease: LeaseId) -> Result<u32, Error> {
-    // The client makes the first renewal when it opens the stream. It does not pass the answer on, but turns a TTL of zero
-    // into an error. A lease that exists lives for the TTL in its id; a seat has none there.
+    // The client makes the first renewal when it opens the stream. It does not return the answer, but makes an error of
+    // a TTL of zero. A lease that exists lives for the TTL in its id; a seat's id has none.
     match client.keep_alive(lease.0).await {
         Ok(_) => Ok(lease.ttl().max(1)),
         Err(Error::LeaseKeepAliveError(_)) => Ok(0),

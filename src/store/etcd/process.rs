@@ -1,4 +1,4 @@
-//! An etcd for one test. The other tests have theirs in `tests/common`, out of the library's reach.
+//! An etcd process for one unit test. `tests/common` has the one for the other tests, which the library cannot use.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use super::{Connection, EtcdStore, Settings};
 
-/// How often to look for free ports, because another program may take them before etcd does.
+/// The attempts to start on free ports, because another program may take them before etcd does.
 const ATTEMPTS: usize = 10;
-/// The longest time to wait for something. Far more than it takes, so that only a broken etcd fails.
+/// The longest time to wait for anything: long enough that only a broken etcd fails.
 pub const SOON: Duration = Duration::from_secs(30);
 /// The time limit of a call in a test.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// An etcd with a directory and ports of its own. It is killed when this is dropped.
+/// An etcd with its own directory and ports. It is killed on drop.
 pub struct Process {
     child: Child,
     endpoint: String,
@@ -25,8 +25,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one and waits until it answers. None where etcd is not installed, except in CI, where nothing is passed
-    /// over.
+    /// Starts an etcd and waits until it answers. None if etcd is not installed. In CI it panics then, because no test
+    /// may be skipped there.
     pub async fn start() -> Option<Self> {
         for _ in 0..ATTEMPTS {
             let mut process = match Self::spawn() {
@@ -60,7 +60,7 @@ impl Process {
         EtcdStore::new(self.settings(), LIMIT)
     }
 
-    /// Freezes it: connections stay open and nobody answers.
+    /// Freezes it: connections stay open and get no answer.
     pub fn freeze(&self) {
         let pid = self.child.id().to_string();
         let killed = Command::new("kill").args(["-STOP", &pid]).status();
@@ -70,7 +70,7 @@ impl Process {
     fn spawn() -> std::io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let log = File::create(directory.path().join("log"))?;
-        // Both are held until both are known, so that they differ.
+        // Both are held at once, so that they differ.
         let ports = [
             TcpListener::bind("127.0.0.1:0")?,
             TcpListener::bind("127.0.0.1:0")?,

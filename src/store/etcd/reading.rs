@@ -1,4 +1,4 @@
-//! Reads: single keys, and ranges a page at a time, because a directory may hold more than one answer can.
+//! Reads of single keys, and of ranges in pages, because a directory may not fit into one answer.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::store::{Found, LeaseId, StoreError};
 
-/// How many keys or ranges one call asks for: etcd's limit on the operations of a transaction (`--max-txn-ops`).
+/// The most keys or ranges in one call: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READS_AT_ONCE: usize = 128;
-/// How many keys of a range one answer has at most: with their values, and without.
+/// The most keys of a range in one answer: with their values, and without.
 const PAGE: i64 = 200;
 const PAGE_OF_KEYS: i64 = 1000;
-/// The largest answer that is taken, in bytes. Others' values are of any size: etcd takes 1.5 MiB each.
+/// The largest answer that is accepted, in bytes. Values of others are up to 1.5 MiB each.
 pub(super) const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
-/// How often a listing begins anew whose revision etcd compacts before the last page is read.
+/// The most tries of a listing whose revision etcd compacts before the last page is read.
 const MAX_LISTINGS: usize = 3;
-/// etcd's words for a revision that it no longer has (`ErrGRPCCompacted` in `rpctypes/error.go`).
+/// etcd's message for a revision that it no longer has (`ErrGRPCCompacted` in `rpctypes/error.go`).
 const COMPACTED: &str = "required revision has been compacted";
 
 /// The keys that begin with a prefix, all read at one revision.
 #[derive(Debug)]
 pub struct Listing {
-    /// The keys, in order.
+    /// Sorted by key.
     pub keys: Vec<Found>,
-    /// The revision of the store; a watch that follows begins with the next.
+    /// The store's revision. A watch that follows begins with the next one.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "the reading role is its first user")
@@ -38,7 +38,7 @@ pub struct Listing {
     pub revision: i64,
 }
 
-/// A range of keys: from the first one up to the second, which is not in it.
+/// A range of keys from `from` up to `end`, which is not in it.
 pub(super) struct Range {
     pub from: Vec<u8>,
     pub end: Vec<u8>,
@@ -67,7 +67,7 @@ impl Connection {
 
     async fn list_pages(&mut self, prefix: &str) -> Result<Listing, StoreError> {
         let mut keys = Vec::new();
-        // 0 asks for the newest.
+        // 0 is the newest.
         let mut revision = 0;
         let mut rest = Some(Range::of_prefix(prefix));
         while let Some(range) = rest {
@@ -95,7 +95,7 @@ impl Connection {
         .await
     }
 
-    /// These keys. Those that do not exist are left out, and those that the user may not read, unless it may read none.
+    /// Reads these keys. Missing keys are left out, and keys that the user may not read; an error if it may read none.
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
         let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
         match self.gets(keys.iter().map(get).collect()).await {
@@ -171,9 +171,9 @@ impl Range {
         let from = prefix.as_bytes().to_vec();
         let mut end = from.clone();
         match end.last_mut() {
-            // No byte of a text is the highest one.
+            // No byte of UTF-8 text is 255.
             Some(last) => *last += 1,
-            // etcd writes "from the first key" and "without an end" as a zero byte, and takes no empty key.
+            // A zero byte means "from the first key" and "without an end"; etcd refuses an empty key.
             None => {
                 return Self {
                     from: vec![0],
@@ -184,7 +184,7 @@ impl Range {
         Self { from, end }
     }
 
-    /// The rest of the range after an answer, if there is more.
+    /// The rest of the range after an answer, if there are more keys.
     fn after(self, reply: &GetResponse) -> Option<Self> {
         let last = reply.kvs().last().filter(|_| reply.more())?;
         let from = [last.key(), &[0]].concat();

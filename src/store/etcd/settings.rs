@@ -1,4 +1,4 @@
-//! Where etcd is, and how this program proves who it is.
+//! The settings of a connection to etcd: endpoints, TLS, and the user.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,28 +11,26 @@ use super::Tls;
 use crate::base::file;
 use crate::base::text::quote;
 
-/// Where etcd is, and who we are to it. The default has no endpoint.
+/// The default has no endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The endpoints of one etcd, `host:port` each.
     pub endpoints: Vec<String>,
-    /// None where etcd does not speak TLS.
+    /// None if etcd does not use TLS.
     pub tls: Option<Tls>,
-    /// None where etcd knows no users.
+    /// None if etcd has no users.
     pub user: Option<User>,
 }
 
-/// A user of etcd.
 #[derive(Debug, Clone)]
 pub struct User {
     pub name: String,
     pub password: Password,
 }
 
-/// A password, or its place.
 #[derive(Clone)]
 pub enum Password {
-    /// In this file, which is read at each connection, because it may change.
+    /// In a file that is read at each connection, because it may change.
     File(PathBuf),
     Text(String),
 }
@@ -47,11 +45,11 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why a call failed, or the connection that it needs.
+/// The error of a call, or of the connection that it needs.
 pub(super) enum CallError {
-    /// Our own files are at fault, so no other endpoint can do.
+    /// An error in our own files, so no other endpoint can help.
     Settings(anyhow::Error),
-    /// etcd is at fault, or the way to it.
+    /// An error of etcd, or of the network.
     Etcd(Error),
 }
 
@@ -62,7 +60,7 @@ impl From<Error> for CallError {
 }
 
 impl Settings {
-    /// Connects to one of the endpoints, and presents the user to it.
+    /// Connects to an endpoint, and authenticates the user.
     pub(super) async fn connect(
         &self,
         endpoint: &str,

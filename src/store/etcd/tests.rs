@@ -1,4 +1,4 @@
-//! A real etcd keeps the promises of every store, and tells what has changed.
+//! A real etcd keeps the promises of every store, and its listings and watches show every change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Bench for EtcdStore {
 
 async fn next(watch: &mut Watch) -> Result<Changes, StoreError> {
     let next = timeout(SOON, watch.next()).await;
-    next.expect("the watch tells something")
+    next.expect("the watch gets changes")
 }
 
 /// The changes of a revision: keys that were put with their values, and keys that were deleted.
@@ -70,7 +70,7 @@ async fn etcd_keeps_every_promise() {
     let mut store = etcd.store();
     check(&store).await;
 
-    // One operation more than a transaction may have is refused, be it in a list of its own or in a sweep's.
+    // One operation more than the limit is refused, in the transaction's own lists and in those of a sweep.
     let keys: Vec<Key> = (0..=EtcdStore::MAX_OPERATIONS)
         .map(|number| format!("/large/{number:03}").into())
         .collect();
@@ -185,7 +185,7 @@ async fn a_watch_goes_on_where_a_listing_ends() {
         (from + 3, vec![("/b/a", None), ("/b/c", None)])
     );
 
-    // One that begins later tells the same history, and several at a time do not disturb each other.
+    // A watch that begins later gets the same history, and several watches at a time do not disturb each other.
     let mut again = connection.watch("/b/", from).await.expect("a watch");
     for changes in [first, second, third] {
         assert_eq!(next(&mut again).await.expect("changes"), changes);
@@ -214,7 +214,7 @@ async fn a_watch_of_a_compacted_revision_fails() {
     };
     let error = error.expect_err("the history is gone").to_string();
     assert!(error.contains("compacted"), "{error}");
-    // A watch that has seen all goes on, and so does one that begins after a new listing.
+    // A watch that has seen every change goes on, and so does one that begins after a new listing.
     connection.put("/b/a", "4").await;
     let changes = next(&mut watch).await.expect("changes");
     let mut anew = connection
@@ -234,7 +234,7 @@ async fn a_watch_of_an_etcd_that_hangs_or_ends_fails() {
     connection.put("/b/a", "1").await;
     let mut watch = connection.watch("/b/", 1).await.expect("a watch");
     next(&mut watch).await.expect("changes");
-    // While nothing changes, the watch is asked for a sign of life again and again.
+    // While nothing changes, etcd is asked for a sign of life again and again.
     let quiet = timeout(Duration::from_millis(2500), watch.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     etcd.freeze();

@@ -1,4 +1,4 @@
-//! TLS to etcd: the CAs that are trusted, our own certificate, and errors explained to an operator.
+//! TLS to etcd: the trusted CAs, our own certificate, and errors explained to an operator.
 
 use std::error::Error;
 use std::io;
@@ -15,17 +15,17 @@ use rustls::{CertificateError, RootCertStore};
 use crate::base::file;
 use crate::base::text::quote;
 
-/// How many of a certificate's names a message has.
+/// The most names of a certificate in a message.
 const NAMES: usize = 8;
 
-/// How etcd proves who it is, and how we do. The files are read at each connection, because they are renewed.
+/// The certificates of etcd and of this program. The files are read at each connection, because they get renewed.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// The file with the CAs that may have signed etcd's certificate; if none, the CAs that this system trusts.
+    /// The file with the CAs for etcd's certificate; none is the CAs that this system trusts.
     pub authorities: Option<PathBuf>,
-    /// The files with our own certificate and its key, where etcd asks for one.
+    /// The files with our own certificate and its key, if etcd requires one.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that etcd's certificate must have; if none, the endpoint's.
+    /// The name that etcd's certificate must have; none is the endpoint's.
     pub server_name: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub fn is_server_name(name: &str) -> bool {
 }
 
 impl Tls {
-    /// Reads the files anew.
+    /// Reads the files.
     pub(super) fn options(&self) -> anyhow::Result<TlsOptions> {
         let mut options = match &self.authorities {
             Some(path) => TlsOptions::new().trust_anchors(read_authorities(path)?),
@@ -52,19 +52,19 @@ impl Tls {
 
     /// Explains an error of a connection to etcd at `at`; none if it is not about TLS.
     pub(super) fn explain(&self, at: &str, cause: &(dyn Error + 'static)) -> Option<String> {
-        // It comes in the guise of an I/O error.
+        // The client wraps it in an I/O error.
         let error = cause.downcast_ref::<io::Error>()?.get_ref()?;
         Some(match error.downcast_ref::<rustls::Error>()? {
             rustls::Error::InvalidCertificate(error) => self.explain_certificate(at, error),
             rustls::Error::InvalidMessage(_) => {
                 format!(
-                    "etcd at {at} does not speak TLS: write http:// before it, and leave out --etcd-cacert and its like"
+                    "etcd at {at} does not speak TLS: write http:// before it, and leave out --etcd-cacert and the like"
                 )
             }
-            // TLS 1.2 refuses a certificate like this; TLS 1.3 refuses everything else like this.
+            // With TLS 1.2, etcd refuses our certificate this way; with TLS 1.3, only other things.
             rustls::Error::AlertReceived(alert) => {
                 format!(
-                    "etcd at {at} refuses to speak TLS with us ({alert:?}); {}",
+                    "etcd at {at} rejects our TLS connection ({alert:?}); {}",
                     self.when_refused()
                 )
             }
@@ -75,21 +75,21 @@ impl Tls {
     fn explain_certificate(&self, at: &str, error: &CertificateError) -> String {
         let whose = format!("the certificate of etcd at {at}");
         match (error, &self.authorities) {
-            // A CA that was made anew has its old name and another key.
+            // A CA that was created again has the old name and another key.
             (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
                 let path = path.display();
                 format!(
-                    "{whose} is not signed by an authority in `{path}`: put the one there that signed it"
+                    "{whose} is not signed by a CA in `{path}`: put the CA that signed it there"
                 )
             }
             (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => format!(
-                "{whose} is not signed by an authority that this system trusts: say --etcd-cacert FILE"
+                "{whose} is not signed by a CA that this system trusts: pass --etcd-cacert FILE"
             ),
             (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
-                format!("{whose} has expired: renew it, or set this host's clock right")
+                format!("{whose} has expired: renew it, or correct this host's clock")
             }
             (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
-                format!("{whose} is not valid yet: set this host's clock right")
+                format!("{whose} is not valid yet: correct this host's clock")
             }
             (
                 CertificateError::NotValidForNameContext {
@@ -111,22 +111,22 @@ impl Tls {
                 let names = names.join(", ");
                 let expected = quote(&expected.to_str());
                 format!(
-                    "{whose} is for {names} and not for {expected}: say --etcd-server-name NAME with a name that it has"
+                    "{whose} is for {names} and not for {expected}: pass --etcd-server-name NAME with one of its names"
                 )
             }
-            (error, _) => format!("{whose} cannot be believed: {error}"),
+            (error, _) => format!("{whose} cannot be trusted: {error}"),
         }
     }
 
-    /// The remedy where etcd ends the connection once it has seen our certificate, or that we have none.
+    /// The remedy if etcd closes the connection after it has seen our certificate, or that we have none.
     pub(super) fn when_refused(&self) -> String {
         match &self.identity {
             None => {
-                "if it asks for a certificate, say --etcd-cert FILE and --etcd-key FILE".to_owned()
+                "if it requires a certificate, pass --etcd-cert FILE and --etcd-key FILE".to_owned()
             }
             Some((path, _)) => format!(
-                "the certificate in `{}` must not have expired, and an authority in etcd's --trusted-ca-file must have \
-                 signed it (etcd's log tells what is wrong)",
+                "the certificate in `{}` must not have expired, and a CA in etcd's --trusted-ca-file must have signed \
+                 it (etcd's log tells the cause)",
                 path.display()
             ),
         }
@@ -140,13 +140,13 @@ fn bare(name: &str) -> String {
 }
 
 fn read_authorities(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {
-    let (_, certificates) = read_certificates(path, "etcd's authority")?;
+    let (_, certificates) = read_certificates(path, "etcd's CA")?;
     let mut store = RootCertStore::empty();
-    // As in other programs, a few that cannot be parsed do no harm.
+    // Certificates that cannot be parsed are skipped, as in other programs.
     let (good, _) = store.add_parsable_certificates(certificates);
     if good == 0 {
         bail!(
-            "no certificate in `{}` can be that of etcd's authority: it is garbled",
+            "no certificate in `{}` can be etcd's CA: the file is garbled",
             path.display()
         );
     }
@@ -158,10 +158,10 @@ fn read_identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
     let key_path = key.display();
     let key = read(key, "the key of the certificate for etcd")?;
     let parsed = PrivateKeyDer::from_pem_slice(&key)
-        .with_context(|| format!("there is no private key in `{key_path}`, in PEM format"))?;
+        .with_context(|| format!("there is no private key in PEM format in `{key_path}`"))?;
     CertifiedKey::from_der(certificates, parsed, &ring::default_provider()).with_context(|| {
         let certificate = certificate.display();
-        format!("the key in `{key_path}` does not fit the certificate in `{certificate}`")
+        format!("the key in `{key_path}` does not match the certificate in `{certificate}`")
     })?;
     Ok(Identity::from_pem(chain, key))
 }
@@ -175,9 +175,9 @@ fn read_certificates(
     let path = path.display();
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .with_context(|| format!("cannot make sense of {what} in `{path}`"))?;
+        .with_context(|| format!("cannot parse {what} in `{path}`"))?;
     if certificates.is_empty() {
-        bail!("there is no certificate in `{path}`, in PEM format");
+        bail!("there is no certificate in PEM format in `{path}`");
     }
     Ok((text, certificates))
 }

@@ -1,4 +1,4 @@
-//! Transactions in etcd's terms.
+//! Translates transactions into etcd's requests, and etcd's replies into outcomes.
 
 use std::sync::Arc;
 
@@ -9,14 +9,12 @@ use etcd_client::{
 use crate::base::key::Key;
 use crate::store::{Found, Guard, LeaseId, Outcome, Step, Sweep, Transaction};
 
-/// The request for a transaction.
 pub fn request(transaction: &Transaction) -> Txn {
     let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
     let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
     Txn::new().when(guards).and_then(steps)
 }
 
-/// The outcome, from etcd's reply.
 pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     if !reply.succeeded() {
         return Outcome::Refused;
@@ -54,7 +52,7 @@ fn operation(step: &Step) -> TxnOp {
     }
 }
 
-/// A sweep as a transaction within the transaction. etcd decides it too on the store as it was before both.
+/// A sweep as a nested transaction. etcd compares it too with the store as it was before the outer transaction.
 fn nested(sweep: &Sweep) -> Txn {
     let are_on_their_leases = sweep
         .keys
@@ -62,7 +60,7 @@ fn nested(sweep: &Sweep) -> Txn {
         .map(|(key, lease)| Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0));
     let gaps = gaps(&sweep.directory, &sweep.expected).into_iter();
     let nothing_else = gaps.map(|(from, to)| {
-        // On a range this holds for each key in it, and no key has been created at revision 0.
+        // On a range this must hold for each key in it, and no key has been created at revision 0: so there is no key.
         Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)
     });
     let deletes = sweep
@@ -74,7 +72,7 @@ fn nested(sweep: &Sweep) -> Txn {
         .and_then(deletes.collect::<Vec<_>>())
 }
 
-/// The ranges of keys in a directory that leave out the expected ones, which are sorted.
+/// The ranges between the expected keys of a directory. `expected` is sorted.
 fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut gaps = Vec::with_capacity(expected.len() + 1);
     // The empty key is not in any range: etcd reads it as "no key given".
@@ -101,7 +99,7 @@ fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
     gaps
 }
 
-/// A key in our terms. One that is not UTF-8 is left out: no policy can want it.
+/// A key that etcd returned. One that is not UTF-8 is left out, because no policy can want it.
 pub fn found_of(kv: &KeyValue) -> Option<Found> {
     Some(Found {
         key: kv.key_str().ok()?.into(),
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_leave_out_the_expected_keys_alone() {
+    fn gaps_leave_out_only_the_expected_keys() {
         let keys: Vec<Key> = vec!["/b/1/a".into(), "/b/1/port".into()];
         let gaps: Vec<_> = gaps("/b/1/", &keys).into_iter().map(text).collect();
         let wanted = [
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_a_directory_has_all_keys_for_siblings() {
+    fn a_key_without_a_directory_has_all_other_keys_beside_it() {
         let gaps: Vec<_> = gaps("", &["port".into()]).into_iter().map(text).collect();
         let wanted = [("\0", "port"), ("port\0", "\0")];
         assert_eq!(

@@ -19,7 +19,7 @@ use crate::base::deadline::within;
 use crate::base::text::quote;
 use crate::store::{Change, Changes, StoreError};
 
-/// The least time that an answer has to be read, because a script may have held the thread until now.
+/// The least time for an answer to be read, because a script may have blocked the thread until now.
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// The changes of the keys that begin with a prefix.
@@ -31,10 +31,10 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub struct Watch {
     stream: WatchStream,
     endpoint: String,
-    /// They explain errors.
+    /// For the explanation of errors.
     settings: Settings,
     limit: Duration,
-    /// Changes that have come and nobody has asked for.
+    /// Changes that have arrived and have not been returned yet.
     ready: VecDeque<Changes>,
     heard: Heard,
 }
@@ -42,9 +42,9 @@ pub struct Watch {
 /// The last sign of life.
 #[derive(Debug, Clone, Copy)]
 enum Heard {
-    /// An answer came then.
+    /// The time of the last answer.
     At(Instant),
-    /// Nothing has come since etcd was asked for one then.
+    /// The time at which etcd was asked for a sign of life; nothing has come since.
     NothingSince(Instant),
 }
 
@@ -102,7 +102,7 @@ impl Watch {
                 Some(Ok(response)) => self.take(response)?,
                 Some(Err(error)) => return Err(self.explain(error)),
                 None => {
-                    // Where nothing changes nothing comes, so that a dead watch is known by this alone.
+                    // A watch gets nothing while nothing changes, so only this shows that it is dead.
                     let asked = self.stream.request_progress().await;
                     asked.map_err(|error| self.explain(error))?;
                     self.heard = Heard::NothingSince(Instant::now());
@@ -111,7 +111,7 @@ impl Watch {
         }
     }
 
-    /// Takes in a response; none is the end of the stream.
+    /// Queues the changes of a response; none is the end of the stream.
     fn take(&mut self, response: Option<WatchResponse>) -> Result<(), StoreError> {
         let at = quote(&self.endpoint);
         let Some(response) = response else {

@@ -1,4 +1,4 @@
-//! The decision table, and containers that want the same keys or follow one another.
+//! The decision table, and containers that want the same keys or replace one another.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn a_missing_key_is_put_if_it_is_still_missing() {
 }
 
 #[test]
-fn what_is_held_as_it_is_wanted_stays_untouched() {
+fn a_held_key_with_the_wanted_value_stays_untouched() {
     let lease = LeaseId::shared("/b/web/1/port", TTL + 2);
     let held = [
         found("/b/web/1/a", "1.2.3.4:80", Some(own())),
@@ -26,7 +26,7 @@ fn what_is_held_as_it_is_wanted_stays_untouched() {
     ];
     let mut plan = plan(&[web("a")], &held);
     assert_is_settled(&mut plan);
-    // Neither the same again nor reading the same again changes anything.
+    // Neither the same wants nor the same read again changes anything.
     plan.want(&wanted(&[web("a")]));
     plan.learn(held.to_vec());
     assert_is_settled(&mut plan);
@@ -49,7 +49,7 @@ fn another_value_or_ttl_is_put_if_the_key_is_still_ours() {
 }
 
 #[test]
-fn a_leftover_is_taken_with_a_warning() {
+fn a_key_on_no_lease_is_taken_over_with_a_warning() {
     for entry in [owned("/x/a", "1"), shared("/x/a", "1")] {
         let mut plan = plan(&[claim("a", &[entry])], &[found("/x/a", "1", None)]);
         assert_eq!(only(&mut plan).guards, [Guard::Unchanged("/x/a".into(), 7)]);
@@ -73,18 +73,18 @@ fn a_key_on_a_strangers_lease_is_left_until_it_is_free() {
     assert_eq!(
         notes(&mut plan),
         [
-            "`/x/a` is on lease 77, which is not this registrar's: `a` goes without it until it is free"
+            "`/x/a` is on lease 77, which is not this registrar's: `a` does not get it until it is free"
         ]
     );
     plan.learn(vec![found("/x/a", "0", Some(stranger))]);
     assert_is_settled(&mut plan);
-    assert!(notes(&mut plan).is_empty(), "said once");
+    assert!(notes(&mut plan).is_empty(), "logged once");
     plan.learn(Vec::new());
     assert_eq!(only(&mut plan).steps, [put("/x/a", "1", own())]);
 }
 
 #[test]
-fn what_nobody_wants_is_deleted_if_it_is_still_ours() {
+fn an_unwanted_key_is_deleted_if_it_is_still_ours() {
     let mut plan = plan(&[], &[found("/x/a", "1", Some(own()))]);
     let transaction = only(&mut plan);
     assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), own())]);
@@ -93,7 +93,7 @@ fn what_nobody_wants_is_deleted_if_it_is_still_ours() {
 }
 
 #[test]
-fn what_is_not_ours_is_never_deleted() {
+fn a_key_that_is_not_ours_is_never_deleted() {
     let others = [
         found("/x/a", "1", None),
         found("/x/b", "1", Some(LeaseId(0x77))),
@@ -121,14 +121,14 @@ fn the_older_container_keeps_a_key_that_two_want() {
         claim("a", &[owned("/x", "1")]),
         claim("b", &[owned("/x", "2")]),
     );
-    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` goes without; \
-                   make their keys differ in the policy";
+    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` does not get \
+                   it; make their keys differ in the policy";
     for order in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
         let mut plan = plan(&order, &[]);
         assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
         assert_eq!(notes(&mut plan), [warning]);
         settle(&mut plan);
-        assert!(notes(&mut plan).is_empty(), "said once");
+        assert!(notes(&mut plan).is_empty(), "logged once");
         plan.want(&wanted(std::slice::from_ref(&b)));
         assert_eq!(only(&mut plan).steps, [put("/x", "2", own())]);
         settle(&mut plan);
@@ -151,7 +151,7 @@ fn two_containers_may_want_one_key_with_one_value() {
 }
 
 #[test]
-fn a_key_that_a_renamed_container_leaves_goes_with_the_put_of_the_new_one() {
+fn the_old_key_of_a_renamed_container_is_deleted_with_the_put_of_the_new_one() {
     let named = |name: &str| Claim {
         who: Who {
             id: "0".into(),
@@ -203,7 +203,7 @@ fn deletes_wait_for_the_puts_that_replace_them() {
 }
 
 #[test]
-fn what_others_hold_does_not_replace_what_a_container_has() {
+fn a_container_keeps_its_old_key_while_another_registrar_holds_the_new_one() {
     let stranger = LeaseId(0x77);
     let mut plan = plan(&[claim("a", &[owned("/old/a", "1")])], &[]);
     settle(&mut plan);

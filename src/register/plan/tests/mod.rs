@@ -35,7 +35,7 @@ fn shared(key: &str, value: &str) -> Entry {
     }
 }
 
-/// A claim of a container that is as old as its name sorts.
+/// A claim. A container whose name sorts first is older.
 fn claim(name: &str, entries: &[Entry]) -> Claim {
     Claim {
         who: Who {
@@ -87,14 +87,14 @@ fn plan(claims: &[Claim], found: &[Found]) -> Plan {
     plan
 }
 
-/// The only transaction that follows.
+/// The next transaction, which is the only one.
 fn only(plan: &mut Plan) -> Transaction {
     let mut batches = plan.batches(MAX_OPERATIONS, false);
     assert_eq!(batches.len(), 1, "{batches:#?}");
     batches.remove(0).transaction
 }
 
-/// Carries all out, as a store in which every guard holds and every sweep succeeds.
+/// Carries out all transactions, as a store in which every guard holds and every sweep succeeds.
 fn settle(plan: &mut Plan) {
     for batch in plan.batches(MAX_OPERATIONS, false) {
         let swept = batch.transaction.steps.iter().flat_map(|step| match step {

@@ -1,4 +1,4 @@
-//! Shared keys: their leases, their values, and the end of their directories.
+//! Shared keys: their leases, their values, and sweeps of their directories.
 
 use super::*;
 use crate::store::Sweep;
@@ -23,7 +23,7 @@ fn a_shared_value_is_put_once_and_then_not_fought_over() {
         [Guard::OnLease("/x/port".into(), lease)]
     );
     settle(&mut plan);
-    // They put theirs again: that stands.
+    // They put theirs again, and it stays.
     plan.learn(vec![theirs.clone()]);
     assert_is_settled(&mut plan);
     assert_eq!(
@@ -52,7 +52,7 @@ fn a_shared_key_is_on_the_longest_lease_that_anybody_wants() {
     );
     assert_eq!(transaction.steps, [put("/x/port", "80", long)]);
     settle(&mut plan);
-    // Another's value is not fought over, but moved.
+    // Another registrar's value is kept, and moved to the longer lease.
     plan.learn(vec![found("/x/port", "81", Some(short))]);
     assert_eq!(only(&mut plan).steps, [put("/x/port", "81", long)]);
     settle(&mut plan);
@@ -63,7 +63,7 @@ fn a_shared_key_is_on_the_longest_lease_that_anybody_wants() {
 }
 
 #[test]
-fn a_shared_value_that_was_found_where_nothing_was_believed_is_put_too() {
+fn a_new_shared_value_is_put_even_if_a_missing_key_turns_out_to_exist() {
     let lease = LeaseId::shared("/x/port", TTL + 2);
     let mut plan = plan(&[claim("a", &[shared("/x/port", "80")])], &[]);
     only(&mut plan);
@@ -75,7 +75,7 @@ fn a_shared_value_that_was_found_where_nothing_was_believed_is_put_too() {
 }
 
 #[test]
-fn a_shared_key_goes_with_the_last_owned_key_of_its_directory() {
+fn a_shared_key_is_deleted_with_the_last_owned_key_of_its_directory() {
     let mut plan = plan(&[web("a"), web("b")], &[]);
     settle(&mut plan);
     plan.want(&wanted(&[web("a")]));
@@ -112,7 +112,7 @@ fn a_shared_key_without_an_owned_one_beside_it_is_left_to_its_lease() {
 }
 
 #[test]
-fn a_shared_key_that_others_still_need_is_swept_by_nobody_twice() {
+fn a_sweep_that_leaves_its_keys_to_others_is_not_repeated() {
     let mut plan = plan(&[web("a")], &[]);
     settle(&mut plan);
     plan.want(&wanted(&[]));
@@ -149,7 +149,7 @@ fn a_new_member_requires_that_its_shared_keys_are_there() {
 }
 
 #[test]
-fn a_shared_lease_that_nobody_renews_is_left_for_ours() {
+fn a_shared_key_moves_from_a_lease_that_nobody_renews_to_ours() {
     let (long, ours) = (3000, TTL + 2);
     let at = |ttl| LeaseId::shared("/x/port", ttl);
     let mut plan = plan(
@@ -180,13 +180,13 @@ fn a_shared_lease_that_nobody_renews_is_left_for_ours() {
     plan.set_abandoned(BTreeSet::new());
     assert!(!plan.tends("/x/port", at(ours), TTL));
     assert_is_settled(&mut plan);
-    assert!(notes(&mut plan)[0].contains("goes without it until"));
+    assert!(notes(&mut plan)[0].contains("does not get it until"));
     plan.set_abandoned([at(long)].into());
     assert_eq!(only(&mut plan).steps, [put("/x/port", "81", own())]);
 }
 
 #[test]
-fn a_shared_key_lives_as_long_as_the_longest_of_its_wishes() {
+fn a_shared_key_has_the_longest_ttl_of_its_wants() {
     let mut plan = Plan::new(identity());
     let longer = Entry {
         ttl: 2 * TTL,

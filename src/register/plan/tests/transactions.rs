@@ -58,7 +58,7 @@ fn a_container_is_split_only_where_it_does_not_fit() {
 fn no_transaction_puts_a_member_before_its_shared_key_or_without_it() {
     let claims: Vec<Claim> = (0..300)
         .map(|number| Claim {
-            // The oldest, whose value of the shared key stands, comes last.
+            // The oldest container, whose value of the shared key stands, comes last.
             age: format!("{:03}", 999 - number).into(),
             ..web(&format!("c{number:03}"))
         })
@@ -127,7 +127,7 @@ fn a_transaction_carries_no_more_than_etcd_takes() {
 }
 
 #[test]
-fn no_transaction_is_larger_than_etcd_allows_when_everything_goes() {
+fn no_transaction_is_larger_than_etcd_allows_when_every_key_is_deleted() {
     let claims: Vec<Claim> = (0..300)
         .map(|number| {
             let (service, name) = (number % 40, format!("c{number:03}"));

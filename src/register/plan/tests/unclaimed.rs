@@ -12,7 +12,7 @@ fn running(id: &str, name: &str, host_port: u16) -> Arc<Container> {
 }
 
 #[test]
-fn what_may_be_an_unknown_containers_is_not_deleted() {
+fn a_key_that_may_belong_to_a_protected_container_is_not_deleted() {
     let mut plan = Plan::new(identity());
     let protected = vec!["failing".to_owned(), ":32768".to_owned()];
     let claims = vec![claim("a", &[owned("/x/failing-a", "1")])];
@@ -32,7 +32,7 @@ fn what_may_be_an_unknown_containers_is_not_deleted() {
         gone.map(|key| Step::Delete(key.into()))
     );
     settle(&mut plan);
-    // What a container of this process has claimed is not the unknown one's, whatever it looks like.
+    // A key that a container has claimed since the start is not a protected one's, whatever marks it has.
     plan.want(&wanted_beside(&[], protected));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/x/failing-a".into())]);
     settle(&mut plan);
@@ -47,7 +47,7 @@ fn what_may_be_an_unknown_containers_is_not_deleted() {
 }
 
 #[test]
-fn what_may_be_another_processs_waits_until_this_one_is_alone() {
+fn a_key_that_may_be_another_processs_stays_until_this_process_is_alone() {
     let mut plan = Plan::new(identity());
     let containers = [running("0123456789ab", "web-1", 32768)];
     plan.want(&Arc::new(Wanted {
@@ -71,7 +71,7 @@ fn what_may_be_another_processs_waits_until_this_one_is_alone() {
             vec![delete("/b/web/1/cba987654321")],
             vec![delete("/b/web/1/unclear")]
         ],
-        "an id that does not run decides, and what nothing tells of is left over"
+        "the id of a container that does not run decides, and a key without marks is a leftover"
     );
     settle(&mut plan);
     plan.set_alone(true);
@@ -81,7 +81,7 @@ fn what_may_be_another_processs_waits_until_this_one_is_alone() {
 }
 
 #[test]
-fn nothing_follows_before_anything_is_wanted() {
+fn nothing_is_planned_before_the_first_wanted_state() {
     let mut plan = Plan::new(identity());
     plan.learn(vec![found("/x/a", "1", Some(own()))]);
     plan.set_alone(true);
@@ -91,7 +91,7 @@ fn nothing_follows_before_anything_is_wanted() {
 }
 
 #[test]
-fn what_differs_in_the_store_is_told() {
+fn differences_in_the_store_are_returned() {
     let mut plan = plan(&[web("a")], &[]);
     settle(&mut plan);
     let surprises = plan.learn(vec![found("/b/web/1/strange", "1", Some(own()))]);
@@ -100,7 +100,7 @@ fn what_differs_in_the_store_is_told() {
     missing.sort();
     assert_eq!(missing, ["/b/web/1/a", "/b/web/1/port"]);
     assert_eq!(keys(&surprises.strange), ["/b/web/1/strange"]);
-    // A put that may yet arrive is no stranger's.
+    // A key whose put had no answer is not taken for another process's.
     let batch = plan.batches(MAX_OPERATIONS, false).remove(0);
     plan.doubt(&batch);
     plan.want(&wanted(&[]));
