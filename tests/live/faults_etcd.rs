@@ -727,7 +727,7 @@ fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
         output.stderr
     );
     assert!(
-        output.stderr.contains("the script does not let go"),
+        output.stderr.contains("the script hangs"),
         "{}",
         output.stderr
     );
