@@ -105,7 +105,7 @@ fn readiness_tells_what_is_wrong() {
         .flag("--listen", &address)
         .run("healthcheck");
     assert_eq!(nobody.status.code(), Some(1));
-    let message = format!("no registrar that was told to --listen answers on {address}");
+    let message = format!("no registrar with --listen answers on {address}");
     assert!(nobody.stderr.contains(&message), "{nobody:?}");
 }
 
