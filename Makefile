@@ -1,9 +1,9 @@
-# Each target installs what it needs and no more: `make build` protoc and a C compiler, `make demo` Docker and etcd as
-# well, `make test` everything. On a machine other than Debian or Ubuntu they say what that is.
+# Each target installs the programs that it needs and no others: `make build` protoc and a C compiler, `make demo`
+# Docker and etcd as well, `make test` everything. On systems other than Debian and Ubuntu they print the list instead.
 
 binary = $(or $(CARGO_TARGET_DIR),target)/release/docker-register
 
-# Where rustup puts cargo, for a shell that has not been told yet.
+# rustup's directory, for a shell that was started before rustup was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # A live test spends most of its time waiting, so more of them run at a time than there are processors.
@@ -18,19 +18,19 @@ build: ## compile the optimised program
 test: ## run every test, against a real Docker and a real etcd
 	bash tests/setup.sh cargo test
 
-chaos: ## run the chaos test for SECONDS, with the schedule of SEED
+chaos: ## run the chaos test for SECONDS, with the schedule that SEED generates
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) bash tests/setup.sh cargo test --test chaos -- --nocapture
 
-fuzz: ## try CASES of whatever Docker and a policy may say, as SEED has them
+fuzz: ## try CASES random containers and policy results, generated from SEED
 	FUZZ_CASES=$(CASES) FUZZ_SEED=$(SEED) cargo test --lib fuzz -- --nocapture
 
-demo: ## show two hosts' containers come and go in etcd
+demo: ## show in etcd how the containers of two hosts come and go
 	bash tests/setup.sh --for demo bash examples/demo.sh
 
-soak: ## have simulated containers come and go for SECONDS, and see that nothing grows
+soak: ## start and stop simulated containers for SECONDS, and check that memory, descriptors and leases do not grow
 	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture
 
-bench: ## measure it beside a client that does the same and nothing else; PART=latency, speed, scale, fleet or micro alone
+bench: ## compare with a bare client that makes the same calls; one PART: latency, speed, scale, fleet or micro
 	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --example bare && cargo bench --bench bench -- $(PART)'
 
 lint: ## check format and lints

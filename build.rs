@@ -1,13 +1,13 @@
-//! Gives the program its version with the commit it is built from: `0.1.0 (64a3f76)`.
+//! Sets the program's version, with the commit that it is built from: `0.1.0 (64a3f76)`.
 //!
-//! A packager who builds without git says the commit in `DOCKER_REGISTER_COMMIT`. A debug build has none: most are of no
-//! commit, and those that work on the program would compile everything anew after each commit.
+//! A packager who builds without git sets `DOCKER_REGISTER_COMMIT`. A debug build has no commit: most contain
+//! uncommitted changes, and everything would be compiled anew after each commit.
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-/// The variable that says the commit.
+/// The variable that overrides the commit.
 const COMMIT: &str = "DOCKER_REGISTER_COMMIT";
 
 fn main() {
@@ -24,14 +24,14 @@ fn main() {
     println!("cargo::rustc-env=VERSION_AND_COMMIT={version}{commit}");
 }
 
-/// The commit that is checked out in this directory, which cargo has made the current one.
+/// The commit that is checked out in the current directory, which is the package's under cargo.
 fn commit_here() -> Option<String> {
-    // The sources may lie, unpacked, inside of somebody else's repository, whose commit is not theirs.
+    // Without this, sources unpacked inside another repository would get that one's commit.
     fs::metadata(".git").ok()?;
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
     for name in ["HEAD", "refs/heads", "packed-refs"] {
         let path = git(&["rev-parse", "--git-path", name])?;
-        // Cargo takes a file that does not exist for one that changes at every build.
+        // Cargo treats a missing file as changed at every build.
         if Path::new(&path).exists() {
             println!("cargo::rerun-if-changed={path}");
         }
@@ -39,7 +39,7 @@ fn commit_here() -> Option<String> {
     Some(commit)
 }
 
-/// What git answers, if there is a git and it has an answer.
+/// git's output; none if git is missing or fails.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -1,5 +1,5 @@
--- A service is named as in its Compose file: `<project>-<service>`. A container that Compose did not start has the
--- default's name. Use it where several projects have a `web`, or where images have no telling names.
+-- Names a service as in its Compose file: `<project>-<service>`. A container that Compose did not start has the
+-- default name. Use it where several projects have a `web`, or where images have meaningless names.
 --
 --   docker-register --script compose_names.lua
 --

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Shows docker-register at work: two registrars, as on two hosts, keep one etcd in step with four containers.
-# Needs a Docker daemon; `make demo` sees to it. DOCKER_REGISTER=PATH uses a program that is built already.
+# Needs a Docker daemon; `make demo` starts one if necessary. DOCKER_REGISTER=PATH uses an existing program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export ETCDCTL_API=3
 readonly LABEL=docker-register-demo.host
-readonly DEADLINE=20 # seconds in which anything that is awaited here must come true
+readonly DEADLINE=20 # the time limit of each wait, in seconds
 
 work=$(mktemp -d)
-run=${work##*.} # tells this run's containers from another's
+run=${work##*.} # a label on this run's containers, to tell them from another's
 processes=()
 
 say() {
@@ -32,7 +32,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# give_up WHY: ends the demo with what the programs logged.
+# give_up WHY: prints the end of the programs' logs, and ends the demo.
 give_up() {
   tail -n 20 "$work"/*.log >&2
   printf '\nerror: %s\n' "$1" >&2
@@ -53,7 +53,7 @@ etcd_get() { etcdctl --endpoints "$endpoint" get --prefix "$@"; }
 keys_are() { [ "$(etcd_get /backends/ --keys-only | grep -c .)" = "$1" ]; }
 show_keys() { etcd_get /backends/ | paste - - | expand -t 46 | sed 's/^/    /'; }
 
-# etcd cannot be told to choose free ports, so this tries pairs of ports until it can start on one.
+# etcd cannot choose free ports itself, so this tries pairs of ports until it starts.
 start_etcd() {
   local port pid deadline=$((SECONDS + DEADLINE))
   while :; do

@@ -1,13 +1,13 @@
--- A container is drained by its name: its keys go at once, it keeps running and serves whoever still knows it.
+-- Renaming a container drains it: its keys are removed at once, and it goes on serving clients that still know it.
 --
---   docker rename web-1 web-1-drain     and back again, to register it anew
+--   docker rename web-1 web-1-drain     and rename it back to register it again
 --
--- A label cannot do this: Docker does not change the labels of a container that exists. It does change its name, in
--- every kind of network and without a restart, and the registrar is told at once.
+-- A label cannot do this, because Docker cannot change the labels of an existing container. It can change the name, in
+-- every kind of network and without a restart, and sends the registrar an event at once.
 --
 --   docker-register --script drain.lua
 --
--- Setting: suffix, how the name of a drained container ends (-drain).
+-- Setting: suffix, the end of a drained container's name (-drain).
 local options, register = require "options", require "register"
 
 local suffix = options.suffix or "-drain"

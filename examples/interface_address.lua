@@ -1,11 +1,11 @@
--- Containers are reached at the address of one interface of the host, whatever --host-ip is. Use it where the same
--- script runs on hosts with several networks, of which one is for this. A port that is bound to an address of its own
--- keeps that.
+-- Registers containers at the address of one interface of the host, and ignores --host-ip. Use it where one script
+-- runs on hosts with several networks, and only one is for services. A port that is bound to another address keeps
+-- that address.
 --
 --   docker-register --script interface_address.lua --set interface=eth1
 --
--- Setting: interface, its name; there is no default. Its address is read when the script is loaded, and again by
--- SIGHUP. IPv4 comes first.
+-- Setting: interface, its name; there is no default. Its address is read when the script is loaded, and again at
+-- SIGHUP. IPv4 is preferred.
 local options, register = require "options", require "register"
 
 local name = options.interface or error("which interface: --set interface=NAME")

@@ -1,15 +1,15 @@
--- Containers are reached at their own address in a network that spans hosts, such as an overlay or a macvlan, by the
--- port that they listen on, published or not. One that is not in the network is left out.
+-- Registers containers at their own address in a network that spans hosts, such as an overlay or a macvlan, with the
+-- port that they listen on, published or not. A container outside the network is left out.
 --
 --   docker-register --script network_address.lua --set network=NAME
 --
--- Setting: network, the network's name; there is no default. The addresses are IPv4 where the network has both.
+-- Setting: network, the network's name; there is no default. IPv4 is preferred where the network has both.
 local options, register = require "options", require "register"
 
 local name = options.network or error("which network: --set network=NAME")
 local accept, accept_port, address = register.accept, register.accept_port, register.address
 
--- The port as if it was published at the container's own address, so that the defaults see to all the rest.
+-- The port as if it were published at the container's own address, so that the default decisions apply.
 local function published(container, port)
   local network = container.networks[name]
   local binding = { ip = network.ip or network.ip6, port = port.port }

@@ -1,5 +1,5 @@
--- Only containers that ask for it are registered, by the label com.example.discover=true. Use it on a host that others
--- run containers on as well. The label counts unless it is empty, `0` or `false`.
+-- Registers only containers with the label com.example.discover=true. Use it on a host where other people run
+-- containers too. Any value counts except an empty one, `0` and `false`.
 --
 --   docker-register --script opt_in.lua
 --

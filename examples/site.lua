@@ -1,4 +1,4 @@
--- Use this where a label of your own names the service, and keys are to outlive their registrar by half a minute only.
+-- Use it where a label of your own names the service, and keys should live for only 30 s after their registrar dies.
 local register = require "register"
 
 register.ttl = 30

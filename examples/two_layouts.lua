@@ -1,5 +1,5 @@
--- Two layouts at once: the default's keys, and the same containers in DNS. etcd.sync takes all keys of a container at
--- once, so the two lists are joined in one function.
+-- Two layouts at once: the default keys, and the same containers in DNS. One call of etcd.sync needs all keys of a
+-- container, so one function joins the two lists.
 --
 --   docker-register --script two_layouts.lua --set domain=example.org
 --

@@ -1,4 +1,4 @@
--- UDP as well as TCP, without --set protocols=tcp,udp on each host. The `port` key of a UDP port is `53/udp`.
+-- Registers UDP ports as well as TCP, without --set protocols=tcp,udp on each host. The `port` key of UDP is `53/udp`.
 --
 --   docker-register --script udp.lua
 --

@@ -1,11 +1,11 @@
--- The policy of docker-register, for a container with two exposed ports:
+-- The default policy of docker-register. A container with two exposed ports has these keys:
 --
 --   /backends/<service>/1/<container>   1.2.3.4:32768      one for each container: owned
 --   /backends/<service>/1/port          8005               one for all of them: shared
 --   /backends/<service>/2/<container>   1.2.3.4:32769
 --   /backends/<service>/2/port          8006
 --
--- Each function below is a decision. A site overrides those that it wants otherwise:
+-- Each function below is a decision. A site overrides some of them:
 --
 --   local register = require "register"
 --   function register.service(container, port) return container.labels["com.acme.service"] end
@@ -14,18 +14,18 @@
 local docker, etcd, options = require "docker", require "etcd", require "options"
 
 local register = {
-  prefix = options.prefix,                -- what every key begins with
-  ttl = options.ttl,                      -- how long keys outlive their registrar, in seconds
-  host_ip = options.host_ip,              -- where others reach what is bound to every address of this host
-  protocols = options.protocols or "tcp", -- those of the ports that are registered, with commas
+  prefix = options.prefix,                -- the beginning of every key
+  ttl = options.ttl,                      -- the lifetime of keys after their registrar dies, in seconds
+  host_ip = options.host_ip,              -- the address of ports that are bound to every address of this host
+  protocols = options.protocols or "tcp", -- the protocols that are registered, with commas between them
 }
 
--- The label of this name, or else the environment variable.
+-- The label of this name, else the environment variable.
 local function variable(container, name)
   return container.labels[name] or container.env[name]
 end
 
--- SERVICE_<port>_<NAME>, or else SERVICE_<NAME>.
+-- SERVICE_<port>_<NAME>, else SERVICE_<NAME>.
 local function setting(container, port, name)
   return port and variable(container, "SERVICE_" .. port.port .. "_" .. name) or variable(container, "SERVICE_" .. name)
 end
@@ -38,7 +38,7 @@ local function is_loopback(ip)
   return ip:find("^127%.") ~= nil or ip == "::1"
 end
 
--- The binding that is registered: the best that others can reach under this host's address; nil if there is none.
+-- The binding that is registered: the best one that other hosts can reach; nil if there is none.
 local function binding(port)
   local every_address = register.host_ip:find(":", 1, true) and "::" or "0.0.0.0"
   for _, candidate in ipairs(port.bindings) do
@@ -90,12 +90,12 @@ function register.port_service(container, port, count)
   return service
 end
 
--- What tells the containers of a service apart.
+-- The key segment that tells the containers of a service apart.
 function register.member(container)
   return container.short_id
 end
 
--- Where a port is reached.
+-- The address at which a port is reached.
 function register.address(container, port)
   local bound = binding(port) or error("port " .. port.port .. " cannot be reached from outside")
   local unspecified = bound.ip == "0.0.0.0" or bound.ip == "::"
@@ -113,8 +113,8 @@ local function because(port, why)
   return "port " .. port.port .. "/" .. port.protocol .. ": " .. why
 end
 
--- The ports of a container that are registered, for whatever layout; and as a second result, for --explain, why others,
--- or all, are left out.
+-- The ports of a container that are registered, for any layout. The second result, for --explain, has a reason for
+-- each port that is left out, or one for all.
 function register.ports(container)
   local accepted, why = register.accept(container)
   if not accepted then return {}, { why or "it is not accepted" } end
@@ -131,7 +131,7 @@ function register.ports(container)
   return ports, left_out
 end
 
--- The TCP ports of a list, for a reader that knows no other protocol; the others are added to `left_out` with `why`.
+-- The TCP ports of a list, for readers that know no other protocol. Each other port is added to `left_out` with `why`.
 function register.tcp_ports(ports, left_out, why)
   local tcp = {}
   for _, port in ipairs(ports) do
@@ -144,7 +144,7 @@ function register.tcp_ports(ports, left_out, why)
   return tcp
 end
 
--- The keys of a container; and as a second result what `ports` has left out.
+-- The keys of a container. The second result is that of `ports`: the reasons why ports are left out.
 function register.entries(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
@@ -172,11 +172,11 @@ function register.run()
   end
 end
 
--- The tables with decisions, register's own and one for each layout. Messages call their functions `register.NAME`.
+-- The tables of decisions: register's own and one for each layout. Errors name their functions `register.NAME`.
 local decisions = {}
 
--- Guards a table of decisions: a misspelt override, or one of another type, is an error where it is made and not at the
--- first container. Decisions that the table does not have itself are set in register.
+-- Guards a table of decisions: a misspelt override, or one of another type, fails when it is assigned, not at the
+-- first container. A decision that the table itself does not have is set in register.
 local function policy(own)
   decisions[#decisions + 1] = own
   return setmetatable({}, {
@@ -194,7 +194,7 @@ local function policy(own)
   })
 end
 
--- A policy with `entries` and `run` of its own; it shares all other decisions with register and the other layouts.
+-- A policy with its own `entries` and `run`. It shares all other decisions with register and the other layouts.
 function register.layout(entries)
   if type(entries) ~= "function" then error("register.layout takes a function, not a " .. type(entries), 2) end
   local own = setmetatable({ entries = entries }, { __index = register })

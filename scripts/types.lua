@@ -1,10 +1,10 @@
 ---@meta
 
 -- The Lua API of docker-register $VERSION, for lua-language-server. `docker-register types >docker-register.lua` writes
--- this file; put it into a directory of the setting `workspace.library`.
+-- this file. Put it into a directory that the setting `workspace.library` lists.
 
---- A container. The table is read-only, and the same table until the container changes. Reading a field that it does not
---- have is an error.
+--- A container. The table is read-only. It is the same table until the container changes. Reading a field that does
+--- not exist is an error.
 ---@class Container
 ---@field id string the whole id: 64 hex digits
 ---@field short_id string its first 12 digits
@@ -53,17 +53,17 @@
 --- One key that should exist.
 ---@class (exact) Entry
 ---@field key string|number up to 2048 bytes of segments between slashes
----@field value string|number up to 16 KiB; a number is taken as its decimal digits
----@field ttl integer? how long the key outlives its registrar, in seconds, from 1 to 86400; `options.ttl` if nil
----@field shared boolean? whether other hosts want the same key, so that no single host's death may take it
+---@field value string|number up to 16 KiB; a number becomes its decimal digits
+---@field ttl integer? seconds that the key outlives its registrar, from 1 to 86400; `options.ttl` if nil
+---@field shared boolean? whether other hosts want the same key, so that it must outlive any one of them
 
---- `require "register"`: the bundled policy. Each decision is looked up when it is called, so a site overrides one by
---- assigning it. A field that does not exist, or one of another type, is an error where it is assigned.
+--- `require "register"`: the default policy. A site overrides a decision by assigning it. Assigning a field that does
+--- not exist, or a value of another type, is an error.
 ---@class register
----@field prefix string what every key begins with (`options.prefix`)
----@field ttl integer how long keys outlive their registrar, in seconds (`options.ttl`)
----@field host_ip string where others reach what is bound to every address of this host (`options.host_ip`)
----@field protocols string those of the ports that are registered, with commas (`options.protocols`, else `tcp`)
+---@field prefix string the beginning of every key (`options.prefix`)
+---@field ttl integer the lifetime of keys after their registrar dies, in seconds (`options.ttl`)
+---@field host_ip string the address of ports that are bound to every address of this host (`options.host_ip`)
+---@field protocols string the registered protocols, with commas between them (`options.protocols`, else `tcp`)
 local register = {}
 
 --- Whether a container is registered, and if not, why.
@@ -89,16 +89,16 @@ function register.service(container, port) end
 --- container has several ports, unless `SERVICE_<port>_NAME` names it.
 ---@param container Container
 ---@param port Port
----@param count integer how many ports the container has
+---@param count integer the number of the container's ports
 ---@return string
 function register.port_service(container, port, count) end
 
---- What tells the containers of a service apart.
+--- The key segment that tells the containers of a service apart.
 ---@param container Container
 ---@return string
 function register.member(container) end
 
---- Where a port is reached.
+--- The address at which a port is reached.
 ---@param container Container
 ---@param port Port
 ---@return string
@@ -110,32 +110,32 @@ function register.address(container, port) end
 ---@return string
 function register.port_value(container, port) end
 
---- The ports of a container that are registered, for whatever layout; and as a second result, for `--explain`, why
---- others, or all, are left out.
+--- The ports of a container that are registered, for any layout. The second result, for `--explain`, has a reason for
+--- each port that is left out, or one for all.
 ---@param container Container
 ---@return Port[] ports
 ---@return string[] left_out
 function register.ports(container) end
 
---- The TCP ports of a list, for a reader that knows no other protocol.
+--- The TCP ports of a list, for layouts whose reader knows no other protocol.
 ---@param ports Port[]
----@param left_out string[] a line is added to it for each of the others
+---@param left_out string[] gets a line for each other port
 ---@param why string the end of such a line: "gRPC is spoken over TCP"
 ---@return Port[]
 function register.tcp_ports(ports, left_out, why) end
 
---- The keys of a container; and as a second result, for `--explain`, why something is left out.
+--- The keys of a container. The second result, for `--explain`, has the reasons why ports are left out.
 ---@param container Container
 ---@return Entry[] entries
 ---@return string|string[]|nil left_out
 function register.entries(container) end
 
---- The loop that keeps etcd in step for ever.
+--- Keeps etcd in step, for ever.
 function register.run() end
 
 --- A policy with these entries. It shares every decision except `entries` and `run` with `register`: reading one reads
---- register's, assigning one sets it there. Each bundled layout is such a policy, so `require("coredns").entries` makes
---- that layout's entries, and `register.entries` stays as it was.
+--- register's, assigning one sets it there. Each bundled layout is such a policy. So `require("coredns").entries`
+--- makes that layout's entries, and `register.entries` is unchanged.
 ---@param entries fun(container: Container): Entry[], string|string[]|nil
 ---@return register
 function register.layout(entries) end
@@ -145,11 +145,11 @@ function register.layout(entries) end
 local docker = {}
 
 --- Whole snapshots, for `for containers in docker.watch() do … end`: one at the start, then one after each change and
---- every `--resync`. While Docker does not answer there is none. It waits, so it is called in `run` alone.
+--- every `--resync`. There is none while Docker does not answer. It waits, so it can be called only in `run`.
 ---@return fun(): Container[]?
 function docker.watch() end
 
---- One snapshot. It waits, so it is called in `run` alone.
+--- One snapshot. It waits, so it can be called only in `run`.
 ---@return Container[]
 function docker.containers() end
 
@@ -157,45 +157,45 @@ function docker.containers() end
 ---@class etcd
 local etcd = {}
 
---- Joins segments to a key with `/`. A segment that is empty, `.` or `..`, has a slash or a control character, or is
---- longer than 255 bytes is an error.
+--- Joins segments to a key with `/`. It is an error if a segment is empty, `.` or `..`, has a slash or a control
+--- character, or is longer than 255 bytes.
 ---@param ... string|integer
 ---@return string
 function etcd.key(...) end
 
---- Returns a text that can be one segment of a key. Any other text is an error that says what it is and, if it is the
---- value of a label or an environment variable of the container, of which: "the service name `a/b` (label SERVICE_NAME)
---- has a slash".
----@param what string what the text is: "the service name"
+--- Returns the text if it can be one segment of a key. Else it is an error that names the text and, if it is the value of
+--- a label or an environment variable of the container, that one: "the service name `a/b` (label SERVICE_NAME) has a
+--- slash".
+---@param what string the text's name in the error: "the service name"
 ---@param text string|integer
 ---@param container? Container
 ---@return string
 function etcd.segment(what, text, container) end
 
---- Makes the entries of these containers all that exists of this registrar's. `entries` is called once for each
---- container that has changed, protected and for at most a second; one whose call fails keeps the keys that it had. It
---- is called once for each snapshot, in `run`.
+--- Sets this registrar's keys in etcd to the entries of these containers; its other keys are removed. `entries` is
+--- called once for each container that has changed, for at most a second. If the call fails, the container keeps the
+--- keys that it had. Call `etcd.sync` once for each snapshot, in `run`.
 ---@param containers Container[]
 ---@param entries fun(container: Container): Entry[], string|string[]|nil
 function etcd.sync(containers, entries) end
 
---- The value of a key; nil if there is none. It waits, also for an etcd that cannot be reached, so it is called in `run`
---- alone.
+--- The value of a key; nil if there is none. It waits, also while etcd cannot be reached, so it can be called only in
+--- `run`.
 ---@param key string
 ---@return string?
 function etcd.get(key) end
 
---- The values of all keys that begin with `prefix`, by key. It waits as `etcd.get` does.
+--- The values of all keys that begin with `prefix`, by key. It waits like `etcd.get`.
 ---@param prefix string
 ---@return table<string, string>
 function etcd.list(prefix) end
 
 --- `require "json"`
 ---@class json
----@field null lightuserdata JSON's null, where nil would leave the field out
+---@field null lightuserdata JSON's null; nil would leave the field out
 local json = {}
 
---- The same text for the same content: fields are in order of their names. An empty table is an object.
+--- Fields are in the order of their names, so the same content has the same text. An empty table is an object.
 ---@param value any
 ---@return string
 function json.encode(value) end
@@ -204,7 +204,7 @@ function json.encode(value) end
 ---@return any
 function json.decode(text) end
 
---- `require "log"`: lines in the registrar's own log. `print` is `log.info`.
+--- `require "log"`: writes lines to the registrar's own log. `print` is `log.info`.
 ---@class log
 local log = {}
 
@@ -220,38 +220,39 @@ function log.warn(...) end
 ---@param ... any
 function log.error(...) end
 
---- `require "options"`: what the command line says and the host has, read-only. What `--set NAME=VALUE` sets is a string.
+--- `require "options"`: settings from the command line and facts about the host, read-only. `--set NAME=VALUE` sets
+--- the field `NAME`, a string.
 ---@class options
 ---@field prefix string `--prefix`, without a slash at its end
 ---@field ttl integer `--ttl`, in seconds
----@field host_ip string `--host-ip`, or the address that was found
+---@field host_ip string `--host-ip`, or the address that was detected
 ---@field instance string `--instance`
 ---@field interfaces table<string, string[]> the addresses of each network interface of the host, IPv4 first
 ---@field [string] string?
 local options = {}
 
---- `require "test"`, in `docker-register test` alone.
+--- `require "test"`, only in `docker-register test`.
 ---@class test
 local test = {}
 
---- Runs a test, which fails if `body` raises an error.
+--- Runs a test. It fails if `body` raises an error.
 ---@param name string
 ---@param body fun()
 function test.case(name, body) end
 
---- Fails unless both are the same, table by table and field by field.
+--- Fails unless both are equal; tables are compared field by field.
 ---@param got any
 ---@param want any
 function test.equal(got, want) end
 
---- Fails unless a policy has exactly these entries for a container: `test.equal` of the first result of its `entries`.
+--- Fails unless the policy's `entries` returns exactly these for a container; its second result is ignored.
 ---@param policy register
----@param container Container|table made by `test.container`, or the fields to make it of
+---@param container Container|table from `test.container`, or the fields to make it from
 ---@param wanted Entry[]
 function test.entries(policy, container, wanted) end
 
---- A container as a policy gets it, with the fields of one; each has a default. `image` is a reference, and `inspect` is
---- laid over the inspect object that the other fields make.
+--- A container with these fields; each has a default. `image` is a reference string. `inspect` is merged over the
+--- inspect object that the other fields make.
 ---@param fields? table
 ---@return Container
 function test.container(fields) end

@@ -22,8 +22,8 @@
 //! Two laws, kept by `tests/rooms.rs`: roles never import each other; `policy/sandbox`, `docker`, `store`, `ops` and
 //! `base` import no role. No room imports another in a circle.
 //!
-//! Policies say what should exist; Rust makes it so. An error is never an empty list: a part that cannot tell what runs
-//! or what is held says nothing, and nothing is deleted.
+//! A policy decides which keys should exist; Rust puts and deletes them. An error is never an empty list: when
+//! Docker's containers or etcd's keys cannot be read, nothing is deleted.
 
 mod base;
 mod cli;
@@ -36,7 +36,7 @@ mod register;
 mod store;
 mod wanted;
 
-/// Single steps on the way from Docker to etcd, for `benches/micro.rs` to measure each without the others.
+/// Single steps between Docker and etcd, each measured alone by `benches/micro.rs`.
 #[doc(hidden)]
 pub mod steps {
     pub use crate::container::steps::Reading;
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(run());
-            // A look-up of a host's name cannot be stopped, and must not hold up the end.
+            // A host name lookup cannot be cancelled, and must not delay the exit.
             runtime.shutdown_background();
             code
         }
@@ -85,7 +85,7 @@ async fn run() -> ExitCode {
     match command.run(recent.unwrap_or_default(), out).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // The reader of our output has closed the pipe.
+        // The reader of stdout has closed the pipe.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             log::print(&format!("error: {error:#}\n"));
@@ -94,7 +94,7 @@ async fn run() -> ExitCode {
     }
 }
 
-/// Writes the last lines of the log at the end, also after a panic.
+/// Flushes the log when it is dropped, also after a panic.
 struct LastLines;
 
 impl Drop for LastLines {

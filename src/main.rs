@@ -1,4 +1,4 @@
-//! The program `docker-register`. All of it is in the library beside this file, so that benchmarks reach it too.
+//! The program `docker-register`. Its code is in the library, so that benchmarks can call it too.
 
 use std::process::ExitCode;
 

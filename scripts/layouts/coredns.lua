@@ -1,14 +1,14 @@
--- DNS, by CoreDNS's etcd plugin: the layout of SkyDNS. The containers of `web` are found as web.example.org, by SRV
--- with their ports, and each as <container>-<port>.web.example.org:
+-- DNS, by CoreDNS's etcd plugin: the layout of SkyDNS. The containers of `web` are web.example.org (SRV records have
+-- their ports), and each is <container>-<port>.web.example.org:
 --
 --   /skydns/org/example/web/<container>-<port>   {"host":"1.2.3.4","port":32768,"ttl":30}
 --
 --   docker-register --script coredns --set domain=example.org
 --
--- A name becomes a DNS label: in lower case, with a dash for whatever is neither letter nor digit. A container with
--- several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it. Settings: domain
--- (skydns.local); path, as in the Corefile (/skydns; --prefix has no part in it); record_ttl, how many seconds a
--- resolver may keep an answer (30).
+-- Names become DNS labels: in lower case, with dashes for all characters except letters and digits. A container with
+-- several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it. Settings, with their
+-- defaults: domain (skydns.local); path, as in the Corefile (/skydns; --prefix is not used); record_ttl, the seconds
+-- that a resolver may cache an answer (30).
 local etcd, json, options, register = require "etcd", require "json", require "options", require "register"
 
 local ttl = math.tointeger(options.record_ttl or 30) or error("record_ttl is a whole number of seconds")

@@ -3,12 +3,12 @@
 --   /backends/<service>/<container>   1.2.3.4:32768      one for each container: owned
 --   /backends/<service>/port          8005               one for all of them: shared
 --
--- Use it in front of a docker-discover that speaks etcd v3. That one takes keys of three segments and no others, so a
--- container with several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
+-- Use it with a docker-discover that uses etcd v3. It reads only keys of three segments, so a container with several
+-- ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
 --
 --   docker-register --script docker_discover
 --
--- It has no settings of its own. docker-discover looks below /backends only, which is what --prefix is by default.
+-- It has no settings of its own. docker-discover reads keys below /backends only, the default of --prefix.
 local etcd, register = require "etcd", require "register"
 
 return register.layout(function(container)

@@ -8,14 +8,14 @@
 --
 --   docker-register --script go_zero --prefix /
 --
--- With another --prefix than `/`, the key has it in front: `backends/user.rpc`. There are no settings.
+-- With another --prefix than `/`, keys begin with it: `backends/user.rpc`. There are no settings.
 local etcd, register = require "etcd", require "register"
 
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "go-zero speaks TCP")) do
     local service = etcd.segment("the service name", register.port_service(container, port, #ports), container)
-    -- go-zero has a lease's id there. A container's own is as good: 48 bits that no other container has.
+    -- go-zero itself uses a lease id as the number. A container's short id is as unique: 48 bits.
     local key = register.prefix .. "/" .. etcd.key(service, tonumber(container.short_id, 16))
     local address = register.address(container, port)
     entries[#entries + 1] = { key = key:gsub("^/", ""), value = address, ttl = register.ttl }

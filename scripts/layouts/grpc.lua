@@ -2,13 +2,13 @@
 --
 --   backends/<service>/<container>   {"Addr":"1.2.3.4:32768","Metadata":null,"Op":0}
 --
--- Use it where gRPC clients written in Go balance their calls by themselves. They dial `etcd:///backends/<service>/`:
--- the resolver drops the slash in front, so the keys have none, and without the one at the end `web` is `web2` as well.
+-- Use it where gRPC clients in Go balance their calls themselves. They dial `etcd:///backends/<service>/`. The
+-- resolver drops the first slash, so the keys have none. Without the last slash, `web` would match `web2` too.
 -- A container with several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
 --
 --   docker-register --script grpc
 --
--- It has no settings of its own; --prefix says what the keys begin with, and `/` that it is nothing.
+-- It has no settings of its own; --prefix sets the beginning of the keys, and `/` means none.
 local etcd, json, register = require "etcd", require "json", require "register"
 
 return register.layout(function(container)
@@ -16,7 +16,7 @@ return register.layout(function(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "gRPC is spoken over TCP")) do
     local service = etcd.segment("the service name", register.port_service(container, port, #ports), container)
     local key = register.prefix .. "/" .. etcd.key(service, register.member(container))
-    -- 0 is the operation `Add`, the only one that stands in a key.
+    -- 0 is the operation `Add`, the only one that occurs in stored values.
     local endpoint = { Op = 0, Addr = register.address(container, port), Metadata = json.null }
     entries[#entries + 1] = { key = key:gsub("^/", ""), value = json.encode(endpoint), ttl = register.ttl }
   end

@@ -1,15 +1,15 @@
--- The layout that gliderlabs/registrator has in etcd, which templates of confd and remco read:
+-- The etcd layout of gliderlabs/registrator, which templates of confd and remco read:
 --
 --   /services/<service>/<host>:<container name>:<exposed port>        1.2.3.4:32768
 --   /services/<service>/<host>:<container name>:<exposed port>:udp    1.2.3.4:32769
 --
--- Use it where such templates stay and registrator goes. As there, a container that publishes several ports has a
--- service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
+-- Use it to replace registrator and keep such templates. As in registrator, a container that publishes several ports
+-- has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
 --
 --   docker-register --script registrator --prefix /services --set host=$(hostname) --set protocols=tcp,udp
 --
--- Registrator's URI ends with the prefix that its readers know, and --prefix says the same here; no other is better
--- than the default. Settings: host, the name that tells hosts apart (by default the host's address).
+-- Set --prefix to the path at the end of registrator's URI, which its readers know. Settings: host, the name that
+-- tells hosts apart (by default the host's address).
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)

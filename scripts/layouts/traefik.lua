@@ -4,10 +4,10 @@
 --   traefik/http/services/<service>/loadbalancer/servers/<n>/url   http://1.2.3.4:32768          owned
 --
 -- Run it with `--script traefik --set domain=example.org`. Settings: domain (localhost), entrypoints (of http), root
--- (traefik; --prefix has no part in it). Labels, `traefik.<port>.X` before `traefik.X`: protocol (http, tcp or udp),
--- rule, entrypoints (with commas; tcp and udp need them). With several ports, `<service>` is `<service>-<port>`, unless
--- SERVICE_<port>_NAME names it. A router stays for one TTL after its last server, as only its lease takes it; Traefik
--- answers 404 meanwhile.
+-- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: protocol (http, tcp or udp), rule,
+-- entrypoints (with commas; tcp and udp need them). With several ports, `<service>` is `<service>-<port>`, unless
+-- SERVICE_<port>_NAME names it. A router stays for one TTL after its last server, because its lease must expire first;
+-- Traefik answers 404 meanwhile.
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)
@@ -22,7 +22,7 @@ return register.layout(function(container)
     local field = ({ http = "url", tcp = "address", udp = "address" })[kind] or error("Traefik speaks no " .. kind)
     local entrypoints = label("entrypoints") or kind == "http" and (options.entrypoints or "")
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
-    -- Digits are a place in a list to Traefik, which a server has: its container's id. After `@` comes a provider.
+    -- To Traefik, digits are a list index, as a server has (its container's id), and text after `@` is a provider.
     local name = register.port_service(container, port, #ports):lower()
     name = name:gsub("[^a-z0-9]+", "-"):gsub("^-*(.-)-*$", "%1"):gsub("^%d+$", "service-%0")
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"

@@ -1,4 +1,4 @@
-//! The values of flags that are a choice of words.
+//! The values of flags that take one of several words.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
@@ -7,7 +7,7 @@ use crate::commands::{diff, keys};
 use crate::ops::log;
 use crate::register::OnExit;
 
-/// The words for the values of a type that knows no command line, each with its help.
+/// Implements clap's trait for a type of another room: a word and its help for each value.
 macro_rules! words {
     ($type:ty { $($value:ident = $word:literal: $help:literal,)+ }) => {
         impl ValueEnum for $type {
@@ -25,22 +25,22 @@ macro_rules! words {
 }
 
 words!(keys::Format {
-    Text = "text": "`KEY VALUE`, one a line",
-    Json = "json": "All facts about each key",
+    Text = "text": "`KEY VALUE`, one per line",
+    Json = "json": "A JSON list with all facts about each key",
     Etcdctl = "etcdctl": "A shell script of `etcdctl` calls that has the same effect",
 });
 
 words!(diff::Format {
     Text = "text": "For people",
-    Json = "json": "One list",
+    Json = "json": "One JSON list",
 });
 
 words!(OnExit {
-    Leave = "leave": "They stay for their TTL, so that an upgrade is no outage",
-    Remove = "remove": "They are removed before the process ends",
+    Leave = "leave": "Keys stay until their TTL ends, so that an upgrade is no outage",
+    Remove = "remove": "Keys are removed before the process ends",
 });
 
 words!(log::Format {
     Text = "text": "For people",
-    Json = "json": "One object a line",
+    Json = "json": "One object per line",
 });

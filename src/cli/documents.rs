@@ -1,4 +1,4 @@
-//! The documents that are made from the definitions of the command line: completions for a shell, and the manual page.
+//! Documents that are generated from the command line's definitions: a shell's completions, and the manual page.
 
 use clap::{Arg, Args as _, Command};
 use clap_complete::Shell;
@@ -7,7 +7,6 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::{MORE, RunArgs, definitions};
 
-/// The completions for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let definitions = definitions(false);
     let name = definitions.get_name().to_owned();
@@ -18,7 +17,7 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     text
 }
 
-/// One manual page for all commands. A flag that several commands have stands there once.
+/// One manual page for all commands. A flag that several commands share is listed once.
 pub fn manual() -> std::io::Result<Vec<u8>> {
     let mut root = definitions(false).disable_help_subcommand(true);
     root.build();
@@ -37,7 +36,7 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
     head.render_description_section(&mut page)?;
     list(&commands).to_writer(&mut page)?;
 
-    // What is left when those that were seen are taken away is a command's own, and stands with its name.
+    // First each command's own flags, under its name; then the shared ones, once.
     let mut shared: Vec<Arg> = Vec::new();
     for command in &commands {
         let (of_several, own): (Vec<Arg>, Vec<Arg>) = command
@@ -67,7 +66,6 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The commands, each with what it does.
 fn list(commands: &[Command]) -> Roff {
     let mut list = Roff::new();
     list.control("SH", ["COMMANDS"]);
@@ -80,7 +78,7 @@ fn list(commands: &[Command]) -> Roff {
     list
 }
 
-/// Whether the command has this very flag, for one name may mean different things to two commands.
+/// Whether the command has this very flag, because one name may mean different things to two commands.
 fn has(command: &Command, flag: &Arg) -> bool {
     let same = |other: &&Arg| {
         other.get_id() == flag.get_id()
@@ -90,7 +88,6 @@ fn has(command: &Command, flag: &Arg) -> bool {
     command.get_arguments().any(|other| same(&other))
 }
 
-/// The flags below their headings.
 fn options(flags: impl IntoIterator<Item = Arg>, page: &mut Vec<u8>) -> std::io::Result<()> {
     let flags = Command::new("").disable_help_flag(true).args(flags);
     Man::new(flags).render_options_section(page)

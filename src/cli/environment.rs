@@ -1,4 +1,4 @@
-//! Variables that look like a flag's and are none, so that a misspelt one does not go unnoticed.
+//! Variables that have this program's prefix but belong to no flag. Each gets a warning, because it may be misspelt.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,20 +8,20 @@ use clap::{Arg, Command, CommandFactory as _};
 use super::Cli;
 use super::etcd::PASSWORD;
 
-/// What every variable of this program begins with, but for the two that are older than it.
+/// The prefix of every variable, except `HOST_IP` and `ETCD_HOST`, which are older than the program.
 const PREFIX: &str = "DOCKER_REGISTER_";
 
-/// How alike two names are to be for one to be a misspelling of the other, from 0 to 1.
+/// The similarity, from 0 to 1, above which one name counts as a misspelling of another.
 const ALIKE: f64 = 0.7;
 
-/// A variable that is set and that nothing reads.
+/// A variable that is set but not read.
 pub struct Unknown {
     name: String,
-    /// One that is read and looks like it.
+    /// The most similar variable that is read.
     meant: Option<String>,
 }
 
-/// Those of the variables that begin as this program's do and that none of its flags reads.
+/// The variables with this program's prefix that no flag reads.
 pub fn unknown(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<Unknown> {
     let known = known();
     let unknown = variables.into_iter().filter_map(|(name, value)| {
@@ -36,8 +36,8 @@ pub fn unknown(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec
     unknown.collect()
 }
 
-/// The variables that are read, each by a name without the prefix: that of its flag, for two variables are named
-/// otherwise, and its own.
+/// The variables that are read, each under two names without the prefix: its flag's and its own. The names differ for
+/// two of them.
 fn known() -> Vec<(String, String)> {
     let password = PASSWORD.trim_start_matches(PREFIX).to_owned();
     let mut known = vec![(password, PASSWORD.to_owned())];
@@ -54,7 +54,7 @@ fn known() -> Vec<(String, String)> {
     known
 }
 
-/// The variable that somebody meant who wrote another one.
+/// The variable that was probably meant by a misspelt one.
 fn meant(rest: &str, known: &[(String, String)]) -> Option<String> {
     let alike = known
         .iter()
@@ -63,8 +63,8 @@ fn meant(rest: &str, known: &[(String, String)]) -> Option<String> {
     (best.0 > ALIKE).then(|| best.1.clone())
 }
 
-/// Whether the variable is one that Kubernetes, or a link of Docker's, puts there for a service or container whose name
-/// begins with `docker-register`.
+/// Whether Kubernetes, or a Docker link, has set the variable for a service or container whose name begins with
+/// `docker-register`.
 fn is_of_a_service(rest: &str, value: &str) -> bool {
     let words: Vec<&str> = rest.split('_').collect();
     let has = |pair: fn(&[&str]) -> bool| words.windows(2).any(pair);
@@ -77,10 +77,10 @@ fn is_of_a_service(rest: &str, value: &str) -> bool {
 
 impl fmt::Display for Unknown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`{}` is set, and nothing reads it: ", self.name)?;
+        write!(formatter, "`{}` is set but not read: ", self.name)?;
         match &self.meant {
             Some(meant) => write!(formatter, "did you mean `{meant}`?"),
-            None => formatter.write_str("`docker-register run --help` names what is read"),
+            None => formatter.write_str("`docker-register run --help` lists the variables"),
         }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_nothing_reads_is_told_of_with_the_one_that_was_meant() {
+    fn a_variable_that_is_not_read_is_reported_with_the_one_that_was_meant() {
         let cases = [
             ("TLL", "did you mean `DOCKER_REGISTER_TTL`?"),
             ("LOGLEVEL", "did you mean `DOCKER_REGISTER_LOG_LEVEL`?"),
@@ -108,17 +108,17 @@ mod tests {
                 "PASSWORD_FILE",
                 "did you mean `DOCKER_REGISTER_ETCD_PASSWORD_FILE`?",
             ),
-            ("FOO", "`docker-register run --help` names what is read"),
+            ("FOO", "`docker-register run --help` lists the variables"),
         ];
         for (rest, then) in cases {
             let name = format!("{PREFIX}{rest}");
-            let wanted = format!("`{name}` is set, and nothing reads it: {then}");
+            let wanted = format!("`{name}` is set but not read: {then}");
             assert_eq!(said(&[(&name, "1")]), [wanted]);
         }
     }
 
     #[test]
-    fn what_is_read_is_known() {
+    fn variables_that_are_read_are_known() {
         for (_, variable) in known() {
             assert_eq!(said(&[(&variable, "1")]), [""; 0]);
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_orchestrators_set_is_no_mistake() {
+    fn variables_that_orchestrators_set_are_not_reported() {
         let set = [
             ("DOCKER_REGISTER_SERVICE_HOST", "10.0.0.11"),
             ("DOCKER_REGISTER_SERVICE_PORT", "8080"),
@@ -140,7 +140,7 @@ mod tests {
             ("DOCKER_REGISTER_ENV_PATH", "/bin"),
         ];
         assert_eq!(said(&set), [""; 0]);
-        // What a user may have thought of looks alike, and is a mistake.
+        // These look similar, but are a user's mistakes.
         assert_eq!(said(&[("DOCKER_REGISTER_ETCD_PORT", "4001")]).len(), 1);
         assert_eq!(said(&[("DOCKER_REGISTER_NAME", "web")]).len(), 1);
     }

@@ -1,4 +1,4 @@
-//! The flags for etcd: its endpoints, TLS, and the user.
+//! The flags for etcd: endpoints, TLS, and the user.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ pub struct EtcdArgs {
     )]
     pub etcd_cert: Option<PathBuf>,
 
-    /// The key of the client certificate
+    /// The private key of the client certificate
     #[arg(
         long,
         env = "DOCKER_REGISTER_ETCD_KEY",
@@ -70,7 +70,7 @@ pub struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// The settings, unless the user has no password, or some flags turn TLS on and others off.
+    /// The settings, or an error if the user has no password, or if some flags turn TLS on and others off.
     pub(super) fn check(&self) -> Result<Settings, Wrong> {
         let password = match (&self.etcd_password_file, std::env::var(PASSWORD)) {
             (Some(file), _) => Some(Password::File(file.clone())),
@@ -84,7 +84,7 @@ impl EtcdArgs {
                 return Err((
                     ErrorKind::MissingRequiredArgument,
                     format!(
-                        "--etcd-user needs a password: say --etcd-password-file FILE, or set {PASSWORD}"
+                        "--etcd-user needs a password: pass --etcd-password-file FILE, or set {PASSWORD}"
                     ),
                 ));
             }
@@ -108,11 +108,11 @@ impl EtcdArgs {
         let plain = self.etcd.iter().find(|one| one.tls == Some(false));
         let conflict = match (plain, secure, flag) {
             (Some(plain), Some(secure), _) => format!(
-                "one etcd speaks TLS at all its endpoints or at none: `{}` begins with http:// and `{}` with https://",
+                "etcd's endpoints must all use TLS, or none of them: `{}` begins with http:// and `{}` with https://",
                 plain.address, secure.address
             ),
             (Some(plain), None, Some((flag, _))) => format!(
-                "{flag} asks for TLS, and etcd's endpoint `{}` begins with http://: write https://",
+                "{flag} turns on TLS, but etcd's endpoint `{}` begins with http://: write https://",
                 plain.address
             ),
             (None | Some(_), None, None) => return Ok(None),

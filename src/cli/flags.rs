@@ -1,4 +1,4 @@
-//! The flags that several commands share, and their settings.
+//! The flags that several commands share, and the settings that they become.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::ops::log::{self, LevelFilter};
 use crate::policy::Options;
 use crate::register::HostSettings;
 
-/// The heading of the flags that decide what is registered, and how.
+/// The heading of the flags that decide which keys are registered.
 pub(super) const POLICY: &str = "Policy";
 
 /// The flags of every command that looks at containers.
@@ -33,7 +33,7 @@ pub struct HostArgs {
 
     /// Only containers that `docker ps --filter` shows
     ///
-    /// May be given several times; in the environment, one a line.
+    /// May be passed several times; in the environment, one per line.
     #[arg(long, env = "DOCKER_REGISTER_FILTER", help_heading = POLICY, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::pair)]
     pub filter: Vec<(String, String)>,
 
@@ -58,17 +58,17 @@ pub struct OptionArgs {
     #[arg(long, env = "DOCKER_REGISTER_PREFIX", default_value = "/backends", value_parser = value::prefix)]
     pub prefix: String,
 
-    /// The time that keys outlive a registrar that dies
+    /// The lifetime of keys after their registrar dies
     #[arg(long, env = "DOCKER_REGISTER_TTL", value_name = "SECONDS", default_value_t = 60, value_parser = value::ttl)]
     pub ttl: u32,
 
     /// A setting of the policy, which it reads as `options.NAME`
     ///
-    /// May be given several times; in the environment, one a line.
+    /// May be passed several times; in the environment, one per line.
     #[arg(long, env = "DOCKER_REGISTER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::setting)]
     pub set: Vec<(String, String)>,
 
-    /// A name that tells several registrars of one Docker daemon apart
+    /// The name of this registrar, if several share one Docker daemon
     #[arg(
         long,
         env = "DOCKER_REGISTER_INSTANCE",
@@ -83,7 +83,7 @@ pub struct OptionArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// The form of a log line
+    /// The format of the log
     #[arg(long, env = "DOCKER_REGISTER_LOG_FORMAT", value_enum, default_value_t = log::Format::Text)]
     pub log_format: log::Format,
 
@@ -106,7 +106,7 @@ pub enum Level {
 }
 
 impl HostArgs {
-    /// The settings, or the reason why the flags contradict one another.
+    /// The settings, or an error if flags contradict one another.
     pub(super) fn check(self) -> Result<HostSettings, Wrong> {
         let mut filters: Filters = HashMap::new();
         for (name, value) in not_empty(self.filter) {
@@ -147,7 +147,7 @@ impl LogArgs {
     }
 }
 
-/// The pairs without those of empty lines.
+/// Drops the pairs that come from empty lines.
 fn not_empty(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     pairs.retain(|(name, _)| !name.is_empty());
     pairs

@@ -1,4 +1,5 @@
-//! The command line and its environment: from a user's words to each command's settings. Only this room knows clap.
+//! The command line and its environment: turns arguments and variables into each command's settings. Only this room
+//! uses clap.
 
 mod choice;
 mod documents;
@@ -24,15 +25,14 @@ use run::RunArgs;
 
 pub use environment::unknown as unknown_variables;
 
-/// The short help's line about the environment. Its flags have no room for the names.
-const SHORT: &str = "In the environment, a flag such as --log-level is DOCKER_REGISTER_LOG_LEVEL; \
-    --help tells each name.";
+/// The short help's line about the environment. There is no room for the names beside the flags.
+const SHORT: &str = "Most flags can be set in the environment: --log-level as DOCKER_REGISTER_LOG_LEVEL; \
+    see --help.";
 
-/// The notes below the flags.
 const MORE: &str = "\
 DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are read as Docker's own client reads them.
 
-Exit status: 0; 1 for a failure or a difference; 2 for wrong usage.";
+Exit status: 0 for success; 1 for a failure or a difference; 2 for wrong usage.";
 
 /// Keeps etcd in step with the containers that run on this Docker host.
 ///
@@ -58,7 +58,7 @@ enum Command {
     Run(RunArgs),
     /// Print the keys for the containers, and exit
     ///
-    /// Exits with 1 if the policy failed for a container; the other keys are printed all the same.
+    /// Exits with 1 if the policy failed for a container; the keys of the others are still printed.
     Keys(KeysArgs),
     /// Compare the keys in etcd with those that should be there, and exit
     ///
@@ -66,7 +66,7 @@ enum Command {
     Diff(DiffArgs),
     /// Run policy tests written in Lua
     ///
-    /// Each file is run by itself. Exits with 1 if a test fails.
+    /// Each file runs in a Lua state of its own. Exits with 1 if a test fails.
     Test(TestArgs),
     /// Ask the registrar on this host whether it is ready
     ///
@@ -74,7 +74,7 @@ enum Command {
     Healthcheck(HealthcheckArgs),
     /// Print the editor types of the Lua API, for lua-language-server
     Types,
-    /// Print a shell's completions of this command line
+    /// Print the completions of this command line for a shell
     Completions(CompletionsArgs),
     /// Print the manual page, for `man -l -`
     Man,
@@ -85,11 +85,11 @@ enum Command {
 struct KeysArgs {
     /// Read saved `docker inspect` output; `-` is standard input
     ///
-    /// Docker is not asked.
+    /// Docker is not contacted.
     #[arg(long, value_name = "FILE")]
     containers: Option<PathBuf>,
 
-    /// The form in which the keys are printed
+    /// The format of the printed keys
     #[arg(long, value_enum, default_value_t = keys::Format::Text)]
     format: keys::Format,
 
@@ -104,7 +104,7 @@ struct KeysArgs {
 /// The flags of `diff`.
 #[derive(Debug, Args)]
 struct DiffArgs {
-    /// The form in which the differences are printed
+    /// The format of the printed differences
     #[arg(long, value_enum, default_value_t = diff::Format::Text)]
     format: diff::Format,
 
@@ -145,7 +145,8 @@ struct CompletionsArgs {
 type Wrong = (ErrorKind, String);
 
 impl Cli {
-    /// Parses the arguments. Prints usage and exits with 2 where they are wrong. Without a command, all flags are those of
+    /// Parses the arguments. Prints usage and exits with 2 if they are wrong. Without a command, the flags are those
+    /// of
     /// `run`.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
         let mut arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -184,7 +185,7 @@ impl Cli {
         Some(args.check())
     }
 
-    /// Checks the flags against one another. Prints usage and exits with 2 where they contradict one another.
+    /// Checks the flags against one another. Prints usage and exits with 2 if they contradict one another.
     pub fn check_or_exit(self) -> commands::Command {
         self.command.check().unwrap_or_else(|(kind, message)| {
             log::flush();
@@ -221,7 +222,7 @@ impl Command {
     }
 }
 
-/// The command line as clap has it. The short help has one line for each flag, so it is without the environment.
+/// clap's definitions. The short help has one line for each flag, so it leaves out the names of variables.
 fn definitions(short: bool) -> clap::Command {
     let flag = move |flag: Arg| {
         let values = flag.get_possible_values();

@@ -28,9 +28,9 @@ pub struct RunArgs {
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 
-    /// Serve metrics, health and a page for people on this address
+    /// Serve metrics, health checks and a status page on this address
     ///
-    /// The paths are `/metrics`, `/healthz`, `/readyz` and `/`. Everybody who reaches the address may ask.
+    /// The paths are `/metrics`, `/healthz`, `/readyz` and `/`. There is no authentication.
     #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
 

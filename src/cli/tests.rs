@@ -13,7 +13,7 @@ fn the_short_help_has_one_line_for_each_flag() {
         let help = command.render_help().to_string();
         for line in help.lines() {
             assert!(line.chars().count() <= 100, "{line}");
-            // What does not fit beside its flag is on a line of its own, far to the right.
+            // clap wraps help that does not fit beside its flag to a deeply indented line.
             assert!(!line.starts_with("         "), "{line}");
         }
     }
@@ -36,7 +36,7 @@ fn each_flag_is_below_its_heading() {
 }
 
 #[test]
-fn the_environment_has_every_flag_by_its_name_but_two() {
+fn the_environment_names_every_flag_alike_except_two() {
     let definitions = definitions(false);
     let flags = definitions
         .get_subcommands()

@@ -1,36 +1,34 @@
-//! What the values of flags look like.
+//! Parsers for the values of flags.
 
 use crate::base::key::check_key;
 use crate::store::etcd::is_server_name;
 use crate::wanted::TTL;
 
-/// The port of an endpoint that names none.
+/// The port of an endpoint without one.
 const ETCD_PORT: u16 = 2379;
-/// What `options` has from flags of their own.
+/// Fields of `options` that have flags of their own.
 const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
-/// What `options` has from the host itself.
+/// The field of `options` that comes from the host.
 const INTERFACES: &str = "interfaces";
 
-/// An endpoint of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `host:port`.
     pub address: String,
-    /// Whether it says that TLS is spoken there; none if it does not say.
+    /// Whether its scheme is https; none without a scheme.
     pub tls: Option<bool>,
 }
 
-/// An endpoint of etcd.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     let (tls, bare) = match text.trim().split_once("://") {
         None => (None, text.trim()),
         Some(("http", bare)) => (Some(false), bare),
         Some(("https", bare)) => (Some(true), bare),
-        Some(_) => return Err("it is host:port, or begins with http:// or https://".to_owned()),
+        Some(_) => return Err("expected HOST:PORT, after http://, https:// or nothing".to_owned()),
     };
     let bare = bare.trim_end_matches('/');
     if bare.is_empty() || bare.contains(['/', ' ']) {
-        return Err("it is host:port, such as 10.0.0.1:2379".to_owned());
+        return Err("expected HOST:PORT, such as 10.0.0.1:2379".to_owned());
     }
     let port = bare
         .rsplit_once(':')
@@ -40,23 +38,22 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
             return Err(format!("`{port}` is not a port"));
         }
         Some(_) => bare.to_owned(),
-        // An IPv6 address has its colons in brackets where a port may follow.
+        // A bare IPv6 address needs brackets before a port.
         None if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{ETCD_PORT}"),
         None => format!("{bare}:{ETCD_PORT}"),
     };
     Ok(Endpoint { address, tls })
 }
 
-/// A name that a certificate can have.
 pub fn server_name(text: &str) -> Result<String, String> {
     if is_server_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("it is a host's name or address, without a port".to_owned())
+        Err("expected a host's name or address, without a port".to_owned())
     }
 }
 
-/// What every key begins with, without a slash at its end.
+/// The beginning of every key, without a slash at its end.
 pub fn prefix(text: &str) -> Result<String, String> {
     let prefix = text.trim_end_matches('/');
     if !prefix.is_empty() {
@@ -72,7 +69,7 @@ pub fn ttl(text: &str) -> Result<u32, String> {
         .filter(|ttl| TTL.contains(ttl))
         .ok_or_else(|| {
             format!(
-                "it is a number of seconds from {} to {}",
+                "expected a number of seconds from {} to {}",
                 TTL.start(),
                 TTL.end()
             )
@@ -82,14 +79,14 @@ pub fn ttl(text: &str) -> Result<u32, String> {
 /// `NAME=VALUE`; two empty texts for an empty line.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        // Text of several lines may end with an empty one.
+        // The environment's list may end with an empty line.
         None if text.trim().is_empty() => Ok((String::new(), String::new())),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it is NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
-/// `NAME=VALUE` for a name that no flag has.
+/// `NAME=VALUE`, except for names that have a flag or come from the host.
 pub fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = pair(text)?;
     if RESERVED.contains(&name.as_str()) {
@@ -99,7 +96,9 @@ pub fn setting(text: &str) -> Result<(String, String), String> {
         ));
     }
     if name == INTERFACES {
-        return Err(format!("`{name}` is what this host has, and cannot be set"));
+        return Err(format!(
+            "`{name}` is read from this host, and cannot be set"
+        ));
     }
     Ok((name, value))
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::print;
 
-/// Prints the text, which the command line makes of its definitions.
+/// `text` is made from the command line's definitions.
 pub fn run(text: &[u8], out: &mut impl Write) -> anyhow::Result<bool> {
     print(text, "completions", out).map(|()| true)
 }

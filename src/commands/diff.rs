@@ -1,4 +1,6 @@
-//! `diff`: what etcd has against what it should have. What it reports is what `run` would do about it.
+//! `diff`: compares the keys in etcd with the keys that should be there. It reports the changes that `run` would make,
+//! by
+//! `run`'s own plan, and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,7 +17,7 @@ use crate::register::plan::{Note, Plan};
 use crate::register::{HostSettings, host_ip_or_loopback};
 use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
 
-/// One key that is not as it should be.
+/// One key that differs.
 struct Difference {
     kind: Kind,
     key: Key,
@@ -25,26 +27,22 @@ struct Difference {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It should be there.
+    /// It should exist.
     Missing,
-    /// It is there with another value, or on another lease of ours or on none.
+    /// It exists with another value, on another lease of ours, or on no lease.
     Different,
-    /// It should not be there: it is on a lease of ours, or nothing would ever remove it.
+    /// It should not exist: it is on a lease of ours, or on none, so that it would never expire.
     Stale,
     /// It is on a lease that is neither ours nor shared.
     Held,
 }
 
-/// The form in which the differences are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
     Text,
-    /// One list.
     Json,
 }
 
-/// The settings of `diff`.
 pub struct Settings {
     pub host: HostSettings,
     pub format: Format,
@@ -75,7 +73,8 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     Ok(decided.say(false) && differences.is_empty())
 }
 
-/// What etcd has of the keys that are wanted, on our leases, beside those that go, and below the prefix.
+/// Reads from etcd the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below
+/// the prefix.
 async fn read(
     host: &HostSettings,
     identity: Identity,
@@ -152,7 +151,7 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
             Note::Leftover { .. } | Note::Differs { .. } => {}
         }
     }
-    // Nothing would ever remove these.
+    // Keys on no lease never expire.
     let loose = found
         .values()
         .filter(|found| found.lease.is_none() && !plan.wants(&found.key));
@@ -186,7 +185,7 @@ impl Difference {
             }
             (Kind::Different, None) => format!("is {found} as it should be, but on no lease"),
             (Kind::Stale, Some(_)) => format!("is {found}, should not be there"),
-            (Kind::Stale, None) => format!("is {found}, on no lease, so it never goes by itself"),
+            (Kind::Stale, None) => format!("is {found}, on no lease, so it never expires"),
             (Kind::Held, lease) => {
                 let lease = lease.map_or(String::new(), |lease| format!(" {lease}"));
                 format!("is {found} on somebody else's lease{lease}, should be {wanted}")

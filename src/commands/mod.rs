@@ -1,4 +1,4 @@
-//! The commands, a file each: what each does with its settings, and how the program ends after it.
+//! The commands, one file each: each takes its settings and returns whether it succeeded, for the exit status.
 
 mod completions;
 pub mod diff;
@@ -40,7 +40,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command. Returns false if it has found a failure or a difference and has said so.
+    /// Runs the command. Returns false if it has found, and reported, a failure or a difference.
     pub async fn run(self, recent: Recent, out: &mut impl Write) -> anyhow::Result<bool> {
         match self {
             Self::Run(settings) => run::run(settings, recent).await,
@@ -59,7 +59,7 @@ impl Command {
 struct Decided {
     wanted: Arc<Wanted>,
     verdicts: Rc<RefCell<Verdicts>>,
-    /// Whether all containers could be read; the log names the others.
+    /// Whether all containers could be read. The log names each that could not.
     whole: bool,
 }
 
@@ -75,7 +75,7 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
     let wanted = wanted
         .borrow()
         .clone()
-        .context("the policy's `run` ended without a call of etcd.sync")?;
+        .context("the policy's `run` returned without calling etcd.sync")?;
     Ok(Decided {
         wanted,
         verdicts,
@@ -84,8 +84,8 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
 }
 
 impl Decided {
-    /// Prints on stderr for which containers the policy failed and, with `explain`, what it left out. Returns whether all
-    /// containers could be read and the policy failed for none.
+    /// Prints the policy's failures on stderr and, with `explain`, the reasons why containers are left out. Returns
+    /// whether all containers could be read and the policy failed for none.
     fn say(&self, explain: bool) -> bool {
         // A closed stderr is no failure.
         let mut stderr = io::stderr().lock();

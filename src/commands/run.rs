@@ -3,7 +3,6 @@
 use crate::ops::log::Recent;
 use crate::register::{self, Settings};
 
-/// Runs the writing role.
 pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<bool> {
     // In place it would make every command's future as large as this one.
     Box::pin(register::run(settings, recent))

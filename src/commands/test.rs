@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use super::print;
 use crate::policy::{Options, test_file};
 
-/// The host's address in tests that name none: one for documentation (RFC 5737), so that they are the same everywhere.
+/// The default host address in tests, so that they pass on every host. It is reserved for documentation (RFC 5737).
 const HOST_IP: &str = "192.0.2.1";
 
-/// The settings of `test`.
 pub struct Settings {
     pub files: Vec<PathBuf>,
     pub options: Options,

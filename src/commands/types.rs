@@ -4,10 +4,9 @@ use std::io::Write;
 
 use super::print;
 
-/// The file for lua-language-server, with a place for the version.
+/// The file for lua-language-server; `$VERSION` is replaced.
 const TYPES: &str = include_str!("../../scripts/types.lua");
 
-/// Prints the types.
 pub fn run(out: &mut impl Write) -> anyhow::Result<bool> {
     let types = TYPES.replace("$VERSION", env!("CARGO_PKG_VERSION"));
     print(types.as_bytes(), "types", out).map(|()| true)

@@ -1,4 +1,5 @@
-//! How a part of the program stands with a partner, and questions that one task answers for others.
+//! The state of a partner (Docker, etcd, the policy), shared between tasks, and questions that one task answers for
+//! others. The loops of a role report here; HTTP and systemd read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use tokio::sync::{Notify, watch};
 
 use super::counter::Counter;
 
-/// How long a question may wait for its answer. A loop that is waiting for etcd answers later.
+/// The time limit for a fresh answer. A loop that is waiting for etcd answers later.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How it stands with a partner, which others can wait for.
+/// The state of a partner; others can wait for its changes.
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
     state: watch::Sender<State>,
@@ -21,24 +22,20 @@ pub struct Condition {
 /// Good, bad, or not known yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum State {
-    /// There has been no answer yet, good or bad.
+    /// The partner has not answered yet.
     #[default]
     Unknown,
-    /// All is well.
     Good {
-        /// From when on.
         since: Timestamp,
     },
-    /// Something is wrong.
     Bad {
-        /// From when on.
         since: Timestamp,
-        /// What, in an operator's words.
+        /// The message for an operator.
         why: Arc<str>,
     },
 }
 
-/// Something that one loop is asked by others, and answers between two pieces of work.
+/// A question that other tasks ask a loop, which answers between two pieces of work.
 #[derive(Debug)]
 pub struct Question<T> {
     asked: Notify,
@@ -46,12 +43,10 @@ pub struct Question<T> {
 }
 
 impl Condition {
-    /// What is known.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// All is well.
     pub fn good(&self) {
         let mut was_bad = false;
         self.state.send_if_modified(|state| {
@@ -69,17 +64,17 @@ impl Condition {
         }
     }
 
-    /// How often all was well again after something was wrong.
+    /// The number of changes from bad to good.
     pub fn returns(&self) -> u64 {
         self.returns.get()
     }
 
-    /// What was wrong is so no more, and nothing else is known.
+    /// Back to unknown: the last error no longer holds.
     pub fn forget(&self) {
         self.state.send_replace(State::Unknown);
     }
 
-    /// Something is wrong; it began when this was first said.
+    /// Sets the state to bad. `since` is the time of the first call, also when the reason changes.
     pub fn bad(&self, why: &str) {
         self.state.send_if_modified(|state| {
             let since = match state {
@@ -95,20 +90,19 @@ impl Condition {
         });
     }
 
-    /// Follows its changes.
     pub fn subscribe(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 }
 
 impl<T> Question<T> {
-    /// Asks, and returns the answer. If there is none in good time, that of the last time, if there was any.
+    /// Asks, and returns the answer. After the time limit it returns the last answer, if there was one.
     pub async fn ask(&self) -> Option<Arc<T>> {
         let fresh = self.ask_within(PATIENCE).await;
         fresh.or_else(|| self.answer.borrow().clone())
     }
 
-    /// Asks, and returns the answer if there is one in time.
+    /// Asks, and returns the answer, or none after `patience`.
     pub async fn ask_within(&self, patience: Duration) -> Option<Arc<T>> {
         let mut answers = self.answer.subscribe();
         self.asked.notify_one();
@@ -116,12 +110,12 @@ impl<T> Question<T> {
         matches!(answered, Ok(Ok(()))).then(|| answers.borrow().clone())?
     }
 
-    /// Until somebody asks.
+    /// Waits until somebody asks.
     pub async fn asked(&self) {
         self.asked.notified().await;
     }
 
-    /// Answers all who have asked.
+    /// Answers everybody who has asked.
     pub fn answer(&self, answer: T) {
         self.answer.send_replace(Some(Arc::new(answer)));
     }
@@ -149,7 +143,7 @@ mod tests {
             answerer.asked().await;
             answerer.answer(1);
         });
-        // What was asked before there was somebody to answer is answered first.
+        // The question of the first call is still open, so it is answered at once.
         assert_eq!(question.ask().await.as_deref(), Some(&1));
         task.await.expect("the answer");
         assert_eq!(question.ask().await.as_deref(), Some(&1));
@@ -157,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_that_changes_has_lasted_since_it_began() {
+    fn an_error_that_changes_keeps_its_start_time() {
         let condition = Condition::default();
         condition.bad("refused");
         let State::Bad { since, .. } = condition.state() else {

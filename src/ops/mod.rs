@@ -1,5 +1,5 @@
-//! How a role runs and what an operator sees of it: signals, the second thread, the log, HTTP, systemd, and the state of
-//! partners. It knows no role; each role hands in its conditions and routes.
+//! The running of a role, and an operator's view of it: signals, the second thread, the log, HTTP, systemd, and the
+//! state of partners. It knows no role; each role hands in its conditions and routes.
 
 pub mod condition;
 pub mod counter;

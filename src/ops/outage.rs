@@ -1,5 +1,5 @@
-//! Paces the retries with a partner in outage, and keeps the log of it short: when it begins, when it has lasted for too
-//! long, and when it is over.
+//! Paces the retries during a partner's outage, and keeps its log short: one line when it begins, one when it has
+//! lasted too long, and one when it is over.
 
 use std::time::Duration;
 
@@ -10,52 +10,53 @@ use super::condition::Condition;
 
 /// The first wait before a retry; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// The longest wait, so that a partner that comes back is made use of within a second.
+/// The longest wait before a retry, so that a partner that is back is used within a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often an error is repeated while its outage lasts.
+/// The time between two errors about one outage.
 const REMINDER: Duration = Duration::from_secs(600);
-/// How soon another message of the same outage is logged. Where several endpoints are tried in turn, each has its own.
+/// The shortest time between two different messages about one outage. With several endpoints, each try may fail with
+/// another message.
 const NEWS: Duration = Duration::from_secs(10);
-/// After how long a partner that is back is steady. One that is lost sooner is retried as slowly as before.
+/// A partner that has been back for this long is steady. If it is lost sooner, the wait goes on growing.
 const STEADY: Duration = Duration::from_secs(10);
-/// A partner that is lost so soon after its return was never really back.
+/// A return that lasts less than this is brief, and does not end the outage.
 const BRIEF: Duration = Duration::from_secs(1);
-/// After how many brief returns in a row a partner comes and goes. Further returns and losses are no news then, until it
-/// is steady.
+/// After this many brief returns in a row a partner is flapping. Further returns and losses are not logged until it is
+/// steady.
 const FLAPS: u32 = 2;
 
-/// A partner that may be in outage, and what is known of it.
+/// The state of one partner, whether it is in outage or not.
 #[derive(Debug)]
 pub struct Outage {
     partner: &'static str,
     consequence: &'static str,
-    /// How long an outage may last before it is an error.
+    /// An outage of this length is logged as an error.
     serious: Duration,
-    /// There until the partner is steady again.
+    /// Some from the first failure until the partner is steady again.
     current: Option<Current>,
-    /// Where others see it.
+    /// Shows the outage to other tasks.
     condition: Option<Condition>,
 }
 
 #[derive(Debug)]
 struct Current {
     message: String,
-    /// When it began. Brief returns do not end it.
+    /// Its beginning. Brief returns do not end it.
     since: Instant,
-    /// When the log last had a line of it.
+    /// The time of its last log line.
     said: Instant,
-    /// When it was last called an error.
+    /// The time of its last error.
     error: Option<Instant>,
     wait: Duration,
-    /// Since when the partner is back.
+    /// The time of the partner's return, while it is back.
     back: Option<Instant>,
-    /// How many returns in a row were brief.
+    /// The number of brief returns in a row.
     flaps: u32,
 }
 
 impl Outage {
-    /// No outage yet with `partner`. `consequence` tells an operator what becomes of the keys meanwhile. An outage that
-    /// lasts for half of their `ttl` is an error.
+    /// No outage yet with `partner`. `consequence` tells an operator what happens to the keys meanwhile. An outage
+    /// that lasts for half of their `ttl` is an error.
     pub fn new(partner: &'static str, consequence: &'static str, ttl: Duration) -> Self {
         Self {
             partner,
@@ -74,7 +75,7 @@ impl Outage {
         }
     }
 
-    /// Takes note of a failure, logs it if it is news, and returns how long to wait before the next try.
+    /// Records a failure, logs it if it is news, and returns the wait before the next try.
     pub fn failed(&mut self, message: String) -> Duration {
         if let Some(condition) = &self.condition {
             condition.bad(&message);
@@ -101,7 +102,7 @@ impl Outage {
         current.wait = wait;
         let lasts = now - current.since;
         let how = match (current.comes_and_goes(), lasts.as_secs()) {
-            (true, seconds) => format!("it has come and gone for {seconds} s"),
+            (true, seconds) => format!("flapping for {seconds} s"),
             (false, 0) => "retrying".to_owned(),
             (false, seconds) => format!("retrying for {seconds} s"),
         };
@@ -125,7 +126,7 @@ impl Outage {
         wait
     }
 
-    /// Takes note of a success, which is something useful and not just an open connection. It may be called at each.
+    /// Records a success: a useful answer, not just an open connection. It may be called for each.
     pub fn over(&mut self) {
         if let Some(condition) = &self.condition {
             condition.good();
@@ -142,7 +143,7 @@ impl Outage {
         }
     }
 
-    /// Ends the outage with a partner that is steady.
+    /// Ends the outage if the partner is steady.
     fn settle(&mut self) {
         if let Some(current) = &self.current
             && let Some(back) = current.back
@@ -193,7 +194,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const TTL: Duration = Duration::from_secs(60);
 
-    /// What is logged in this thread.
+    /// The log of this thread.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -210,7 +211,7 @@ mod tests {
             (log, set_default(subscriber.finish()))
         }
 
-        /// The lines since it was last asked.
+        /// The lines since the last call.
         fn lines(&self) -> Vec<String> {
             let bytes = std::mem::take(&mut *self.0.lock().unwrap());
             let text = String::from_utf8(bytes).unwrap();
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn outages_that_are_seconds_apart_are_each_told() {
+    async fn outages_that_are_seconds_apart_are_each_logged() {
         let (log, _guard) = Log::begin();
         let mut outage = outage();
         for _ in 0..5 {
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!(log.lines(), each.repeat(5));
     }
 
-    /// Comes back and is lost after a tenth of a second, again and again.
+    /// Returns, and is lost again after a tenth of a second, `times` times.
     async fn flap(outage: &mut Outage, times: u32) {
         for _ in 0..times {
             outage.over();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_partner_that_comes_and_goes_is_told_of_as_one_outage() {
+    async fn a_partner_that_flaps_is_logged_as_one_outage() {
         let (log, _guard) = Log::begin();
         let mut outage = outage();
         outage.failed("lost".to_owned());
@@ -341,25 +342,19 @@ mod tests {
                 "INFO etcd is back after 0.0 s",
                 "WARN lost; retrying, keys stay",
                 "INFO etcd is back after 0.2 s",
-                "WARN lost; it has come and gone for 0 s, keys stay",
+                "WARN lost; flapping for 0 s, keys stay",
             ]
         );
         flap(&mut outage, 25).await;
         assert_eq!(log.lines(), [""; 0]);
         flap(&mut outage, 10).await;
-        assert_eq!(
-            log.lines(),
-            ["ERROR lost; it has come and gone for 30 s, keys stay"]
-        );
-        // It is back for longer, but not for long enough.
+        assert_eq!(log.lines(), ["ERROR lost; flapping for 30 s, keys stay"]);
+        // It returns for longer, but is not steady yet.
         outage.over();
         advance(5 * SECOND).await;
         outage.over();
         refused(&mut outage);
-        assert_eq!(
-            log.lines(),
-            ["WARN refused; it has come and gone for 43 s, keys stay"]
-        );
+        assert_eq!(log.lines(), ["WARN refused; flapping for 43 s, keys stay"]);
         outage.over();
         advance(STEADY).await;
         outage.over();

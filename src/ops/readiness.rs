@@ -1,4 +1,4 @@
-//! Whether a role is ready, and if not, why. A role makes one of these of its conditions; HTTP and systemd ask it.
+//! Whether a role is ready, and if not, why. A role makes one from its conditions; HTTP and systemd ask it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,37 +7,37 @@ use tokio::sync::watch;
 
 use super::condition::{Condition, Question, State};
 
-/// How long the script's thread may take to answer. A call of the policy may take a second.
+/// The timeout for an answer of the script's thread. A call of the policy may take a second.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
-/// The conditions of a role that must be good, and how to tell that it hangs. A clone is the same.
+/// The conditions of a role that must be good, and the check for a script that hangs. A clone is the same.
 #[derive(Clone)]
 pub struct Readiness {
     /// By name.
     pub conditions: Vec<(&'static str, Condition)>,
-    /// A further problem, which is no partner's.
+    /// A further problem, of the role itself.
     pub problem: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Answered by the script's thread.
     pub alive: Arc<Question<()>>,
 }
 
 impl Readiness {
-    /// The reasons why the role is not ready, a line each; none if it is. A script that hangs is not among them.
+    /// The reasons why the role is not ready, one line each; empty if it is ready. It does not check for a hang.
     pub fn problems(&self) -> Vec<String> {
         let of_condition = |(name, condition): &(&str, Condition)| match condition.state() {
             State::Good { .. } => None,
-            State::Unknown => Some(format!("{name}: nothing has come of it yet")),
+            State::Unknown => Some(format!("{name}: no answer yet")),
             State::Bad { since, why } => Some(format!("{name}: {why}, since {since:.0}")),
         };
         let problems = self.conditions.iter().filter_map(of_condition);
         problems.chain((self.problem)()).collect()
     }
 
-    /// The same, with a script that hangs among them.
+    /// The same, and checks whether the script hangs.
     pub async fn ask(&self) -> Vec<String> {
         let mut problems = self.problems();
         if !self.is_alive().await {
-            problems.push("policy: the script does not let go".to_owned());
+            problems.push("policy: the script hangs".to_owned());
         }
         problems
     }

@@ -1,5 +1,5 @@
-//! The second thread of a daemon, for the work that must not wait while a script has the first one: HTTP, the watchdog,
-//! late renewals, and the forced end.
+//! The second thread of a daemon, for work that must go on while a script keeps the first one busy: HTTP, the
+//! watchdog, late renewals, and the forced end.
 
 use std::time::Duration;
 use std::{io, thread};
@@ -13,11 +13,11 @@ use tracing::error;
 use super::log;
 use super::signals::Signals;
 
-/// How long after a signal the program ends by force. A script that hangs in one call of Lua's own library cannot be
-/// stopped otherwise. Everything else takes less.
+/// The time from a signal to the forced end. A script that hangs in a call of Lua's own library can be stopped in no
+/// other way. Every other shutdown takes less.
 const FORCED_END: Duration = Duration::from_secs(5);
 
-/// The thread. Its work ends when this is dropped.
+/// Dropping it ends the thread's work.
 pub struct SideThread {
     handle: Handle,
     /// Dropping it ends the thread.
@@ -58,7 +58,7 @@ impl SideThread {
         self.handle.spawn(work)
     }
 
-    /// Calls `start` so that what it spawns runs on the thread.
+    /// Calls `start`; the tasks that it spawns run on the thread.
     pub fn enter<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.handle.enter();
         start()

@@ -1,17 +1,15 @@
-//! The signals that a daemon answers: TERM and INT end it, HUP loads its script again.
+//! The signals that a daemon handles: TERM and INT end it, HUP reloads its script.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-/// A listener for these signals.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     End,
@@ -19,7 +17,7 @@ pub enum Request {
 }
 
 impl Signals {
-    /// Listens from now on. A signal that comes before it is asked for is kept.
+    /// Listens from now on. A signal that arrives between two calls is kept.
     pub fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {

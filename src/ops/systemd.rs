@@ -1,5 +1,5 @@
-//! What systemd is told where it has started the program (`Type=notify`): when it is ready, how it is, and that it has
-//! not hung.
+//! Messages to systemd, if it has started the program (`Type=notify`): ready, status, stopping, and the watchdog's
+//! sign of life.
 
 use std::future::pending;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tracing::debug;
 
 use super::readiness::Readiness;
 
-/// How long the end of the program waits for the service manager.
+/// The longest time that the exit waits for the service manager.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Tells systemd of every change, for ever. Returns at once if systemd does not listen.
+/// Reports every change to systemd, for ever. Returns at once if systemd does not listen.
 pub async fn follow(readiness: Readiness) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -30,10 +30,10 @@ pub async fn follow(readiness: Readiness) {
         let problems = readiness.problems();
         let text = match problems.first() {
             None => "in step with Docker".to_owned(),
-            // Each line is a message of its own.
+            // A status is one line.
             Some(first) => first.lines().next().unwrap_or_default().to_owned(),
         };
-        // In one message: a unit that is ready has the text that says so.
+        // In one message, so that a unit is never ready with the status text of an earlier problem.
         let mut news = Vec::new();
         if problems.is_empty() && !is_ready {
             is_ready = true;
@@ -56,19 +56,20 @@ pub async fn follow(readiness: Readiness) {
     }
 }
 
-/// Says that the program is about to end. A service manager that does not listen delays the end by little.
+/// Reports that the program is stopping. A service manager that hangs delays the exit by [`GOODBYE`] at most.
 pub async fn say_goodbye() {
     let _ = timeout(GOODBYE, tell(&[NotifyState::Stopping])).await;
 }
 
-/// Tells the watchdog, if there is one, that both threads are alive: this runs on one, and asks the script's.
+/// Feeds the watchdog, if there is one, while both threads are alive. It runs on the second thread, and asks the
+/// script's.
 async fn feed_watchdog(readiness: &Readiness) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return pending().await;
     };
     let pause = limit / 4;
     loop {
-        // At least a second, for a policy may take as long.
+        // More than a second, because one call of the policy may take that long.
         let patience = pause.max(Duration::from_secs(2));
         if readiness.is_alive_within(patience).await {
             tell(&[NotifyState::Watchdog]).await;
@@ -77,8 +78,8 @@ async fn feed_watchdog(readiness: &Readiness) {
     }
 }
 
-/// Sends one message. A service manager that hangs keeps the sender waiting once its socket is full, so another thread
-/// sends, and at most one message waits.
+/// Sends one message. The send blocks if the service manager hangs and its socket is full, so it runs on another
+/// thread. At most one message waits.
 async fn tell(what: &[NotifyState<'_>]) {
     static SENDING: Mutex<()> = Mutex::const_new(());
     let text: Vec<String> = what.iter().map(ToString::to_string).collect();
@@ -88,7 +89,7 @@ async fn tell(what: &[NotifyState<'_>]) {
         let _sending = sending;
         notify(&[NotifyState::Custom(&text)])
     });
-    // A service manager that is not there is no reason to do anything else.
+    // A missing service manager is no failure.
     if let Ok(Err(error)) = sent.await {
         debug!("cannot tell systemd: {error}");
     }

@@ -36,7 +36,7 @@ const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
 const REMINDER: Duration = Duration::from_secs(60);
 /// The error before the program ends by force.
 const LAST_WORDS: &str =
-    "the script hangs, so this ends by force; the keys stay until their TTL ends";
+    "the script hangs, so the program ends without waiting for it; the keys stay until their TTL";
 
 /// Runs until a signal ends it, or fails at once if the script is broken from the start. `recent` has the last warnings
 /// and errors, for the page.

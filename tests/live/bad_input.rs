@@ -574,11 +574,15 @@ fn of_two_containers_with_one_key_the_older_keeps_it() {
 }
 
 #[test]
-fn wrong_flags_are_a_matter_of_usage() {
+fn wrong_flags_are_wrong_usage() {
     let cases = [
         ("--bogus", "1", "unexpected argument '--bogus'"),
-        ("--ttl", "0", "it is a number of seconds from 1 to 86400"),
-        ("--ttl", "soon", "it is a number of seconds from 1 to 86400"),
+        ("--ttl", "0", "expected a number of seconds from 1 to 86400"),
+        (
+            "--ttl",
+            "soon",
+            "expected a number of seconds from 1 to 86400",
+        ),
         (
             "--host-ip",
             "here",
@@ -596,8 +600,8 @@ fn wrong_flags_are_a_matter_of_usage() {
             "prefix=/x",
             "`prefix` has a flag of its own: --prefix",
         ),
-        ("--set", "novalue", "it is NAME=VALUE"),
-        ("--filter", "novalue", "it is NAME=VALUE"),
+        ("--set", "novalue", "expected NAME=VALUE"),
+        ("--filter", "novalue", "expected NAME=VALUE"),
         (
             "--resync",
             "0",

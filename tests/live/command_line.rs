@@ -106,7 +106,8 @@ fn a_variable_that_nothing_reads_is_warned_of_on_stderr() {
     let warned = keys().env("DOCKER_REGISTER_TLL", "30").run("keys");
     assert_eq!(plain.stderr, "");
     assert_eq!(warned.stdout, plain.stdout);
-    let warning = "WARN `DOCKER_REGISTER_TLL` is set, and nothing reads it: did you mean `DOCKER_REGISTER_TTL`?";
+    let warning =
+        "WARN `DOCKER_REGISTER_TLL` is set but not read: did you mean `DOCKER_REGISTER_TTL`?";
     assert!(
         warned.stderr.trim_end().ends_with(warning),
         "{}",

@@ -90,7 +90,7 @@ fn each_kind_of_difference_is_told_and_nothing_is_written() {
         line(
             "stale",
             bed.key("leftover"),
-            "is x, on no lease, so it never goes by itself".to_owned(),
+            "is x, on no lease, so it never expires".to_owned(),
         ),
         stale("port", "8005", 1),
         stale("port", "8006", 2),

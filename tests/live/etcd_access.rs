@@ -159,7 +159,7 @@ fn a_wrong_password_and_none_are_told_of_in_words() {
     assert_eq!(without.status.code(), Some(2));
     assert!(
         without.stderr.starts_with(
-            "error: --etcd-user needs a password: say --etcd-password-file FILE, or set DOCKER_REGISTER_ETCD_PASSWORD"
+            "error: --etcd-user needs a password: pass --etcd-password-file FILE, or set DOCKER_REGISTER_ETCD_PASSWORD"
         ),
         "{}",
         without.stderr

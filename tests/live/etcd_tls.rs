@@ -495,7 +495,7 @@ fn tls_where_there_is_none_and_none_where_there_is_are_told_of() {
 }
 
 #[test]
-fn what_contradicts_itself_is_wrong_usage() {
+fn contradicting_flags_are_wrong_usage() {
     let refused = |flags: &[(&str, &str)], message: &str| {
         let registrar = flags
             .iter()
@@ -510,19 +510,19 @@ fn what_contradicts_itself_is_wrong_usage() {
     refused(&[("--etcd-key", "a")], "--etcd-cert <FILE>");
     refused(
         &[("--etcd", "http://a,https://b")],
-        "error: one etcd speaks TLS at all its endpoints or at none: `a:2379` begins with http:// and `b:2379` with https://\n",
+        "error: etcd's endpoints must all use TLS, or none of them: `a:2379` begins with http:// and `b:2379` with https://\n",
     );
     for flag in ["--etcd-cacert", "--etcd-server-name"] {
         refused(
             &[("--etcd", "b,http://a"), (flag, "x")],
             &format!(
-                "error: {flag} asks for TLS, and etcd's endpoint `a:2379` begins with http://: write https://\n"
+                "error: {flag} turns on TLS, but etcd's endpoint `a:2379` begins with http://: write https://\n"
             ),
         );
     }
     refused(
         &[("--etcd-server-name", "etcd:2379")],
-        "it is a host's name or address, without a port",
+        "expected a host's name or address, without a port",
     );
 }
 

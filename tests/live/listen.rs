@@ -105,7 +105,7 @@ fn readiness_tells_what_is_wrong() {
         .flag("--listen", &address)
         .run("healthcheck");
     assert_eq!(nobody.status.code(), Some(1));
-    let message = format!("no registrar that was told to --listen answers on {address}");
+    let message = format!("no registrar with --listen answers on {address}");
     assert!(nobody.stderr.contains(&message), "{nobody:?}");
 }
 
@@ -132,11 +132,11 @@ fn a_script_that_does_not_let_go_is_not_alive() {
     assert_eq!(alive().status, 200);
     let _hangs = bed.container().env("HANG", "1").publish_all().start();
     eventually(SOON, "no sign of life", || alive().status == 503);
-    assert_eq!(alive().body, "the script does not let go\n");
+    assert_eq!(alive().body, "the script hangs\n");
     let ready = get(&address, "/readyz");
     assert_eq!(
         (ready.status, &*ready.body),
-        (503, "policy: the script does not let go\n")
+        (503, "policy: the script hangs\n")
     );
     registrar.kill9();
 }
@@ -344,7 +344,7 @@ fn an_address_that_cannot_be_had_is_an_error_at_the_start() {
         .start()
         .output(SOON);
     assert_eq!(output.status.code(), Some(1));
-    let message = format!("error: cannot listen on {address}; say --listen with an address");
+    let message = format!("error: cannot listen on {address}; pass --listen with an address");
     assert!(output.stderr.contains(&message), "{}", output.stderr);
 
     let wrong = Registrar::command()

@@ -31,7 +31,7 @@ fn levels_and_messages(registrar: &Registrar) -> Vec<(String, String)> {
 /// The messages of this level that say that something is retried.
 fn retried(registrar: &Registrar, level: &str) -> Vec<String> {
     let says = |message: &str| {
-        ["; retrying", "; it has come and gone"]
+        ["; retrying", "; flapping"]
             .iter()
             .any(|how| message.contains(how))
     };

@@ -1,4 +1,4 @@
-//! The forms in which keys are printed.
+//! The formats in which `keys` prints keys.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,19 +8,18 @@ use serde_json::json;
 use crate::wanted::Entry;
 use crate::wanted::Who;
 
-/// What the keys are printed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `KEY VALUE`, one a line.
+    /// `KEY VALUE`, one per line.
     Text,
-    /// Everything there is to know of each key.
+    /// All facts about each key.
     Json,
     /// A shell script of `etcdctl` calls that has the same effect.
     Etcdctl,
 }
 
 impl Format {
-    /// Prints entries, in their order, with the container that each is for.
+    /// Formats the entries, each with its container, in their order.
     pub fn print(self, entries: &[(&Entry, &Who)]) -> String {
         match self {
             Self::Text => text(entries),
@@ -66,7 +65,7 @@ fn json(entries: &[(&Entry, &Who)]) -> String {
 }
 
 fn etcdctl(entries: &[(&Entry, &Who)]) -> String {
-    let mut script = "#!/bin/sh\n# Puts the keys on leases that nobody renews: they are gone after their TTL.\nset -eu\n\
+    let mut script = "#!/bin/sh\n# Puts the keys on leases that nobody renews: they expire after their TTL.\nset -eu\n\
                       export ETCDCTL_API=3\n\
                       grant() { etcdctl lease grant \"$1\" | cut -d ' ' -f 2; }\n"
         .to_owned();
@@ -74,7 +73,7 @@ fn etcdctl(entries: &[(&Entry, &Who)]) -> String {
     for (entry, _) in entries.iter().filter(|(entry, _)| !entry.shared) {
         owned.entry(entry.ttl).or_default().push(entry);
     }
-    // Shared keys first, so that no owned key ever stands without those that describe it.
+    // Shared keys first, so that no owned key ever exists without the shared keys that describe it.
     for (entry, _) in entries.iter().filter(|(entry, _)| entry.shared) {
         put_on_a_lease(&mut script, entry.ttl, &[entry]);
     }
@@ -95,7 +94,7 @@ fn put_on_a_lease(script: &mut String, ttl: u32, entries: &[&Entry]) {
     }
 }
 
-/// A word of the shell that is this text, whatever is in it.
+/// The text quoted as one word of the shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

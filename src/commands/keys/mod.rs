@@ -1,4 +1,4 @@
-//! `keys`: prints the keys that would be registered, for a live daemon's containers or for saved ones.
+//! `keys`: prints the keys that would be registered for Docker's containers, or for saved ones.
 
 mod format;
 
@@ -17,10 +17,9 @@ use crate::store::Identity;
 
 pub use format::Format;
 
-/// The settings of `keys`.
 pub struct Settings {
     pub host: HostSettings,
-    /// A file with saved containers, or `-`; a live daemon if none.
+    /// A file with saved containers, or `-` for standard input; Docker's containers if none.
     pub containers: Option<PathBuf>,
     pub format: Format,
     pub explain: bool,

@@ -16,43 +16,42 @@ use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most connections at a time. One more displaces the oldest that has not sent its request; without such a one it
-/// waits.
+/// The most connections at a time. A further one displaces the oldest that has not sent its request. If all have sent
+/// theirs, it waits.
 const MOST: usize = 64;
-/// How long a connection may last.
+/// The time limit of a connection.
 const LONGEST: Duration = Duration::from_secs(20);
-/// How long a request's head may take.
+/// The time limit for a request's head.
 const HEAD: Duration = Duration::from_secs(2);
-/// How long a connection is safe from displacement. A health check needs less to send its request, and it bounds the
-/// work that clients make which connect again as soon as they are displaced.
+/// The time during which a new connection cannot be displaced. A health check sends its request sooner. It also limits
+/// the work that clients cause when they reconnect as soon as they are displaced.
 const GRACE: Duration = Duration::from_millis(10);
-/// How many connections the kernel keeps until they are accepted. It drops further ones, which are tried again only after
-/// a second, and the usual 128 are too few for 200 slow clients.
+/// The kernel's queue of connections that are not accepted yet. It drops further ones, and their clients retry only
+/// after a second. The usual 128 are too few for 200 slow clients.
 const WAITING: u32 = 1024;
 
-/// A listener with these limits.
 pub struct Bounded {
     listener: TcpListener,
     free: Arc<Semaphore>,
-    /// The connections that have not sent their request's head, oldest first, and some that have since.
+    /// The connections that have not sent their request's head, oldest first. Some may have sent it since.
     silent: VecDeque<Silent>,
 }
 
-/// A connection that ends in time.
+/// A connection with a time limit.
 pub struct Connection {
     stream: TcpStream,
     since: Instant,
     deadline: Pin<Box<Sleep>>,
-    /// Given back once the stream is closed.
+    /// Released after the stream, which is dropped first.
     _place: Option<OwnedSemaphorePermit>,
-    /// None once the head has come.
+    /// None once the head has been read.
     awaited: Option<Awaited>,
 }
 
-/// A request's head that has not come yet.
+/// A request's head that has not been read to its end.
 struct Awaited {
     head: Head,
-    /// Closed when the head has come or the connection has ended.
+    /// Dropped when the head has been read or the connection has ended.
     displaced: mpsc::Receiver<()>,
 }
 
@@ -62,8 +61,7 @@ struct Silent {
     displace: mpsc::Sender<()>,
 }
 
-/// Finds the end of a request's head, which is an empty line after others. As hyper does, it takes a line feed alone for
-/// the end of a line.
+/// Finds the end of a request's head: an empty line after others. As in hyper, a line feed alone ends a line.
 #[derive(Default)]
 struct Head {
     has_begun: bool,
@@ -71,13 +69,12 @@ struct Head {
 }
 
 impl Bounded {
-    /// Listens on `address`.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
-        // A restart takes over the address at once.
+        // So that a restart can bind the address at once.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         Ok(Self {
@@ -87,10 +84,10 @@ impl Bounded {
         })
     }
 
-    /// A place for one more connection.
+    /// Waits for a free place, and displaces the oldest silent connection if there is none.
     async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
         loop {
-            // This fails only when the semaphore is closed, which nobody does.
+            // It fails only if the semaphore is closed, which never happens.
             let free = Arc::clone(&self.free).acquire_owned();
             let Some(oldest) = self.silent.front() else {
                 return free.await.ok();
@@ -134,14 +131,14 @@ impl Listener for Bounded {
 }
 
 impl Silent {
-    /// Asks it for its place, and waits until it has ended or turns out to have sent its head.
+    /// Displaces the connection, and waits until it has ended or has sent its head.
     async fn give_way(&self) {
         select! {
             biased;
             () = self.displace.closed() => return,
             () = sleep_until(self.since + GRACE) => {}
         }
-        // It is asked once and has room for that.
+        // The channel has room for one message, and only one is sent.
         let _ = self.displace.try_send(());
         self.displace.closed().await;
     }
@@ -157,8 +154,8 @@ impl Connection {
         }
     }
 
-    /// What comes of a read or a write: an error where it would have to wait and the connection is to end. What is there
-    /// already is read first, however late.
+    /// The result of a read or a write: an error if it would have to wait and the connection's time is over or it is
+    /// displaced. Bytes that have already arrived are read first, however late.
     fn in_time<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -180,7 +177,7 @@ impl Connection {
 }
 
 impl Head {
-    /// Whether it ends in the bytes that follow those before.
+    /// Whether the head ends in these bytes, which follow those of earlier calls.
     fn ends_in(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
             match byte {
@@ -230,7 +227,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use super::*;
 
-    /// Where a head ends that comes a byte at a time.
+    /// The length of a head that arrives a byte at a time.
     fn end(text: &str) -> Option<usize> {
         let mut head = Head::default();
         text.bytes()

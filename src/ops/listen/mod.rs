@@ -1,5 +1,5 @@
-//! HTTP for operators: `/healthz`, `/readyz`, and the routes of a role. Anybody who reaches the address may ask, and
-//! nothing that is asked changes anything.
+//! HTTP for operators: `/healthz`, `/readyz`, and the routes that a role hands in. There is no authentication, and no
+//! request changes anything.
 
 mod bounded;
 
@@ -29,7 +29,7 @@ const PAGE: [(HeaderName, &str); 3] = [
 ];
 const METRICS: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
 
-/// A path, and the text that is answered there.
+/// A path, and the function that makes its text.
 pub struct Route {
     pub path: &'static str,
     pub kind: Kind,
@@ -45,11 +45,11 @@ pub enum Kind {
     Metrics,
 }
 
-/// Listens on `address` and answers in the background of this runtime, for as long as the program runs.
+/// Listens on `address`, and answers in the background of this runtime until the program ends.
 pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> anyhow::Result<()> {
     let listener = Bounded::bind(address).with_context(|| {
         format!(
-            "cannot listen on {address}; say --listen with an address of this host and a free port"
+            "cannot listen on {address}; pass --listen with an address of this host and a free port"
         )
     })?;
     let address = listener.local_addr().unwrap_or(address);
@@ -70,7 +70,7 @@ pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> a
     Ok(())
 }
 
-/// Ends the connection with this answer, so that each has one request and is short.
+/// Closes the connection after this answer, so that each connection has one request and is short.
 async fn close(answer: Response) -> impl IntoResponse {
     ([(header::CONNECTION, "close")], answer)
 }
@@ -79,7 +79,7 @@ async fn healthz(readiness: &Readiness) -> Response {
     if readiness.is_alive().await {
         (StatusCode::OK, "alive\n").into_response()
     } else {
-        let text = "the script does not let go\n";
+        let text = "the script hangs\n";
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }

@@ -1,4 +1,4 @@
-//! The log: how its lines look, how they get to stderr, and the last of them that need somebody.
+//! The log: the form of its lines, their way to stderr, and the last warnings and errors, for the page.
 
 mod queue;
 
@@ -24,16 +24,15 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use queue::Queue;
 
-/// How many warnings and errors are remembered.
+/// The number of warnings and errors that are kept.
 const REMEMBERED: usize = 20;
-/// How long the last lines may hold up the end of the program.
+/// The longest time that the exit waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The lines of a daemon, which waits for no reader. A command that does one thing writes straight to stderr: it loses
-/// no line, and nobody depends on how long it takes.
+/// The lines of a daemon, which must not wait for the reader of stderr. Other commands write to stderr directly: they
+/// lose no line, and may wait.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// How the log is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub format: Format,
@@ -41,7 +40,6 @@ pub struct Settings {
     pub level: LevelFilter,
 }
 
-/// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -54,21 +52,18 @@ pub enum Format {
 #[derive(Debug, Clone, Default)]
 pub struct Recent(Arc<Mutex<VecDeque<Line>>>);
 
-/// One of them.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// When it was logged.
     pub at: Timestamp,
-    /// Whether it is an error, and not a warning.
+    /// An error, or else a warning.
     pub is_error: bool,
-    /// What it says.
     pub text: String,
 }
 
-/// Starts the log, on stderr. Returns where its warnings and errors are remembered. Nothing that a daemon logs waits for
-/// whoever reads stderr.
+/// Starts the log, on stderr. Returns the list of its last warnings and errors. A daemon never waits for the reader of
+/// stderr.
 pub fn start(settings: Settings, is_daemon: bool) -> Recent {
-    // The libraries' own lines tell of frames and sockets, which help no operator.
+    // The libraries log frames and sockets, which are of no use to an operator.
     let ours = |level| Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let writer = if is_daemon && start_queue().is_ok() {
         BoxMakeWriter::new(|| Queued)
@@ -83,7 +78,7 @@ pub fn start(settings: Settings, is_daemon: bool) -> Recent {
     let recent = Recent::default();
     let log =
         tracing_subscriber::registry().with(recent.clone().with_filter(ours(LevelFilter::WARN)));
-    // It is set once, so it cannot fail.
+    // This fails only at a second call.
     let _ = match settings.format {
         Format::Text => tracing::subscriber::set_global_default(
             log.with(lines.with_filter(ours(settings.level))),
@@ -98,23 +93,23 @@ pub fn start(settings: Settings, is_daemon: bool) -> Recent {
     recent
 }
 
-/// Writes text to stderr as it is, in its place among the lines of the log.
+/// Writes text to stderr as it is, in order with the lines of the log.
 pub fn print(text: &str) {
     match QUEUE.get() {
         Some(queue) => queue.push(text.as_bytes()),
-        // That nobody listens is no reason to panic.
+        // `eprint!` would panic if stderr is closed.
         None => drop(stderr().write_all(text.as_bytes())),
     }
 }
 
-/// Writes the last lines before the program ends, if somebody reads them within a second.
+/// Writes the last lines before the program ends. Gives up after [`LAST_LINES`] if nobody reads stderr.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(LAST_LINES);
     }
 }
 
-/// How many lines were dropped because nobody read stderr.
+/// The number of lines that were dropped because nobody read stderr.
 pub fn dropped_lines() -> u64 {
     QUEUE.get().map_or(0, Queue::dropped)
 }
@@ -129,12 +124,12 @@ fn start_queue() -> io::Result<()> {
     };
     thread::Builder::new().name("log".to_owned()).spawn(work)?;
     QUEUE.get_or_init(Queue::default);
-    // The usual hook writes to stderr and may wait for ever.
+    // The default hook writes to stderr directly, and may wait for ever.
     panic::set_hook(Box::new(|panic| print(&describe(panic))));
     Ok(())
 }
 
-/// What the usual hook says of a panic.
+/// The text that the default hook prints for a panic.
 fn describe(panic: &PanicHookInfo) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -149,7 +144,7 @@ fn describe(panic: &PanicHookInfo) -> String {
     }
 }
 
-/// Puts each line that is written to it into the queue.
+/// A writer that puts each line into the queue.
 struct Queued;
 
 impl Write for Queued {
@@ -166,7 +161,7 @@ impl Write for Queued {
 }
 
 impl Recent {
-    /// The last ones, the newest first.
+    /// Newest first.
     pub fn lines(&self) -> Vec<Line> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().rev().cloned().collect()
@@ -190,7 +185,6 @@ impl<S: Subscriber> Layer<S> for Recent {
     }
 }
 
-/// The text of a line.
 #[derive(Default)]
 struct Text(String);
 

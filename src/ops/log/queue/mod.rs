@@ -1,4 +1,4 @@
-//! The lines on their way to stderr. Whoever logs only puts a line here; one thread writes them. A reader that stalls
+//! The queue of log lines for stderr. Logging only adds a line to it; one thread writes them. A reader that stalls
 //! holds up that thread alone: lines that no longer fit are dropped and counted.
 
 use std::collections::VecDeque;
@@ -8,12 +8,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The most that waits, in bytes.
+/// The size of the queue, in bytes.
 const MOST: usize = 1 << 20;
-/// The pause between attempts to write to a full pipe that does not block.
+/// The pause between two attempts to write to a full non-blocking pipe.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Lines that wait to be written.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -24,21 +23,21 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Box<[u8]>>,
-    /// The size of these lines and of the one that is being written.
+    /// The size of the queued lines and of the line that is being written.
     bytes: usize,
     /// Whether the writer has written everything and sleeps.
     idle: bool,
     /// Lines dropped since the start.
     dropped: u64,
-    /// Those of them that the writer has not reported.
+    /// Dropped lines that the writer has not reported yet.
     unreported: u64,
 }
 
 impl Queue {
-    /// Adds a line, or drops it where it does not fit. It never waits for the writer.
+    /// Adds a line, or drops it if it does not fit. Never waits for the writer.
     ///
-    /// Once a line was dropped, so are all that follow until half of the queue is written, so that one report says how
-    /// many are missing, in their place. A line larger than the queue fits into an empty one.
+    /// After a dropped line, all further lines are dropped until half of the queue is written. So one report has the
+    /// number of missing lines, at the place of the gap. A line larger than the queue fits into an empty one.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.state();
         if state.unreported > 0 || (state.bytes > 0 && state.bytes + line.len() > MOST) {
@@ -55,8 +54,8 @@ impl Queue {
         }
     }
 
-    /// Writes the lines to `out` for ever, and calls `report` with the number of lines dropped once there is room again.
-    /// A line that cannot be written is lost.
+    /// Writes the lines to `out` for ever. Calls `report` with the number of dropped lines once there is room again. A
+    /// line that cannot be written is lost.
     pub fn write_to(&self, mut out: impl Write, report: impl Fn(u64)) -> ! {
         let mut state = self.state();
         loop {
@@ -87,7 +86,7 @@ impl Queue {
             .wait_timeout_while(self.state(), limit, |state| !state.idle);
     }
 
-    /// How many lines were dropped since the start.
+    /// The number of lines dropped since the start.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
@@ -97,7 +96,7 @@ impl Queue {
     }
 }
 
-/// Writes a whole line, also to a pipe that somebody else has made non-blocking.
+/// Writes a whole line, also to a pipe that another process has made non-blocking.
 fn write(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match out.write(line) {

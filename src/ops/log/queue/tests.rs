@@ -5,7 +5,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A pipe without room: each write waits until the test takes what is written.
+/// A pipe without room: each write waits until the test reads it.
 struct Pipe(SyncSender<Vec<u8>>);
 
 impl Write for Pipe {
@@ -21,7 +21,7 @@ impl Write for Pipe {
     }
 }
 
-/// A queue with its writer, which reports in a line as the log does.
+/// A queue with its writer, which reports dropped lines in a line of their own.
 fn queue() -> (&'static Queue, Receiver<Vec<u8>>) {
     let queue: &'static Queue = Box::leak(Box::default());
     let (sender, reader) = mpsc::sync_channel(0);
@@ -37,7 +37,7 @@ fn next(reader: &Receiver<Vec<u8>>) -> String {
     String::from_utf8(reader.recv_timeout(LIMIT).unwrap()).unwrap()
 }
 
-/// A line of a hundredth of the queue.
+/// A line that fills a hundredth of the queue.
 fn line(number: usize) -> String {
     format!("{number:0width$}", width = MOST / 100)
 }
@@ -57,12 +57,12 @@ fn lines_come_whole_and_in_order() {
 }
 
 #[test]
-fn what_does_not_fit_is_dropped_and_reported_once_in_its_place() {
+fn lines_that_do_not_fit_are_dropped_and_reported_once_at_the_gap() {
     let (queue, reader) = queue();
     for number in 0..250 {
         queue.push(line(number).as_bytes());
     }
-    // It would fit, and would be a line from the midst of those that are missing.
+    // It would fit, but it comes after dropped lines.
     queue.push(b"short");
     assert_eq!(queue.dropped(), 151);
     for number in 0..100 {
