@@ -15,7 +15,7 @@ pub struct Image {
     pub tag: Option<String>,
     /// `sha256:…`, if given.
     pub digest: Option<String>,
-    /// `sha256:…`, always.
+    /// The id, `sha256:…`.
     pub id: String,
 }
 

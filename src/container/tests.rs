@@ -22,7 +22,7 @@ pub fn container(value: serde_json::Value) -> Container {
 }
 
 #[test]
-fn image_references_come_apart() {
+fn image_references_are_split() {
     for (reference, parts) in [
         ("web", ["-", "web", "web", "latest", "-"]),
         ("web:1.2", ["-", "web", "web", "1.2", "-"]),
@@ -50,7 +50,7 @@ fn image_references_come_apart() {
 }
 
 #[test]
-fn an_object_is_the_same_in_whatever_order_its_maps_are() {
+fn inspect_objects_are_equal_in_whatever_order_their_maps_are() {
     let labels: serde_json::Map<_, _> = (0..20).map(|n| (n.to_string(), json!("x"))).collect();
     let object = json!({"Id": "0123456789abcdef", "Name": "/a", "Config": {"Labels": labels}});
     let [one, same] = [(); 2].map(|()| container(object.clone()));
@@ -175,7 +175,7 @@ fn only_a_fatal_signal_announces_the_end() {
 }
 
 #[test]
-fn ages_sort_whatever_the_digits() {
+fn ages_sort_however_many_digits_they_have() {
     let age = |created: &str| container(json!({ "Id": "a", "Name": "/a", "Created": created })).age;
     assert!(age("2026-01-01T00:00:00.1Z") < age("2026-01-01T00:00:00.12Z"));
     assert!(age("2026-01-01T00:00:00Z") < age("2026-01-01T00:00:00.000000001Z"));
@@ -186,7 +186,7 @@ fn ages_sort_whatever_the_digits() {
 }
 
 #[test]
-fn saved_containers_that_are_none_are_refused_with_their_place() {
+fn malformed_saved_containers_are_refused_with_their_place() {
     let why = |json: &str| format!("{:#}", read_saved(json).expect_err("refused"));
     assert!(
         why("[").starts_with("not JSON; save the output of `docker inspect $(docker ps -q)`: EOF")
