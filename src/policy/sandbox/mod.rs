@@ -8,6 +8,8 @@ mod globals;
 mod names;
 mod require;
 mod scripts;
+#[cfg(test)]
+mod tests;
 mod time_limit;
 pub mod unlimited;
 
