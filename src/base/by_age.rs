@@ -26,7 +26,7 @@ pub struct ByAge<T>(OrdMap<Rank, Same<T>>);
 
 /// A difference between two collections at one rank.
 #[derive(Debug)]
-pub struct Change<T> {
+pub struct Changed<T> {
     pub rank: Rank,
     /// The item in the newer collection, if it has one.
     pub new: Option<Arc<T>>,
@@ -63,14 +63,14 @@ impl<T> ByAge<T> {
     }
 
     /// The differences of a newer collection, the oldest first.
-    pub fn changes(&self, newer: &Self) -> Vec<Change<T>> {
+    pub fn changes(&self, newer: &Self) -> Vec<Changed<T>> {
         let change = |item| {
             let (rank, new): (&Rank, Option<&Same<T>>) = match item {
                 DiffItem::Add(rank, new) => (rank, Some(new)),
                 DiffItem::Update { new, .. } => (new.0, Some(new.1)),
                 DiffItem::Remove(rank, _) => (rank, None),
             };
-            Change {
+            Changed {
                 rank: rank.clone(),
                 new: new.map(|item| Arc::clone(&item.0)),
             }

@@ -7,7 +7,7 @@ mod etcd;
 mod json;
 mod log;
 mod options;
-pub mod state;
+pub mod shared;
 pub mod test;
 
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use super::sandbox::Module;
 use state::State;
 
 /// The modules of a registrar's policy.
-pub fn modules(state: &Rc<State>) -> Vec<Module> {
+pub fn modules(state: &Rc<Shared>) -> Vec<Module> {
     let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(state));
     vec![
         Module::new("docker", move |lua, context| {

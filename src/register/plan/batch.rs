@@ -32,14 +32,14 @@ impl Batch {
 
 /// One step for one key, with its guard.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct KeyChange {
     pub who: Option<Who>,
     guard: Guard,
     step: Step,
     lease: Option<LeaseId>,
 }
 
-impl Change {
+impl KeyChange {
     pub fn create(entry: &Entry, lease: LeaseId, who: &Who) -> Self {
         let (key, value) = (Arc::clone(&entry.key), Arc::clone(&entry.value));
         let guard = Guard::Missing(Arc::clone(&key));
@@ -118,12 +118,12 @@ pub(super) enum Order {
 /// The changes of one container, or of all containers that ended before this process started.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    changes: Vec<Change>,
+    changes: Vec<KeyChange>,
     required: Vec<Guard>,
 }
 
 impl Group {
-    pub fn push(&mut self, change: Change) {
+    pub fn push(&mut self, change: KeyChange) {
         self.changes.push(change);
     }
 
@@ -146,7 +146,7 @@ impl Group {
         let directories: BTreeSet<&str> = self
             .changes
             .iter()
-            .filter_map(Change::owned_directory)
+            .filter_map(KeyChange::owned_directory)
             .collect();
         let beside = |guard: &&Guard| directories.contains(directory(guard.key()));
         self.required = guards.iter().filter(beside).cloned().collect();
@@ -154,7 +154,7 @@ impl Group {
 
     /// The guards that the shared keys of this group meet once it has been carried out.
     fn shared_guards(&self) -> Vec<Guard> {
-        let guard = |change: &Change| {
+        let guard = |change: &KeyChange| {
             let lease = change.shared_lease()?;
             Some(Guard::OnLease(Arc::clone(change.guard.key()), lease))
         };
@@ -162,7 +162,7 @@ impl Group {
     }
 
     pub fn only_deletes(&self) -> bool {
-        self.changes.iter().all(Change::is_delete)
+        self.changes.iter().all(KeyChange::is_delete)
     }
 
     fn guards(&self) -> usize {
@@ -193,7 +193,7 @@ pub(super) fn pack(
         current: Batch::default(),
     };
     for (order, mut group) in groups {
-        group.changes.sort_by_key(Change::order);
+        group.changes.sort_by_key(KeyChange::order);
         if one_by_one || order != packer.order {
             packer.flush();
         }

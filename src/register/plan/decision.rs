@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::batch::Change;
+use super::batch::KeyChange;
 use super::marks::Owner;
 use super::want::Want;
-use super::{Known, Note, Plan, State};
+use super::{InStore, Note, Plan, Record};
 use crate::base::key::Key;
 use crate::register::timetable::SHARED_MARGIN;
 use crate::store::LeaseId;
@@ -17,15 +17,15 @@ pub(super) enum Decision {
     Later,
     /// A shared key on this lease that we hold and no longer want.
     Idle(LeaseId),
-    Change(Change),
+    Change(KeyChange),
     /// A change that waits for all puts, because the key may belong to a running container.
-    AfterPuts(Change),
+    AfterPuts(KeyChange),
 }
 
 impl Plan {
     /// The decision for a key, and a note for the operator.
     pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
-        let unknown = Known::default();
+        let unknown = Record::default();
         let known = self.known.get(key).unwrap_or(&unknown);
         match self.wants.winner_and_rivals(key) {
             None => (self.decide_unwanted(key, known), None),
@@ -51,11 +51,11 @@ impl Plan {
         }
     }
 
-    fn decide_unwanted(&self, key: &Key, known: &Known) -> Decision {
-        let delete = |lease: &LeaseId| Change::delete(key, *lease, known.owner.clone());
+    fn decide_unwanted(&self, key: &Key, known: &Record) -> Decision {
+        let delete = |lease: &LeaseId| KeyChange::delete(key, *lease, known.owner.clone());
         match &known.state {
-            State::Held { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
-            State::Held { lease, value } => match &known.owner {
+            InStore::Ours { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
+            InStore::Ours { lease, value } => match &known.owner {
                 Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
                 Some(_) => Decision::Change(delete(lease)),
                 None if self.protected.are_in(key) || self.protected.are_in(value) => {
@@ -77,21 +77,21 @@ impl Plan {
         let key = || Arc::clone(&entry.key);
         let lease = self.lease_of(entry);
         let put = |value: &Arc<str>, at| {
-            Decision::Change(Change::replace(&entry.key, value, lease, at, who))
+            Decision::Change(KeyChange::replace(&entry.key, value, lease, at, who))
         };
         match &known.state {
-            State::Missing => (Decision::Change(Change::create(entry, lease, who)), None),
-            State::Loose { revision } => {
+            InStore::Missing => (Decision::Change(KeyChange::create(entry, lease, who)), None),
+            InStore::Loose { revision } => {
                 let note = Note::Leftover {
                     key: key(),
                     who: who.clone(),
                 };
                 (
-                    Decision::Change(Change::take(entry, lease, *revision, who)),
+                    Decision::Change(KeyChange::take(entry, lease, *revision, who)),
                     Some(note),
                 )
             }
-            State::Held { value, lease: at } if self.identity.owns(*at) => {
+            InStore::Ours { value, lease: at } if self.identity.owns(*at) => {
                 let same = *at == lease && *value == entry.value;
                 (
                     if same {
@@ -102,7 +102,7 @@ impl Plan {
                     None,
                 )
             }
-            State::Held { value, lease: at } if entry.shared => {
+            InStore::Ours { value, lease: at } if entry.shared => {
                 let ours_is_new = known.settled.as_ref() != Some(&entry.value);
                 let differs = (*value != entry.value && !ours_is_new).then(|| Note::Differs {
                     key: key(),
@@ -116,15 +116,15 @@ impl Plan {
                 } else if wanted == value {
                     Decision::Nothing
                 } else {
-                    Decision::Change(Change::replace(&entry.key, wanted, *at, *at, who))
+                    Decision::Change(KeyChange::replace(&entry.key, wanted, *at, *at, who))
                 };
                 (decision, differs)
             }
-            State::Held { lease: at, .. } if self.is_abandoned(*at) => {
+            InStore::Ours { lease: at, .. } if self.is_abandoned(*at) => {
                 (put(&entry.value, *at), None)
             }
             // A key that is wanted as owned but is on its shared lease belongs to the registrars that renew the lease.
-            State::Held { lease: at, .. } | State::Foreign { lease: at } => {
+            InStore::Ours { lease: at, .. } | InStore::Foreign { lease: at } => {
                 let note = Note::Foreign {
                     key: key(),
                     who: who.clone(),

@@ -13,8 +13,8 @@ const MOST_DOUBTFUL: usize = 10_000;
 
 /// The state of one key in the store, with its owner and the settled value.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
-    pub state: State,
+pub(super) struct Record {
+    pub state: InStore,
     /// The container that last claimed the key, while we hold the key.
     pub owner: Option<Who>,
     /// For a shared key: our wanted value when we last put the key, or last found that value in the store.
@@ -22,11 +22,11 @@ pub(super) struct Known {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum InStore {
     #[default]
     Missing,
     /// On one of our owned leases, or on the key's shared lease.
-    Held { value: Arc<str>, lease: LeaseId },
+    Ours { value: Arc<str>, lease: LeaseId },
     /// On no lease.
     Loose { revision: i64 },
     /// On somebody else's lease.
@@ -49,8 +49,8 @@ impl Plan {
         if self.abandoned.is_empty() {
             return;
         }
-        let is_on_one = |(key, known): (&Key, &Known)| match &known.state {
-            State::Held { lease, .. } if self.is_abandoned(*lease) => Some(Arc::clone(key)),
+        let is_on_one = |(key, known): (&Key, &Record)| match &known.state {
+            InStore::Ours { lease, .. } if self.is_abandoned(*lease) => Some(Arc::clone(key)),
             _ => None,
         };
         let keys: Vec<Key> = self.known.iter().filter_map(is_on_one).collect();
@@ -61,20 +61,20 @@ impl Plan {
     pub fn learn(&mut self, found: Vec<Found>) -> Surprises {
         let mut surprises = Surprises::default();
         let before: Vec<Key> = self.known.keys().cloned().collect();
-        let mut states: HashMap<Key, State> = found
+        let mut states: HashMap<Key, InStore> = found
             .into_iter()
             .map(|found| (Arc::clone(&found.key), self.state_of(found)))
             .collect();
         for key in before {
             let state = states.remove(&key).unwrap_or_default();
-            let was_held = matches!(self.known_mut(&key).state, State::Held { .. });
-            if was_held && state == State::Missing && self.wants.contains(&key) {
+            let was_held = matches!(self.known_mut(&key).state, InStore::Ours { .. });
+            if was_held && state == InStore::Missing && self.wants.contains(&key) {
                 surprises.missing.push(Arc::clone(&key));
             }
             self.set_state(&key, state);
         }
         for (key, state) in states {
-            let is_own = matches!(&state, State::Held { lease, .. } if self.identity.owns(*lease));
+            let is_own = matches!(&state, InStore::Ours { lease, .. } if self.identity.owns(*lease));
             if is_own && !self.wants.contains(&key) && !self.doubtful.contains(&key) {
                 surprises.strange.push(Arc::clone(&key));
             }
@@ -105,7 +105,7 @@ impl Plan {
 
     /// Replaces the view of these keys. One that was not found does not exist.
     pub fn observe<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>, found: Vec<Found>) {
-        let states: HashMap<Key, State> = found
+        let states: HashMap<Key, InStore> = found
             .into_iter()
             .map(|found| (Arc::clone(&found.key), self.state_of(found)))
             .collect();
@@ -126,18 +126,18 @@ impl Plan {
             match step {
                 Step::Put(key, value, lease) => {
                     let (value, lease) = (Arc::clone(value), *lease);
-                    self.set_state(key, State::Held { value, lease });
+                    self.set_state(key, InStore::Ours { value, lease });
                     // Our value counts as put, even if another registrar's was only moved to a longer lease.
                     let ours = self.wants.winner(key);
                     let ours = ours.map(|want| Arc::clone(&want.entry.value));
                     self.known_mut(key).settled = ours;
                 }
-                Step::Delete(key) => self.set_state(key, State::Missing),
+                Step::Delete(key) => self.set_state(key, InStore::Missing),
                 Step::Sweep(_) => {}
             }
         }
         for key in swept {
-            self.set_state(key, State::Missing);
+            self.set_state(key, InStore::Missing);
         }
     }
 
@@ -145,22 +145,22 @@ impl Plan {
         self.abandoned.contains(&lease)
     }
 
-    fn state_of(&self, found: Found) -> State {
+    fn state_of(&self, found: Found) -> InStore {
         match found.lease {
-            None => State::Loose {
+            None => InStore::Loose {
                 revision: found.revision,
             },
             Some(lease) if lease.is_shared_for(&found.key) || self.identity.owns(lease) => {
-                State::Held {
+                InStore::Ours {
                     value: found.value,
                     lease,
                 }
             }
-            Some(lease) => State::Foreign { lease },
+            Some(lease) => InStore::Foreign { lease },
         }
     }
 
-    fn set_state(&mut self, key: &Key, state: State) {
+    fn set_state(&mut self, key: &Key, state: InStore) {
         let known = self.known.entry(Arc::clone(key)).or_default();
         if known.state != state {
             known.state = state;
@@ -176,14 +176,14 @@ impl Plan {
         };
         if let Some(want) = self.wants.winner(key) {
             known.owner = Some(want.who.clone());
-            if let State::Held { value, .. } = &known.state
+            if let InStore::Ours { value, .. } = &known.state
                 && *value == want.entry.value
             {
                 known.settled = Some(Arc::clone(value));
             }
         } else {
             known.settled = None;
-            if !matches!(known.state, State::Held { .. }) {
+            if !matches!(known.state, InStore::Ours { .. }) {
                 self.known.remove(key);
                 self.idle.remove(key);
                 self.notes.remove(key);
@@ -191,7 +191,7 @@ impl Plan {
         }
     }
 
-    fn known_mut(&mut self, key: &Key) -> &mut Known {
+    fn known_mut(&mut self, key: &Key) -> &mut Record {
         self.known.entry(Arc::clone(key)).or_default()
     }
 }

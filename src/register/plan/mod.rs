@@ -38,10 +38,10 @@ use crate::store::{Identity, LeaseId, Step};
 use crate::wanted::{Claim, Entry, Wanted, Who};
 
 pub use batch::Batch;
-use batch::{Change, Group, Order};
+use batch::{Group, KeyChange, Order};
 use decision::Decision;
 pub use knowledge::Surprises;
-use knowledge::{Known, State};
+use knowledge::{InStore, Record};
 use marks::Marks;
 pub use note::Note;
 pub use view::KeyView;
@@ -64,7 +64,7 @@ pub struct Plan {
     /// The claims of `wanted`, by container.
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
-    known: HashMap<Key, Known>,
+    known: HashMap<Key, Record>,
     /// Keys whose wants or state have changed since the last decision that left nothing to do.
     dirty: BTreeSet<Key>,
     /// Shared keys that we hold and no longer want, with their leases. Each is deleted with the last owned key in its
@@ -198,7 +198,7 @@ impl Plan {
             shared: entry.shared,
             container: Arc::clone(&who.name),
             stands: self.known.get(&entry.key).is_some_and(
-                |known| matches!(&known.state, State::Held { value, .. } if *value == entry.value),
+                |known| matches!(&known.state, InStore::Ours { value, .. } if *value == entry.value),
             ),
         };
         let mut views: Vec<KeyView> = self.entries().map(view).collect();
@@ -221,7 +221,7 @@ impl Plan {
             return Vec::new();
         }
         let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
-        let mut shared: HashMap<Key, Change> = HashMap::new();
+        let mut shared: HashMap<Key, KeyChange> = HashMap::new();
         let (mut after_puts, mut settled) = (Group::default(), Vec::new());
         // Wanted keys first, because a container's deletes depend on the obstacles to its puts.
         let is_wanted = |key: &&Key| self.wants.contains(key);
@@ -274,7 +274,7 @@ impl Plan {
     fn with_shared(
         &self,
         groups: HashMap<Option<Arc<str>>, Group>,
-        mut shared: HashMap<Key, Change>,
+        mut shared: HashMap<Key, KeyChange>,
     ) -> Vec<(Order, Group)> {
         let wanted = |id: &Option<Arc<str>>| {
             let claim = id.as_ref().and_then(|id| self.claims.get(id));
@@ -303,7 +303,7 @@ impl Plan {
                     continue;
                 } else if let Some(lease) = placed.get(&entry.key) {
                     *lease
-                } else if let Some(State::Held { lease, .. }) =
+                } else if let Some(InStore::Ours { lease, .. }) =
                     self.known.get(&entry.key).map(|known| &known.state)
                     && lease.is_shared()
                 {

@@ -15,13 +15,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<Buffer>,
     filled: Condvar,
     emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Buffer {
     lines: VecDeque<Box<[u8]>>,
     /// The size of the queued lines and of the line that is being written.
     bytes: usize,
@@ -91,7 +91,7 @@ impl Queue {
         self.state().dropped
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Buffer> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
