@@ -1,5 +1,5 @@
-//! The state of a running registrar, for those who show it: conditions, counts, leases, and the questions that its loops
-//! answer.
+//! The state of a running registrar, for the page, the metrics and the readiness check: conditions, counts, leases, and
+//! the questions that its loops answer.
 //!
 //! Nothing is copied on the way from an event to a key. The lists of containers and keys belong to the loops that use
 //! them, and are put together only when somebody asks.

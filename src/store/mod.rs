@@ -103,7 +103,7 @@ pub trait Store: Send + 'static {
         lease: LeaseId,
     ) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
 
-    /// Renews leases. Returns the seconds that each of them lives from now; those that do not exist are left out.
+    /// Renews leases. Returns the seconds that each of them lives from now; missing ones are left out.
     fn renew(
         &mut self,
         leases: &[LeaseId],

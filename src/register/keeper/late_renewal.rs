@@ -1,6 +1,6 @@
-//! Renews the leases from the second thread when the keeper is late. The keeper shares the script's thread for speed, so a
-//! script that hangs would let every lease expire. Nothing else is done to the store here, because only the keeper knows
-//! what the keys should be.
+//! Renews the leases from the second thread when the keeper is late. The keeper shares the script's thread for speed,
+//! so a script that hangs would let every lease expire. Nothing else is done to the store here, because only the keeper
+//! knows the wanted keys.
 
 use std::convert::Infallible;
 
@@ -65,7 +65,7 @@ async fn renew<S: Store>(store: &mut S, before: &Kept) -> Result<Kept, StoreErro
     Ok(after)
 }
 
-/// The shortest life of a lease, in seconds, and the time at which the keeper is late; none if there is nothing to renew.
+/// The shortest TTL of the leases, in seconds, and the time at which the keeper is late; none if there is no lease.
 fn late_at(kept: &Kept) -> Option<(u32, Instant)> {
     if kept.keeper_only {
         return None;

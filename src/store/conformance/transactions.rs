@@ -109,7 +109,7 @@ pub async fn a_transaction_may_be_as_large_as_the_store_says<S: Bench>(mut trial
     assert_eq!(outcome.expect("carried out"), swept(&[]));
     trial.store.revoke(lease).await.expect("an end");
 
-    // Two steps, and on top of them the guards of the sweep: one for each expected key, for each lease, and for the rest.
+    // Two steps, plus the guards of the sweep: one for each expected key, one for each lease, and one for the rest.
     let lease = trial.granted(TTL).await;
     let names: Vec<Key> = keys(S::MAX_OPERATIONS - 4)
         .map(|name| trial.key(&name))
