@@ -27,7 +27,7 @@ pub fn warnings(registrar: &Registrar) -> usize {
 /// first lost and then refused. There are many more retries.
 pub const FEW: usize = 3;
 
-/// Checks that the log speaks of the troubles with `partner` that were, of each when it began and when it was over.
+/// Checks that the log has the beginning and the end of each outage of `partner`.
 #[track_caller]
 pub fn assert_told_of(registrar: &Registrar, partner: &str, troubles: usize) {
     let over = format!("{partner} is back after");
@@ -81,8 +81,8 @@ impl Rng {
     }
 }
 
-/// What Docker says of a running container with the ports 8005 and 8006, published from `port` on. Its id is as many
-/// digits of `number` as it takes.
+/// Docker's inspect object of a running container with the ports 8005 and 8006, published from `port` on. Its id is as
+/// many digits of `number` as it takes.
 pub fn inspection(number: u16, service: &str, port: u16) -> Value {
     let published = |port: u16| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
     json!({

@@ -96,7 +96,7 @@ fn the_manual_page_is_sound_and_has_every_flag() {
 }
 
 #[test]
-fn a_variable_that_nothing_reads_is_warned_of_on_stderr() {
+fn a_variable_that_is_not_read_causes_a_warning_on_stderr() {
     let keys = || {
         Registrar::command()
             .flag("--containers", "examples/fleet.json")

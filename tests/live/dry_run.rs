@@ -27,7 +27,7 @@ fn key_lines<'a>(
     lines.into_iter().collect()
 }
 
-/// What becomes of `KEY VALUE` lines.
+/// `KEY VALUE` lines, each replaced by `line`.
 fn edited(lines: &[String], line: impl Fn(&str, &str) -> String) -> String {
     let pairs = lines
         .iter()

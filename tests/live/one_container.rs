@@ -337,7 +337,7 @@ fn a_layout_without_ids_keeps_the_keys_of_one_that_cannot_be_shown() {
     assert_eq!(history(&bed)[..before.len()], before);
     assert!(history(&bed).iter().all(|event| event.kind == Kind::Put));
     host.mend();
-    // What may go now goes.
+    // Keys that may be removed now are removed.
     host.stop(&all[1]);
     eventually(SOON, "the keys of one that is gone to go", || {
         bed.keys().len() == 6
@@ -388,7 +388,7 @@ fn an_empty_list_that_is_wrong_takes_no_key() {
     let host = Host::of(&all);
     let registrar = in_step(&bed.registrar_of(&host.fake).flag("--resync", "1"));
     let before = history(&bed);
-    // What it shows is from before there was anything.
+    // Its answer shows a moment without containers.
     host.set(|state| state.running.clear());
     host.hold_a_list();
     host.set(|state| state.running = all.iter().map(|one| (id(one), one.clone())).collect());

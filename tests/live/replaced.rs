@@ -353,7 +353,7 @@ fn a_port_key_lives_no_longer_than_somebody_needs_it() {
     for ttl in [LONG, SHORT] {
         write(ttl);
         registrar.signal("HUP");
-        // What is to come down does so after 7 twelfths of its life.
+        // A lease that has to become shorter is left after 7/12 of its life.
         let limit = Duration::from_secs(u64::from(LONG) + 5);
         eventually(limit, "the TTL of the port key", || {
             ttl_of("web/1/port") == ttl + 2
