@@ -1,6 +1,6 @@
 //! The floor that `docker-register` is measured against: the same crates and the same calls (subscribe, list, inspect, put
-//! on one lease, delete), and nothing else. No policy, no plan, no repair: what goes wrong with a container that has
-//! started is passed over, and whatever else does ends it.
+//! on one lease, delete), and nothing else. No policy, no plan, no repair: it ignores a failure to register a
+//! container that has started, and any other failure ends it.
 //!
 //! `bare ENDPOINT PREFIX HOST_IP LABEL` registers the containers that have the label, in the default layout.
 
@@ -14,12 +14,12 @@ use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListCont
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-/// As long as docker-register's own default, in seconds.
+/// The same as docker-register's default, in seconds.
 const TTL: u16 = 60;
-/// As many as docker-register asks for at a time.
+/// The same as docker-register's limit.
 const INSPECTS_AT_ONCE: usize = 16;
 
-/// Whom it works with, and what its keys look like.
+/// The connections, and the parts of its keys.
 #[derive(Clone)]
 struct Bare {
     docker: Docker,

@@ -1,5 +1,5 @@
-//! What one etcd has to do for many hosts: some tens of registrars at once, each with a simulated Docker of its own, and
-//! what follows from that for a thousand.
+//! The load of many hosts on one etcd: measures fifty registrars at once, each with its own simulated Docker, and
+//! extrapolates to a thousand.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,18 +11,18 @@ use serde_json::json;
 use super::common::{Simulated, TestBed, eventually, get};
 use super::table::{Program, Running, milliseconds, scaled};
 
-/// How many registrars there are, and how many containers each has, of how many services with two ports each.
+/// The number of registrars, of containers on each, and of services. Each service has two ports.
 const HOSTS: usize = 50;
 const CONTAINERS: u16 = 50;
 const SERVICES: u16 = 10;
-/// The fleet that is reckoned with.
+/// The number of hosts that the load is extrapolated to.
 const FLEET: f64 = 1000.0;
-/// How long the steady state is watched: three renewals.
+/// The time for which the steady state is watched: three renewals.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long all may take to get there.
+/// The timeout until all keys and leases are there.
 const LONG: Duration = Duration::from_secs(120);
 
-/// What etcd counts of itself: the name, and the beginning of the line that has it.
+/// etcd's own metrics: a name, and the beginning of the metric's line.
 const COUNTED: [(&str, &str); 7] = [
     ("renewals", "etcd_debugging_lease_renewed_total"),
     (
@@ -45,7 +45,7 @@ const COUNTED: [(&str, &str); 7] = [
     ("seconds of etcd's processor", "process_cpu_seconds_total"),
 ];
 
-/// Measures, prints, and writes all to `target/bench-fleet.json`.
+/// Measures, prints the results, and writes them to `target/bench-fleet.json`.
 ///
 /// # Panics
 ///
@@ -71,7 +71,7 @@ pub fn print() {
 
     let busy = watch(&bed);
     let spent: [(&str, f64); COUNTED.len()] = std::array::from_fn(|index| {
-        // What etcd does for itself is none of theirs.
+        // Without etcd's own work, measured before the registrars started.
         (COUNTED[index].0, (busy[index] - idle[index]).max(0.0))
     });
     let memory: f64 = registrars.iter().map(Running::resident).sum();
@@ -126,16 +126,16 @@ fn start(bed: &TestBed, host: usize, docker: &Simulated) -> Running {
     Running::new(command.args(["--instance", &host.to_string()]))
 }
 
-/// What etcd counts in a second, for as long as the steady state is watched.
+/// The metrics per second, over [`STEADY`].
 fn watch(bed: &TestBed) -> [f64; COUNTED.len()] {
     let (before, begun) = (counted(bed), Instant::now());
-    // This is a measurement of time that passes, and not a wait for something.
+    // A fixed time is measured here; nothing is waited for.
     thread::sleep(STEADY);
     let (after, seconds) = (counted(bed), begun.elapsed().as_secs_f64());
     std::array::from_fn(|index| (after[index] - before[index]) / seconds)
 }
 
-/// What etcd has counted so far.
+/// The metrics so far.
 fn counted(bed: &TestBed) -> [f64; COUNTED.len()] {
     let page = get(&bed.etcd.endpoint(), "/metrics").body;
     COUNTED.map(|(_, line)| {

@@ -1,7 +1,7 @@
-//! `make bench`: what docker-register costs beside the bare client in `bare.rs`, with a real etcd, in alternating runs.
-//! Its first parts, `latency` and `speed`, have a real Docker; `scale` and `fleet` have simulated ones. Each prints a table,
-//! and writes all that it measured to `target/bench-speed.json` and so on. The last, `micro`, measures single steps, without
-//! either. `make bench PART=speed` runs one of them.
+//! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
+//! alternating runs. The parts `latency` and `speed` use a real Docker; `scale` and `fleet` use simulated ones. Each
+//! prints a table, and writes its samples to `target/bench-speed.json` and so on. The part `micro` measures single
+//! steps, without Docker and etcd. `make bench PART=speed` runs one part.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

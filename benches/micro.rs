@@ -1,7 +1,7 @@
-//! Single steps on the way from Docker to etcd: their time, and the instructions that they take, which vary less.
+//! Single steps between Docker and etcd: their time, and their number of instructions, which varies less.
 //!
-//! Instructions are counted by valgrind, where it is installed: it runs this program, which repeats a step so and so often.
-//! What two numbers of repetitions differ by is the steps alone.
+//! If valgrind is installed, it counts the instructions: it runs this program, which repeats a step a number of times.
+//! The difference between two runs is the cost of the further repetitions alone, without that of the program's start.
 
 use std::env;
 use std::hint::black_box;
@@ -11,17 +11,17 @@ use criterion::{BenchmarkId, Criterion};
 use docker_register::steps::{Deciding, Planning, Reading};
 use serde_json::Value;
 
-/// On hosts with so many containers.
+/// The sizes of a host, in containers.
 const SIZES: [usize; 2] = [20, 2_000];
-/// How often a step is repeated while its instructions are counted.
+/// The repetitions of a step in the two runs under valgrind.
 const TIMES: [u32; 2] = [10, 60];
 /// The argument that asks for repetitions.
 const REPEAT: &str = "--repeat";
 
-/// A step that can be taken again and again.
+/// A step that can be repeated.
 type Step = Box<dyn FnMut()>;
 
-/// Measures all steps, and prints what they take.
+/// Measures all steps, and prints their times and instructions.
 pub fn print() {
     let mut criterion = Criterion::default();
     for (name, size) in steps() {
@@ -49,7 +49,7 @@ pub fn print() {
     }
 }
 
-/// Takes a step as often as the arguments say, if they do.
+/// Repeats a step if the arguments ask for it.
 pub fn was_asked_to_repeat() -> bool {
     let words: Vec<String> = env::args().collect();
     let Some(place) = words.iter().position(|word| word == REPEAT) else {
@@ -102,7 +102,7 @@ fn step(name: &str, size: usize) -> Step {
     }
 }
 
-/// How many instructions this program executes to repeat a step so often; none without valgrind.
+/// The number of instructions that this program needs to repeat a step `times` times; none without valgrind.
 fn instructions(name: &str, size: usize, times: u32) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])

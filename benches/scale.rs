@@ -1,4 +1,5 @@
-//! How cost grows with the number of containers. Docker is simulated, for no machine runs so many.
+//! The growth of the cost with the number of containers. Docker is simulated, because no machine runs so many
+//! containers.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,21 +9,20 @@ use super::table::{self, BOTH, Budget, Program, Row, forget, milliseconds, scale
 
 /// The sizes of a host, in containers.
 const SIZES: [u16; 4] = [20, 200, 2_000, 10_000];
-/// The size for which there are budgets.
+/// The size that has budgets.
 const LARGE: u16 = 2_000;
-/// How often each program takes its turn, up to that size.
+/// The number of turns of each program, up to that size. Larger sizes have one turn.
 const TURNS: usize = 3;
-/// How many containers start, one after the other, at each size.
+/// The number of containers that start, one after the other, at each size.
 const EVENTS: u16 = 100;
-/// How fast containers start and stop, in events a second, and for how long each.
+/// The rates at which containers start and stop, in events per second, and the duration of each.
 const RATES: [u32; 3] = [10, 100, 1_000];
 const CHURN: Duration = Duration::from_secs(10);
-/// With how many containers.
+/// The number of containers on the host during these rates.
 const CHURNING: u16 = 200;
-/// How long the largest host may take.
+/// The timeout of each wait, for the largest host.
 const LONG: Duration = Duration::from_secs(120);
 
-/// All that is measured.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut smallest = None;
@@ -89,7 +89,7 @@ fn host_of(size: u16) -> [Row; 4] {
     [first, event, cost, memory]
 }
 
-/// The processor, in percent of a core, while containers come and go.
+/// CPU time, in percent of a core, while containers start and stop.
 fn churn(rate: u32) -> Row {
     let what = format!("{rate} events a second among {CHURNING}: processor");
     let mut row = Row::new(&what, "%", None);
@@ -113,7 +113,7 @@ fn churn(rate: u32) -> Row {
                 events += 1;
             }
             number = (number + 1) % CHURNING;
-            // The rate is the measurement's own; nothing is waited for.
+            // This keeps the rate; nothing is waited for.
             let due = begun + Duration::from_secs(1) * events / rate;
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
@@ -129,7 +129,7 @@ fn churn(rate: u32) -> Row {
     row
 }
 
-/// How many keys so many containers of one service have.
+/// The number of keys of this many containers of one service.
 fn keys_of(containers: usize) -> usize {
     if containers == 0 {
         0

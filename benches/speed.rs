@@ -1,4 +1,4 @@
-//! Where time goes on a host with a real Docker.
+//! Latency, start-up and steady state on a host with a real Docker.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::common::{self, Container, Kind, SOON, TestBed, eventually};
 use super::table::{self, BOTH, Budget, Row, forget, milliseconds, scaled, since};
 
-/// How often each program takes its turn, and how many samples of a container's start and stop each turn gives.
+/// The number of turns of each program, and of samples of a container's start and stop in each turn.
 const TURNS: usize = 10;
 const SAMPLES: usize = 10;
 /// The sizes of a host, in containers.
 const SIZES: [usize; 3] = [10, 50, 200];
-/// How often each program is started at each size.
+/// The number of starts of each program at each size.
 const STARTS: usize = 50;
-/// How long the steady state is watched.
+/// The time for which the steady state is watched.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The start of the process, and the steady state, on hosts of each size.
@@ -34,7 +34,7 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// From Docker's events to what a watcher sees.
+/// The time from Docker's event to etcd's event at a watcher.
 pub fn latency() -> [Row; 2] {
     let samples = scaled(SAMPLES);
     let [mut start, mut stop] = ["start event → key visible", "stop begins → key gone"]
@@ -54,7 +54,7 @@ pub fn latency() -> [Row; 2] {
                 let (seen, _) = watch.next(|change| change.kind == kind && is_member(&change.key));
                 milliseconds(since(container.event_time(event), seen))
             };
-            // The first time is a warming up.
+            // The first sample is a warm-up.
             for sample in 0..=samples {
                 container.start();
                 let started = delay(Kind::Put, "start");
@@ -70,7 +70,7 @@ pub fn latency() -> [Row; 2] {
     [start, stop]
 }
 
-/// From the start of the process to its first key, and to all.
+/// The time from the start of the process to its first key, and to all keys.
 fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
     let [mut first, mut all] = ["first key", "all keys"].map(|what| {
         Row::new(
@@ -92,7 +92,7 @@ fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
                 |change: &common::Event| change.kind == Kind::Put && !change.key.ends_with("/port");
             let (seen, _) = watch.next(is_member);
             first.of(program).push(milliseconds(since(begun, seen)));
-            // The first was one; each container has two.
+            // Each container has two keys, and the first one is already seen.
             let mut last = seen;
             for _ in 1..2 * size {
                 (last, _) = watch.next(is_member);
@@ -103,7 +103,7 @@ fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
     [first, all]
 }
 
-/// What a minute costs in which nothing happens.
+/// The cost of a minute in which nothing changes.
 fn steady(bed: &TestBed, size: usize, time: Duration) -> [Row; 3] {
     let [mut writes, mut processor, mut memory] = [
         ("writes to etcd in a minute", "", Budget::Most(0.0)),
@@ -123,7 +123,7 @@ fn steady(bed: &TestBed, size: usize, time: Duration) -> [Row; 3] {
             running.processor_time(),
             Instant::now(),
         );
-        // This is a measurement of time that passes, and not a wait for something.
+        // A fixed time is measured here; nothing is waited for.
         thread::sleep(time);
         let spent = running.processor_time().saturating_sub(before);
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]

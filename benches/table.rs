@@ -1,4 +1,4 @@
-//! What the benchmarks share: the two programs, and the table that compares them.
+//! Shared by the benchmarks: the two programs, and the table that compares them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +9,9 @@ use serde_json::{Value, json};
 
 use super::common::{HOST_IP, SOON, Simulated, TestBed, eventually};
 
-/// The two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// docker-register.
     Register,
-    /// The floor.
     Bare,
 }
 
@@ -24,14 +21,14 @@ pub const BOTH: [Program; 2] = [Program::Register, Program::Bare];
 /// A program that runs until it goes out of scope.
 pub struct Running(Child);
 
-/// What docker-register may take.
+/// The limit for docker-register.
 #[derive(Debug, Clone, Copy)]
 pub enum Budget {
-    /// So many times what the bare client takes: the medians, and the 95th percentiles.
+    /// Factors on the bare client's median, and on its 95th percentile.
     Times(f64, f64),
-    /// So much more than the bare client.
+    /// An addition to the bare client's median.
     More(f64),
-    /// So much in all.
+    /// An absolute limit of the median.
     Most(f64),
 }
 
@@ -50,7 +47,6 @@ impl Program {
         Running::new(&mut self.command(bed, docker))
     }
 
-    /// What starts it.
     pub fn command(self, bed: &TestBed, docker: Option<&Simulated>) -> Command {
         let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
         let filter = bed.filter();
@@ -80,7 +76,7 @@ impl Program {
 }
 
 impl Running {
-    /// Starts a program that says nothing.
+    /// Starts a program, without its output.
     pub fn new(command: &mut Command) -> Self {
         let command = command
             .stdin(Stdio::null())
@@ -93,7 +89,7 @@ impl Running {
         )
     }
 
-    /// The processor's time that it has had.
+    /// The CPU time of all its threads so far.
     pub fn processor_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
         let of_task = |task: fs::DirEntry| {
@@ -103,7 +99,7 @@ impl Running {
         Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
     }
 
-    /// The memory that it has, in MiB.
+    /// Resident memory, in MiB.
     pub fn resident(&self) -> f64 {
         let text = fs::read_to_string(format!("/proc/{}/statm", self.0.id())).expect("it runs");
         let pages = text.split(' ').nth(1).expect("a number of pages");
@@ -138,7 +134,7 @@ impl Row {
         }
     }
 
-    /// Sets what docker-register may take.
+    /// Sets the budget.
     pub fn limit(&mut self, budget: Budget) {
         self.budget = Some(budget);
     }
@@ -153,7 +149,7 @@ impl Row {
         let pair = |[median, late]: [f64; 2], unit: &str| format!("{median:.2} / {late:.2} {unit}");
         let (register, bare) = (of(&self.register), of(&self.bare));
         let ratio = [register[0] / bare[0], register[1] / bare[1]];
-        // Beside nothing, nothing is so many times as much.
+        // No ratio if the bare client's value is zero.
         let times = if ratio.iter().all(|times| times.is_finite()) {
             pair(ratio, "")
         } else {
@@ -208,12 +204,12 @@ pub fn print(file: &str, rows: &[Row]) {
     println!("all samples are in {file}");
 }
 
-/// How much of everything is done: `BENCH_SCALE=0.1` for a first look.
+/// The factor on all sizes and numbers: `BENCH_SCALE=0.1` for a first look.
 pub fn scale() -> f64 {
     std::env::var("BENCH_SCALE").map_or(1.0, |text| text.parse().expect("a number"))
 }
 
-/// That much of a number, but one at least.
+/// A number times [`scale`], at least one.
 pub fn scaled(number: usize) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
@@ -225,7 +221,7 @@ pub fn scaled(number: usize) -> usize {
     scaled.max(1)
 }
 
-/// Leaves nothing of an earlier run.
+/// Removes the leases and keys of an earlier run.
 pub fn forget(bed: &TestBed) {
     for lease in bed.etcd.leases() {
         bed.etcd.revoke(lease);
@@ -233,7 +229,7 @@ pub fn forget(bed: &TestBed) {
     eventually(SOON, "an empty etcd", || bed.keys().is_empty());
 }
 
-/// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.
+/// The time between two times of the clock; zero if the clock was set back in between.
 pub fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }

@@ -1,8 +1,9 @@
-//! Chaos: two registrars, containers that come and go, and everything between them failing at random, from a seed that
-//! reproduces the schedule. At every quiet point etcd holds exactly what the running containers ask for, and no
-//! revision ever had a member without its `port` key.
+//! Chaos: two registrars, containers that start and stop, and random faults of everything between them. A seed
+//! reproduces the schedule. At every quiet point etcd has exactly the keys of the running containers, and no revision
+//! ever had a member without its `port` key.
 //!
-//! `CHAOS_SECONDS` says for how long (30), `CHAOS_SEED` which schedule (another one each time). The schedule is printed.
+//! `CHAOS_SECONDS` sets the time (30), `CHAOS_SEED` the schedule (default: a new one each time). The schedule is
+//! printed.
 
 mod common;
 
@@ -19,15 +20,15 @@ const NAMES: [&str; 2] = ["a", "b"];
 const SERVICES: [&str; 2] = ["red", "blue"];
 const CONTAINERS: usize = 8;
 
-/// How long all may take to be right when nothing fails any more: a lease of before has to end, and to be replaced.
+/// The timeout until all keys are right after the last fault: an old lease has to expire, and to be replaced.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The longest time, in milliseconds, for which etcd freezes at once. Leases run out meanwhile, and when it thaws it
-/// ends those that did in no order. Those of `port` keys have two seconds more, and etcd looks twice a second.
+/// The longest freeze of etcd, in milliseconds. Leases expire meanwhile, and after the thaw etcd revokes them in no
+/// order. The leases of `port` keys live two seconds longer, and etcd checks twice a second.
 const LONGEST_FREEZE: usize = 1200;
 
 #[test]
-fn whatever_fails_all_is_right_when_it_is_over() {
+fn after_random_faults_all_keys_are_right() {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let seconds = variable("CHAOS_SECONDS").map_or(30, |text| text.parse().expect("a number"));
     let seed = variable("CHAOS_SEED").map_or_else(
@@ -53,7 +54,7 @@ fn whatever_fails_all_is_right_when_it_is_over() {
     }
 }
 
-/// What may happen. A host is 0 or 1; a container is its place in the list.
+/// A step of the schedule. A host is 0 or 1; a container is its index in the list.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     New(usize, &'static str),
@@ -64,35 +65,35 @@ enum Act {
     Pause(usize),
     Unpause(usize),
     Rename(usize),
-    /// Two containers of one host exchange their names.
+    /// Two containers of one host swap their names.
     Exchange(usize, usize),
     Remove(usize),
-    /// The daemon crashes. Its containers live on, for it has `--live-restore`.
+    /// The daemon crashes. Its containers go on, because it has `--live-restore`.
     DockerKilled,
     DockerStopped,
     DockerStarted,
     EtcdKilled,
     EtcdStarted,
     EtcdFreezes(usize),
-    /// The connection of a host with etcd.
+    /// The mode of a host's connection to etcd.
     Etcd(usize, Mode),
-    /// The connection of a registrar with Docker.
+    /// The mode of a registrar's connection to Docker.
     Docker(usize, Mode),
     RegistrarKilled(usize),
     RegistrarEnds(usize),
     RegistrarStarts(usize, &'static str),
     RegistrarSleeps(usize),
     RegistrarWakes(usize),
-    /// Nobody reads the registrar's log, which it writes at level debug.
+    /// The registrar's log, at level debug, is not read.
     LogStalls(usize),
     LogIsRead(usize),
-    /// etcd takes no puts, as if it had no space, and all again.
+    /// etcd refuses puts, as if it had no space, or accepts them again.
     PutsRefused,
     PutsTaken,
-    /// Somebody starts a second registrar of one identity, with another prefix, and ends it again.
+    /// A second registrar of the same identity, with another prefix, starts and ends.
     RivalStarts(usize),
     RivalKilled(usize),
-    /// Somebody deletes a member's key.
+    /// A member's key is deleted by hand.
     Meddling(usize, usize),
 }
 
@@ -103,7 +104,6 @@ enum State {
     Ended,
 }
 
-/// A container.
 struct Slot {
     id: String,
     name: String,
@@ -125,7 +125,7 @@ struct Host {
 
 struct World {
     rng: Rng,
-    // Dropped in this order: the registrars first, so that they do not tell of what is taken from under them.
+    // Dropped in this order: the registrars first, so that they do not log the loss of the others.
     hosts: [Host; 2],
     past: Vec<Registrar>,
     slots: Vec<Slot>,
@@ -175,7 +175,7 @@ impl World {
         world
     }
 
-    /// The next act, of those that are possible.
+    /// Chooses the next act from the possible ones.
     fn choose(&mut self) -> Act {
         loop {
             let host = self.rng.below(2);
@@ -222,7 +222,7 @@ impl World {
                 55 if self.hosts[host].rival.is_some() => Act::RivalKilled(host),
                 _ => continue,
             };
-            // A place that does not exist stands for a container in that state, of which there is none.
+            // An index that does not exist means that no container is in that state.
             match act {
                 Act::Stop(slot)
                 | Act::Kill(slot)
@@ -328,7 +328,7 @@ impl World {
         }
     }
 
-    /// Has something fail that is no container.
+    /// Starts or ends a fault.
     fn fail(&mut self, fault: Act) {
         match fault {
             Act::DockerKilled => {
@@ -395,7 +395,7 @@ impl World {
             Act::RegistrarEnds(host) => {
                 self.read_log(host);
                 let registrar = self.hosts[host].registrar.take().expect("it runs");
-                // Before it has said anything it may not yet listen for signals, and the system ends it.
+                // Before its first log line it may not listen for signals yet, and the signal kills it.
                 registrar.wait_for_log("policy: ", SOON);
                 assert_eq!(registrar.terminate().code(), Some(0));
                 self.past.push(registrar);
@@ -433,7 +433,7 @@ impl World {
         self.learn(self.slots.len() - 1);
     }
 
-    /// Does something with a container.
+    /// Runs a `docker` command on a container.
     fn docker(&self, command: &[&str], slot: usize) -> String {
         self.docker
             .docker(&[command, &[self.slots[slot].id.as_str()]].concat())
@@ -444,7 +444,7 @@ impl World {
         self.slots[slot].name = name;
     }
 
-    /// Takes note of what keys a container has, if it runs.
+    /// Records the keys that a container should have, if it runs.
     fn learn(&mut self, slot: usize) {
         if self.slots[slot].state != State::Running {
             return;
@@ -482,7 +482,7 @@ impl World {
         self.hosts[host].registrar.as_ref().expect("it runs")
     }
 
-    /// Has the log of a registrar read, if nobody reads it.
+    /// Reads a registrar's log again, if it is not being read.
     fn read_log(&mut self, host: usize) {
         if !self.hosts[host].log_is_read {
             self.perform(Act::LogIsRead(host));
@@ -501,12 +501,12 @@ impl World {
 
     fn start_registrar(&mut self, host: usize, on_exit: &str) {
         let registrar = self.registrar_of(host).flag("--on-exit", on_exit);
-        // Enough to fill a pipe that nobody reads.
+        // Enough output to fill a pipe that is not read.
         let registrar = registrar.flag("--log-level", "debug");
         self.hosts[host].registrar = Some(registrar.start());
     }
 
-    /// Ends all faults, and checks that all is right then.
+    /// Ends all faults, and checks that all keys are right.
     fn be_quiet(&mut self) {
         if !self.etcd_is_up {
             self.perform(Act::EtcdStarted);
@@ -541,7 +541,7 @@ impl World {
 
         self.quiet_points += 1;
         if self.quiet_points.is_multiple_of(3) {
-            // Neither does anything change any more, once all leases of before are over.
+            // Nothing changes any more, once all old leases have expired.
             self.bed.etcd.let_pass(1);
             self.bed.wait_for_keys(&wanted, DEADLINE);
             let revision = self.bed.etcd.revision();

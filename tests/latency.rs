@@ -1,15 +1,16 @@
-//! A started container's keys are in etcd within milliseconds of Docker's start event, and a stopped one's go as early.
+//! A started container's keys are in etcd within milliseconds of Docker's start event, and are removed as early at a
+//! stop.
 
 mod common;
 
 use common::{Kind, TestBed};
 use std::time::{Duration, SystemTime};
 
-/// How often a container is started and stopped.
+/// The number of starts and stops.
 const SAMPLES: usize = 15;
 
-/// What the median may be: on an idle machine, `cargo test --release --test latency`. Without optimisation only the
-/// order of magnitude can be held to.
+/// The limit of the median on an idle machine, by `cargo test --release --test latency`. Without optimisation only the
+/// order of magnitude is checked.
 const BOUND: Duration = if cfg!(debug_assertions) {
     Duration::from_millis(100)
 } else {
@@ -24,7 +25,7 @@ fn keys_follow_docker_within_milliseconds() {
     let key = bed.key(&format!("web/1/{}", container.short_id()));
     let _registrar = bed.registrar().start();
     let watch = bed.etcd.watch(&bed.prefix);
-    // How long after Docker's event of that name the key is seen to change.
+    // The time from Docker's event of that name to the change of the key.
     let delay = |kind: Kind, event: &str| {
         let (seen, _) = watch.next(|change| change.kind == kind && change.key == key);
         since(container.event_time(event), seen)
@@ -46,7 +47,7 @@ fn keys_follow_docker_within_milliseconds() {
     );
 }
 
-/// From one time of the clock to a later one. Where the clock's steps hide which is the later, it is nothing.
+/// The time between two times of the clock; zero if the clock was set back in between.
 fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }

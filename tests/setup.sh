@@ -9,8 +9,8 @@
 # state in a temporary directory, and stopped again when COMMAND ends.
 set -euo pipefail
 
-# What is needed, for what, and the package of Debian and Ubuntu that brings it. The files come only with packages that
-# others recommend: what protoc imports, and C headers. They are looked for where apt-get puts them.
+# The programs that are needed, their purposes, and their packages in Debian and Ubuntu. The files come only with
+# recommended packages: protoc's imports, and C headers. They are looked for where apt-get puts them.
 readonly NEEDED="\
 build  protoc                                        protobuf-compiler
 build  /usr/include/google/protobuf/descriptor.proto libprotobuf-dev
@@ -76,7 +76,7 @@ is_there() {
   esac >/dev/null
 }
 
-# Prints the packages that are missing, one a line.
+# Prints the missing packages, one per line.
 missing_packages() {
   local purpose thing package
   while read -r purpose thing package; do
@@ -103,7 +103,7 @@ install_packages() {
   if ! command -v docker >/dev/null && [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then
     packages+=(docker-cli)
   fi
-  # Where services cannot be started, apt may fail after it has put the programs in place. What counts is the programs.
+  # Where services cannot be started, apt may fail after it has installed the programs. Only the programs count.
   apt_install "${packages[@]}" || true
   mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -eq 0 ] || die "apt-get could not install ${packages[*]}"

@@ -1,24 +1,24 @@
-//! Soak: containers come and go for as long as one likes, others look at the metrics and the page all the while, and
-//! neither memory nor descriptors nor leases grow; in the end nothing is left. Docker is simulated, etcd is real.
+//! Soak: containers start and stop for a chosen time, while clients read the metrics and the page. Memory, descriptors
+//! and leases must not grow, and at the end no key is left. Docker is simulated, etcd is real.
 //!
-//! `SOAK_SECONDS` says for how long (10), `SOAK_RATE` how many events a second there are (20), `SOAK_CONTAINERS` about how
-//! many containers run (200). It prints what it saw, once a second.
+//! Variables, with their defaults: `SOAK_SECONDS`, the time (10); `SOAK_RATE`, events per second (20);
+//! `SOAK_CONTAINERS`, the approximate number of running containers (200). It prints its measurements once a second.
 
 mod common;
 
 use common::{HOST_IP, Registrar, Rng, SOON, Simulated, TestBed, eventually, get, let_time_pass};
 use std::time::{Duration, Instant};
 
-/// Each has many containers, so that its `port` keys always have somebody who wants them.
+/// Each service has many containers, so that its `port` keys are always wanted.
 const SERVICES: usize = 4;
 
-/// How much memory may come and go, in MiB: what the allocator keeps for the next time differs.
+/// The tolerance for memory, in MiB, because the allocator keeps varying amounts of freed memory.
 const NOISE: f64 = 3.0;
 
-/// How many descriptors may be in use for what is just being asked: inspections, and those who ask.
+/// The tolerance for descriptors: inspections and clients' requests in flight.
 const IN_FLIGHT: usize = 20;
 
-/// What a registrar has at one moment.
+/// The resources of a registrar at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     /// In MiB.

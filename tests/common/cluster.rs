@@ -3,11 +3,11 @@
 use super::etcd::Etcd;
 use super::{SOON, eventually};
 
-/// How often to look for free ports.
+/// The number of tries to find free ports.
 const ATTEMPTS: usize = 10;
 
-/// Starts three members of one etcd and waits until each of them answers. Each can be asked, stopped, killed, paused
-/// and started again by itself.
+/// Starts three members of one cluster, and waits until each answers. Each can be stopped, killed, paused and started
+/// again by itself.
 ///
 /// # Panics
 ///
@@ -40,7 +40,7 @@ pub fn endpoints<'a>(members: impl IntoIterator<Item = &'a Etcd>) -> String {
 }
 
 impl Etcd {
-    /// Waits until the cluster of this member has a leader, as after the loss of the one that it had.
+    /// Waits until the cluster of this member has a leader, for instance after it lost one.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl Etcd {
         let mut in_a_row = 0;
         eventually(SOON, "a leader of the cluster", || {
             in_a_row = if self.connect() { in_a_row + 1 } else { 0 };
-            // The loss of a leader takes an election timeout to be noticed.
+            // A lost leader is noticed only after an election timeout.
             in_a_row >= 100
         });
     }

@@ -1,4 +1,4 @@
-//! Containers, through Docker's own command-line client.
+//! Docker containers for tests, by way of the `docker` command-line client.
 
 use super::{SOON, UNPOISONED, eventually};
 use serde_json::Value;
@@ -62,7 +62,7 @@ pub fn docker(args: &[&str]) -> String {
         .to_owned()
 }
 
-/// Removes with `remove` everything that `list` finds for the filter. It never fails, since it is called while dropping.
+/// Removes with `remove` everything that `list` finds for the filter. It ignores failures, because drop calls it.
 pub(super) fn remove_all(list: &[&str], remove: &[&str], filter: &str) {
     let listing = Command::new("docker")
         .args(list)
@@ -83,7 +83,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Begins to describe a container of an image. [`super::TestBed::container`] also names and labels it.
+    /// A builder for a container of an image. [`super::TestBed::container`] also names and labels it.
     pub fn of(image: &str) -> ContainerBuilder {
         ContainerBuilder {
             image: image.to_owned(),
@@ -96,27 +96,26 @@ impl Container {
         &self.id
     }
 
-    /// The first 12 digits, with which the container is known in etcd.
+    /// The first 12 digits, which name the container in etcd.
     pub fn short_id(&self) -> &str {
         &self.id[..12]
     }
 
-    /// The name that it has now.
+    /// The present name.
     pub fn name(&self) -> String {
         self.name.lock().expect(UNPOISONED).clone()
     }
 
-    /// Sends its stop signal and waits for its end; kills it after ten seconds.
+    /// Sends the stop signal, and waits for the container's end. Docker kills it after ten seconds.
     pub fn stop(&self) {
         docker(&["stop", &self.id]);
     }
 
-    /// Starts it again after a stop. A port that was published without a number may get another one.
+    /// Starts it again after a stop. A port that was published without a number may get a new one.
     pub fn start(&self) {
         docker(&["start", &self.id]);
     }
 
-    /// Stops and starts it.
     pub fn restart(&self) {
         docker(&["restart", &self.id]);
     }
@@ -126,17 +125,14 @@ impl Container {
         docker(&["kill", "--signal", signal, &self.id]);
     }
 
-    /// Freezes its processes.
     pub fn pause(&self) {
         docker(&["pause", &self.id]);
     }
 
-    /// Thaws its processes.
     pub fn unpause(&self) {
         docker(&["unpause", &self.id]);
     }
 
-    /// Gives it another name.
     pub fn rename(&self, name: &str) {
         docker(&["rename", &self.id, name]);
         name.clone_into(&mut self.name.lock().expect(UNPOISONED));
@@ -163,18 +159,19 @@ impl Container {
         port.parse().expect("a port is a number")
     }
 
-    /// What `docker inspect` says of it.
+    /// The output of `docker inspect`.
     pub fn inspect(&self) -> Value {
         let json = docker(&["inspect", "--type", "container", &self.id]);
         let list: Value = serde_json::from_str(&json).expect("`docker inspect` prints JSON");
         list[0].clone()
     }
 
-    /// When Docker last told of an event of this container, such as `start` or `kill`, to compare with [`super::Watch`].
+    /// The time of the last event of this container with this name, such as `start` or `kill`, to compare with
+    /// [`super::Watch`].
     ///
     /// # Panics
     ///
-    /// If Docker knows of none: it remembers the last 256 events only.
+    /// If there is none: Docker keeps only the last 256 events.
     pub fn event_time(&self, event: &str) -> SystemTime {
         let (container, event) = (format!("container={}", self.id), format!("event={event}"));
         let filters = ["--filter", &container, "--filter", &event];
@@ -204,7 +201,7 @@ impl Drop for Container {
     }
 }
 
-/// What a [`Container`] is to be.
+/// The description of a [`Container`].
 #[derive(Clone, Default)]
 pub struct ContainerBuilder {
     image: String,
@@ -226,13 +223,11 @@ impl ContainerBuilder {
             .fold(self, |builder, arg| builder.arg(arg.as_ref()))
     }
 
-    /// Names the container.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// Adds a label.
     pub fn label(self, name: &str, value: &str) -> Self {
         self.arg("--label").arg(&format!("{name}={value}"))
     }

@@ -1,4 +1,4 @@
-//! A Docker daemon of a test's own, which can be stopped, killed and started again.
+//! A private Docker daemon for a test, which can be stopped, killed and started again.
 
 use super::{SOON, UNPOISONED, eventually, eventually_some};
 use std::fs::{self, File};
@@ -10,30 +10,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long a daemon may take to start or to end: it starts a containerd, and stops its containers.
+/// The timeout for a daemon's start or end: it starts a containerd, and stops its containers.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// How often it is started before it is given up.
+/// The number of tries to start it.
 const ATTEMPTS: usize = 3;
 
-/// How long what a crashed daemon leaves behind may take to die with it.
+/// The timeout for the end of a crashed daemon's other processes.
 const DEATH: Duration = Duration::from_secs(2);
 
-/// A daemon with directories of its own and in a network of its own, which holds no more than the daemon takes for the
-/// network of the host. Outside of it, the daemon would take the bridge and the packet filter of the other daemon for
-/// its own. It ends with its containers when it goes out of scope.
+/// A daemon with its own directories and its own network namespace, which it takes for the host's network. In the real
+/// one it would interfere with the other daemon's bridge and packet filter. It ends with its containers when it goes
+/// out of scope.
 pub struct Dockerd {
     directory: TempDir,
     args: Vec<String>,
     process: Mutex<Option<Child>>,
-    /// A process that keeps the network while no daemon runs. It ends with the test, for it reads from it.
+    /// A process that keeps the network namespace while no daemon runs. It reads from the test, and so ends with it.
     network: Child,
-    /// Where the network is, for `nsenter`.
+    /// The path of the network namespace, for `nsenter`.
     namespace: String,
 }
 
 impl Dockerd {
-    /// Starts a daemon, and gives it an image of the daemon that the tests use.
+    /// Starts a daemon, and copies an image to it from the tests' daemon.
     ///
     /// # Panics
     ///
@@ -76,12 +76,12 @@ impl Dockerd {
         daemon
     }
 
-    /// Its address, as `DOCKER_HOST` has it.
+    /// The address, in the form of `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.path("docker.sock").display())
     }
 
-    /// A socket that leads to a port in the daemon's network, which nobody else can reach.
+    /// A socket that forwards to a port in the daemon's network, which cannot be reached from outside.
     ///
     /// # Panics
     ///
@@ -114,11 +114,11 @@ impl Dockerd {
         super::docker(&[&["--host", &self.host()], args].concat())
     }
 
-    /// Starts a container in the daemon's network, which ends at once when it is told to, and returns its id.
+    /// Starts a container in the daemon's network, and returns its id. The container stops at once when asked.
     #[track_caller]
     pub fn run(&self, image: &str, args: &[&str]) -> String {
         let run = ["run", "--detach", "--pull", "never", "--network", "host"];
-        // It need not serve, and two of them cannot, on the same ports.
+        // It serves nothing, because two containers could not serve on the same ports.
         let command = [
             "sh",
             "-c",
@@ -127,7 +127,7 @@ impl Dockerd {
         self.docker(&[&run[..], args, &[image], &command].concat())
     }
 
-    /// Ends it as an operator does, and waits for its end.
+    /// Stops it as an operator does, and waits for its end.
     pub fn stop(&self) {
         self.end("TERM");
     }
@@ -150,8 +150,8 @@ impl Dockerd {
     /// If it does not; the message ends with its log.
     #[track_caller]
     pub fn start_again(&self) {
-        // After a crash it may find its containerd while that still dies, and give up, as it would under systemd, which
-        // starts it again.
+        // After a crash it may find its old containerd still ending, and exit. systemd would then start it again, and
+        // so does this.
         for _ in 0..ATTEMPTS {
             self.launch();
             let mut ended = false;
@@ -201,7 +201,7 @@ impl Dockerd {
 
     #[track_caller]
     fn end(&self, signal: &str) {
-        // Its own id: the child may be `sudo`.
+        // The pid comes from the pid file, because the child may be `sudo`.
         let pid = fs::read_to_string(self.path("pid")).expect("dockerd runs");
         assert!(kill(pid.trim(), signal), "dockerd cannot be told to end");
         let child = self.process.lock().expect(UNPOISONED).take();
@@ -216,7 +216,7 @@ impl Dockerd {
         self.directory.path().join(name)
     }
 
-    /// Removes its containers, for which it has to run.
+    /// Removes its containers. The daemon must run.
     fn remove_containers(&self) {
         let host = self.host();
         let list = ["--host", &host, "ps", "--all", "--quiet"];
@@ -260,7 +260,7 @@ impl Drop for Dockerd {
             let _ = child.kill();
             let _ = child.wait();
         }
-        // Without anything to read, what kept the network ends.
+        // The process that kept the network ends when its input ends.
         drop(self.network.stdin.take());
         let _ = self.network.wait();
         // With live restore, and after a crash, its containerd lives on.
@@ -285,7 +285,7 @@ impl Drop for Dockerd {
     }
 }
 
-/// Copies an image of the daemon that the tests use to another.
+/// Copies an image from the tests' daemon to another one.
 pub(super) fn copy_image(image: &str, host: &str) {
     let mut save = Command::new("docker")
         .args(["save", image])
@@ -306,7 +306,7 @@ pub(super) fn copy_image(image: &str, host: &str) {
     );
 }
 
-/// The processes that were started with a path below `directory`, which no others have.
+/// The processes with a path below `directory` in their command line.
 fn processes_of(directory: &Path) -> Vec<String> {
     let directory = directory.display().to_string();
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -323,7 +323,7 @@ fn processes_of(directory: &Path) -> Vec<String> {
     ids.collect()
 }
 
-/// A program that is run as root, which needs no password if the tests are run by someone else.
+/// A command that runs a program as root. If the tests do not run as root, `sudo` must need no password.
 pub fn as_root(program: &str) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let root = status

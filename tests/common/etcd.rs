@@ -1,4 +1,4 @@
-//! An etcd for one test, and what a test asks of it.
+//! An etcd for one test, and the test's own client of it.
 
 use super::{SOON, UNPOISONED, eventually, signal};
 use etcd_client::{
@@ -14,38 +14,35 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a call may take. Far more than it needs, so that only an etcd that is away or stopped fails a test.
+/// The timeout of a call: far more than it needs, so that only an etcd that is down fails a test.
 const CALL: Duration = Duration::from_secs(10);
 
-/// How often to look for free ports, for another program may take them before etcd does.
+/// The number of tries to find free ports, because another program may take them before etcd does.
 const ATTEMPTS: usize = 10;
 
-/// An etcd with a directory and ports of its own. It ends, and its directory with it, when it goes out of scope.
+/// An etcd with its own directory and ports. Both end when it goes out of scope.
 ///
 /// Its methods panic if it does not answer.
 pub struct Etcd {
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
-    /// Where it speaks TLS, beside the port where it does not.
+    /// The endpoint with TLS, beside the one without.
     tls_port: Option<u16>,
-    /// Flags of etcd beyond the usual ones; of two with one name the later counts.
+    /// Further flags of etcd. Of two with one name the later counts.
     flags: Vec<String>,
     process: Mutex<Option<Child>>,
     client: Mutex<Option<Client>>,
     pub(super) runtime: Runtime,
 }
 
-/// A key as etcd keeps it.
+/// A key's value, lease and revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
-    /// What it holds.
     pub value: String,
-    /// The lease that it is on, 0 for none.
+    /// 0 for none.
     pub lease: i64,
-    /// When it came into being.
     pub create_revision: i64,
-    /// When it was last written.
     pub mod_revision: i64,
 }
 
@@ -68,8 +65,8 @@ impl Etcd {
         Self::start_some(flags, false)
     }
 
-    /// Starts an etcd that also speaks TLS, at an endpoint of its own, with the certificate that the flags name. The
-    /// other endpoint is for the test to look at it.
+    /// Starts an etcd that also has an endpoint with TLS, with the certificate in the flags. The test itself uses the
+    /// other endpoint.
     ///
     /// # Panics
     ///
@@ -117,12 +114,12 @@ impl Etcd {
         }
     }
 
-    /// The address at which other members of its cluster find it.
+    /// The address for the other members of its cluster.
     pub(super) fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
 
-    /// Makes it a member of a cluster; `members` is as etcd's flag `--initial-cluster` has it.
+    /// Makes it a member of a cluster; `members` has the form of etcd's flag `--initial-cluster`.
     pub(super) fn join(&mut self, name: &str, members: &str) {
         // Members answer each other through a scheduler that is not idle: the defaults hold elections seldom.
         let flags = ["--name", name, "--initial-cluster", members];
@@ -136,7 +133,7 @@ impl Etcd {
         format!("127.0.0.1:{}", self.client_port)
     }
 
-    /// `127.0.0.1:<port>` where it speaks TLS.
+    /// `127.0.0.1:<port>` of the endpoint with TLS.
     ///
     /// # Panics
     ///
@@ -146,12 +143,12 @@ impl Etcd {
         format!("127.0.0.1:{port}")
     }
 
-    /// Ends it as an operator does.
+    /// Stops it as an operator does.
     pub fn stop(&self) {
         self.end("TERM");
     }
 
-    /// Kills it, as a crash would. What it has acknowledged is on disk.
+    /// Kills it, as a crash would. Acknowledged writes are on disk.
     pub fn kill9(&self) {
         self.end("KILL");
     }
@@ -159,23 +156,23 @@ impl Etcd {
     /// Starts it again after [`Etcd::stop`] or [`Etcd::kill9`], with the same data and ports.
     pub fn start_again(&self) {
         assert!(self.process().is_none(), "etcd runs already");
-        // Nobody else can be expected to have taken the port, but connections of the last one may still hold it.
+        // Connections of the last process may still hold the port.
         eventually(SOON, "etcd to start again", || self.spawn());
     }
 
-    /// Loses all it ever had. It must not run.
+    /// Deletes all its data. It must not run.
     pub fn lose_data(&self) {
         assert!(self.process().is_none(), "etcd still runs");
         let data = self.directory.path().join("data");
         fs::remove_dir_all(data).expect("etcd's data can be removed");
     }
 
-    /// Freezes it: connections stay open and nobody answers.
+    /// Freezes the process: connections stay open, and there is no answer.
     pub fn pause(&self) {
         signal(self.pid(), "STOP");
     }
 
-    /// Thaws it. Leases that ran out meanwhile end.
+    /// Thaws the process. Leases that expired meanwhile end.
     pub fn resume(&self) {
         signal(self.pid(), "CONT");
     }
@@ -188,7 +185,7 @@ impl Etcd {
         pairs.map(|kv| (text(kv.key()), text(kv.value()))).collect()
     }
 
-    /// A key and what etcd knows of it, if it exists.
+    /// A key with its lease and revisions, if it exists.
     pub fn kv(&self, key: &str) -> Option<KeyValue> {
         let answer = self.call(async |mut etcd| etcd.get(key, None).await);
         answer.kvs().first().map(|kv| KeyValue {
@@ -227,7 +224,7 @@ impl Etcd {
         self.call(async |mut etcd| etcd.put(key, value, Some(options)).await);
     }
 
-    /// Deletes a key, whoever it belongs to.
+    /// Deletes a key, on any lease.
     pub fn delete(&self, key: &str) {
         self.call(async |mut etcd| etcd.delete(key, None).await);
     }
@@ -239,7 +236,7 @@ impl Etcd {
         answer.id()
     }
 
-    /// Waits until as many seconds have passed as etcd counts them: until a lease that is granted now has run out.
+    /// Waits for this many seconds by etcd's clock: until a lease that is granted now has expired.
     ///
     /// # Panics
     ///
@@ -253,7 +250,7 @@ impl Etcd {
         });
     }
 
-    /// Ends a lease, and with it its keys.
+    /// Revokes a lease, which deletes its keys.
     pub fn revoke(&self, lease: i64) {
         self.call(async |mut etcd| etcd.lease_revoke(lease).await);
     }
@@ -266,7 +263,7 @@ impl Etcd {
         ids
     }
 
-    /// The seconds that a lease was granted for and those that remain, which are negative if it does not exist.
+    /// The granted and the remaining seconds of a lease. The latter are negative if it does not exist.
     pub fn time_to_live(&self, lease: i64) -> (i64, i64) {
         let answer = self.call(async |mut etcd| etcd.lease_time_to_live(lease, None).await);
         (answer.granted_ttl(), answer.ttl())
@@ -288,7 +285,6 @@ impl Etcd {
         self.answers()
     }
 
-    /// Starts the process.
     pub(super) fn launch(&self) {
         let client = format!("http://{}", self.endpoint());
         let peer = self.peer_url();
@@ -333,7 +329,7 @@ impl Etcd {
         !ended
     }
 
-    /// Makes the client, which proves itself by an answer from the etcd that runs now.
+    /// Makes the client, and checks that the etcd that runs now answers it.
     pub(super) fn connect(&self) -> bool {
         let attempt = async {
             let mut client = Client::connect([self.endpoint()], None).await?;

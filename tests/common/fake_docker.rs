@@ -1,4 +1,4 @@
-//! A stand-in for the Docker daemon, for what a real one cannot be made to do, such as to answer a listing with an error.
+//! A fake Docker daemon, for behaviour that a real one cannot be made to show, such as an error in answer to a list.
 
 use super::UNPOISONED;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
 
-/// An HTTP server on a Unix socket that answers as a test tells it to. It ends with the test.
+/// An HTTP server on a Unix socket with a test's answers. It ends with the test.
 pub struct FakeDocker {
     directory: TempDir,
     requests: Arc<Mutex<Vec<String>>>,
@@ -19,16 +19,16 @@ pub struct FakeDocker {
 pub enum Reply {
     /// A status such as 200, and a body.
     Json(u16, Value),
-    /// A stream that never says anything and stays open, as that of events does on a quiet host.
+    /// A stream that stays open without data, like the event stream of a quiet host.
     Silence,
-    /// A stream of what is sent through the channel; it ends when the sender goes.
+    /// A stream of the channel's messages. It ends when the sender is dropped.
     Stream(Receiver<Value>),
     /// The connection closes without an answer.
     HangUp,
 }
 
 impl Reply {
-    /// An error in the form in which Docker gives one.
+    /// An error in Docker's form.
     pub fn error(status: u16, message: &str) -> Self {
         Reply::Json(status, json!({ "message": message }))
     }
@@ -37,8 +37,8 @@ impl Reply {
 type Routes = dyn Fn(&str, &str) -> Option<Reply> + Send + Sync;
 
 impl FakeDocker {
-    /// Starts a server. `routes` is given the method and the path, without the version before and the query after it;
-    /// where it gives nothing, an idle Docker's answer is used: a version, an id, no containers and no events.
+    /// Starts a server. `routes` gets the method and the path, without version and query. If it returns nothing, an
+    /// idle Docker's answer is used: a version, an id, no containers and no events.
     ///
     /// # Panics
     ///
@@ -58,26 +58,26 @@ impl FakeDocker {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (routes, requests) = (Arc::clone(&routes), Arc::clone(&requests));
-                // A peer that goes away in the middle is no fault of this side.
+                // The client may close the connection at any time.
                 thread::spawn(move || drop(serve(stream, &*routes, &requests)));
             }
         });
         fake
     }
 
-    /// The value of `DOCKER_HOST` that leads here.
+    /// The address, for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.directory.path().display())
     }
 
-    /// What was asked for, in order: `GET /containers/json`.
+    /// The requests so far, in order: `GET /containers/json`.
     pub fn requests(&self) -> Vec<String> {
         let requests = self.requests.lock();
         requests.expect(UNPOISONED).clone()
     }
 }
 
-/// Answers requests until the peer goes away.
+/// Answers requests until the client closes the connection.
 fn serve(mut stream: UnixStream, routes: &Routes, requests: &Mutex<Vec<String>>) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
@@ -121,7 +121,7 @@ fn without_version(path: &str) -> &str {
     }
 }
 
-/// What a Docker says that has nothing to do.
+/// The answers of an idle Docker.
 fn idle(path: &str) -> Reply {
     match path {
         "/_ping" => Reply::Json(200, json!("OK")),
@@ -151,7 +151,7 @@ fn answer(
         Reply::Json(status, body) => {
             let body = body.to_string();
             let length = body.len();
-            // In one write, as a server that buffers its answers has it.
+            // In one write, like a server that buffers its answers.
             stream.write_all(
                 format!("HTTP/1.1 {status} Canned\r\n{head}Content-Length: {length}\r\n\r\n{body}")
                     .as_bytes(),
@@ -163,7 +163,7 @@ fn answer(
                 stream,
                 "HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\n\r\n"
             )?;
-            // The client says nothing more; this returns when it goes away.
+            // The client sends nothing more. This returns when it closes the connection.
             let _ = reader.read(&mut [0])?;
         }
         Reply::Stream(values) => {

@@ -1,4 +1,4 @@
-//! What tests of faults need beyond the harness: random numbers, many containers that do not exist, and etcd's upkeep.
+//! Helpers for tests of faults: random numbers, many simulated containers, and etcd's maintenance.
 
 use super::etcd::Etcd;
 use super::{FakeDocker, Registrar, RegistrarBuilder, Reply, SOON, eventually};
@@ -6,7 +6,7 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, Delet
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How often a text has a part.
+/// The number of occurrences of a part in a text.
 pub fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
 }
@@ -18,16 +18,16 @@ pub fn in_step(registrar: &RegistrarBuilder) -> Registrar {
     registrar
 }
 
-/// How many warnings a registrar has logged.
+/// The number of warnings in a registrar's log.
 pub fn warnings(registrar: &Registrar) -> usize {
     count(&registrar.log(), "WARN ")
 }
 
-/// How often one trouble may be spoken of while it lasts for seconds: its kind may change once or twice, as when a
-/// connection is lost first and refused then. Retries are many more.
+/// The most log lines about one outage of some seconds. Its message may change once or twice, as when a connection is
+/// first lost and then refused. There are many more retries.
 pub const FEW: usize = 3;
 
-/// Checks that the log speaks of the troubles with `partner` that were, of each when it began and when it was over.
+/// Checks that the log has the beginning and the end of each outage of `partner`.
 #[track_caller]
 pub fn assert_told_of(registrar: &Registrar, partner: &str, troubles: usize) {
     let over = format!("{partner} is back after");
@@ -42,7 +42,7 @@ pub fn assert_told_of(registrar: &Registrar, partner: &str, troubles: usize) {
     );
 }
 
-/// Lets a fault last. It is not for waiting until something has happened.
+/// Lets a fault last. To wait until something has happened, use `eventually`.
 pub fn let_time_pass(time: Duration) {
     let start = Instant::now();
     eventually(2 * time, "time to pass", || start.elapsed() >= time);
@@ -53,12 +53,11 @@ pub fn let_time_pass(time: Duration) {
 pub struct Rng(u64);
 
 impl Rng {
-    /// The numbers that follow from a seed.
+    /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
         Rng(seed)
     }
 
-    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -77,14 +76,13 @@ impl Rng {
         usize::try_from(self.next() % end).expect("it is below a size")
     }
 
-    /// One of several.
     pub fn pick<'a, T>(&mut self, several: &'a [T]) -> &'a T {
         &several[self.below(several.len())]
     }
 }
 
-/// What Docker says of a running container with the ports 8005 and 8006, published from `port` on. Its id is as many
-/// digits of `number` as it takes.
+/// Docker's inspect object of a running container with the ports 8005 and 8006, published from `port` on. Its id is as
+/// many digits of `number` as it takes.
 pub fn inspection(number: u16, service: &str, port: u16) -> Value {
     let published = |port: u16| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
     json!({
@@ -102,7 +100,7 @@ pub fn inspection(number: u16, service: &str, port: u16) -> Value {
     })
 }
 
-/// What Docker lists of a running container, of which this is the inspect object.
+/// Docker's list entry of a running container with this inspect object.
 pub fn summary(inspected: &Value) -> Value {
     let ports = inspected["NetworkSettings"]["Ports"].as_object();
     let binding = |(port, bindings): (&String, &Value)| {
@@ -126,7 +124,7 @@ pub fn summary(inspected: &Value) -> Value {
     })
 }
 
-/// A Docker that runs these containers for ever.
+/// A Docker with these containers, which never change.
 pub fn docker_of(containers: Vec<Value>) -> FakeDocker {
     FakeDocker::start(move |_, path| {
         if path == "/containers/json" {
@@ -141,18 +139,18 @@ pub fn docker_of(containers: Vec<Value>) -> FakeDocker {
 }
 
 impl Etcd {
-    /// Forgets all history up to now, as etcd's automatic compaction does.
+    /// Compacts all history up to now, as etcd's automatic compaction does.
     pub fn compact(&self) {
         let revision = self.revision();
         let options = CompactionOptions::new().with_physical();
         self.call(async |mut etcd| etcd.compact(revision, Some(options)).await);
     }
 
-    /// Writes until etcd says that its space is used up. The junk is in keys that begin with `prefix`.
+    /// Writes junk below `prefix` until etcd reports that its space is used up.
     ///
     /// # Panics
     ///
-    /// If etcd takes more than it was started with.
+    /// If etcd accepts more than its quota.
     pub fn fill(&self, prefix: &str) {
         let junk = "x".repeat(1024 * 1024);
         let full = self.call(async |mut etcd| {
@@ -175,7 +173,7 @@ impl Etcd {
         !answer.alarms().is_empty()
     }
 
-    /// Does what an operator does for an etcd that is full: removes the junk, compacts, defragments, ends the alarm.
+    /// Frees a full etcd as an operator does: deletes the junk, compacts, defragments, disarms the alarm.
     pub fn make_room(&self, prefix: &str) {
         let options = DeleteOptions::new().with_prefix();
         self.call(async |mut etcd| etcd.delete(prefix, Some(options)).await);
@@ -184,7 +182,7 @@ impl Etcd {
         self.take_puts();
     }
 
-    /// Has it refuse puts and new leases from now on, as if its space were used up. It deletes all the same.
+    /// Raises the alarm for lack of space: etcd refuses puts and new leases, but still deletes.
     pub fn refuse_puts(&self) {
         self.call(async |mut etcd| {
             etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, None)

@@ -1,4 +1,4 @@
-//! What happened in etcd: from the first revision on, or from now on.
+//! The changes in etcd: from the first revision on, or from now on.
 
 use super::SOON;
 use super::etcd::{Etcd, text};
@@ -10,22 +10,18 @@ use std::time::SystemTime;
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Changes of one transaction have the same.
+    /// The same for all changes of one transaction.
     pub revision: i64,
-    /// Whether the key was written or went.
     pub kind: Kind,
-    /// The whole key.
     pub key: String,
-    /// What was written; empty for a deletion.
+    /// The new value; empty for a deletion.
     pub value: String,
     /// The lease that it was put on, 0 for none or a deletion.
     pub lease: i64,
 }
 
-/// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It was written.
     Put,
     /// It was deleted, or its lease ended.
     Delete,
@@ -37,8 +33,8 @@ impl Etcd {
         let revision = self.revision();
         let mut events = Vec::new();
         if revision > 1 {
-            // Every revision but the first, which is that of an empty store, changed some key. So a watch of all keys
-            // is complete when it reaches the present revision, which a watch of one prefix may never do.
+            // Every revision except the first, the empty store's, changed some key. So a watch of all keys is complete
+            // when it reaches the present revision. A watch of one prefix might never reach it.
             events = self.call(async |etcd| {
                 let mut events = Vec::new();
                 let mut stream = watch(etcd, "", 1).await?;
@@ -69,7 +65,7 @@ impl Etcd {
         states
     }
 
-    /// Follows the keys that begin with `prefix` from now on, with the time at which each change is seen.
+    /// Follows the keys below `prefix` from now on, with the time at which each change is seen.
     pub fn watch(&self, prefix: &str) -> Watch {
         let from = self.revision() + 1;
         let mut stream = self.call(async |etcd| watch(etcd, prefix, from).await);
@@ -94,7 +90,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next change that `wanted` holds for, and the time at which it was seen. Others are passed over.
+    /// The next change for which `wanted` holds, and the time at which it was seen. Others are skipped.
     ///
     /// # Panics
     ///

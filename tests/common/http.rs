@@ -1,18 +1,15 @@
-//! What a registrar with `--listen` answers.
+//! A minimal HTTP client, for registrars with `--listen`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use super::SOON;
 
-/// An answer.
 #[derive(Debug)]
 pub struct Page {
-    /// 200 and the like.
     pub status: u16,
-    /// The head, as it came.
+    /// The raw head.
     pub head: String,
-    /// The rest.
     pub body: String,
 }
 

@@ -1,10 +1,10 @@
-//! The images that a test builds for itself.
+//! Docker images that a test builds and removes.
 
 use super::{TestBed, UNPOISONED};
 use std::process::Command;
 
 impl TestBed {
-    /// Builds the image of the program, as `make image` does, and returns its name. It goes with the test bed.
+    /// Builds the image of the program, as `make image` does, and returns its name. It is removed with the test bed.
     pub fn register_image(&self) -> String {
         let program = env!("CARGO_BIN_EXE_docker-register");
         self.image("register", |image| {
@@ -12,7 +12,7 @@ impl TestBed {
         })
     }
 
-    /// Builds an image with programs of this machine, and returns its name. It goes with the test bed.
+    /// Builds an image with programs of this machine, and returns its name. It is removed with the test bed.
     pub fn program_image(&self, programs: &[&str]) -> String {
         self.image("programs", |image| {
             let args = ["programs", image].into_iter();
@@ -22,8 +22,8 @@ impl TestBed {
         })
     }
 
-    /// Builds an image in which a systemd runs that is given this machine's `/usr`, and returns its name. It goes with
-    /// the test bed.
+    /// Builds an image that runs a systemd, with this machine's `/usr` mounted, and returns its name. It is removed
+    /// with the test bed.
     pub fn systemd_image(&self) -> String {
         self.image("systemd", |image| {
             ["systemd", image].map(str::to_owned).to_vec()

@@ -1,7 +1,7 @@
-//! What the live tests share: a Docker daemon to start containers in, an etcd of one's own, and the program itself.
+//! The harness of the live tests: a Docker daemon to start containers in, an etcd for each test, and the program.
 //!
-//! A test begins with [`TestBed::new`], which names everything apart from other tests that run at the same time, and
-//! removes it all when it goes out of scope, also when the test fails:
+//! A test begins with [`TestBed::new`]. It names everything differently from other tests that run at the same time,
+//! and removes everything when it goes out of scope, also when the test fails:
 //!
 //! ```ignore
 //! let bed = TestBed::new();
@@ -10,7 +10,7 @@
 //! eventually(SOON, "the keys of web", || bed.keys().len() == 4);
 //! ```
 //!
-//! Nothing here sleeps for a fixed time: what is awaited is polled for with [`eventually`], against a deadline.
+//! Nothing here sleeps for a fixed time: [`eventually`] polls a condition until a deadline.
 
 #![allow(
     dead_code,
@@ -59,23 +59,23 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// A deadline for what takes milliseconds on an idle machine. It is long so that a busy one does not fail the test.
+/// The deadline of steps that take milliseconds on an idle machine. It is long, so that a busy machine fails no test.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// The host address that a registrar of a [`TestBed`] registers with. It is reserved for documentation (RFC 5737).
+/// The `--host-ip` of a [`TestBed`]'s registrar. It is reserved for documentation (RFC 5737).
 pub const HOST_IP: &str = "192.0.2.1";
 
-/// The label that marks everything the tests make in Docker. Its value is the test's own.
+/// The label on everything that the tests make in Docker. Its value is different in each test.
 const LABEL: &str = "docker-register-test";
 
-/// Why a lock of the harness can always be had.
+/// The reason why a lock of the harness can be taken.
 const UNPOISONED: &str = "no thread panics with the lock";
 
 /// Polls `condition` until it holds.
 ///
 /// # Panics
 ///
-/// If it does not hold before the deadline; the message says that `what` was awaited.
+/// If it does not hold before the deadline; the message names `what`.
 #[track_caller]
 pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     eventually_some(deadline, what, || condition().then_some(()));
@@ -85,7 +85,7 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
 ///
 /// # Panics
 ///
-/// If it gives none before the deadline; the message says that `what` was awaited.
+/// If it gives none before the deadline; the message names `what`.
 #[track_caller]
 pub fn eventually_some<T>(
     deadline: Duration,
@@ -105,15 +105,15 @@ pub fn eventually_some<T>(
     }
 }
 
-/// What belongs to one test: a name, an etcd, and what is made in Docker under that name.
+/// One test's name, its etcd, and everything that it makes in Docker under that name.
 pub struct TestBed {
     /// Different in every test and every run; the value of the label of all containers and networks.
     pub name: String,
     /// The directory of this test's keys, such as `/t4242-1`.
     pub prefix: String,
-    /// An etcd that nobody else uses, so that its revisions are this test's alone.
+    /// An etcd for this test alone, so that every revision is the test's.
     pub etcd: Etcd,
-    /// The images that were built for it.
+    /// Images to be removed with it.
     images: Mutex<Vec<String>>,
 }
 
@@ -122,7 +122,7 @@ impl TestBed {
     ///
     /// # Panics
     ///
-    /// With a message for the reader if something that is needed is not there.
+    /// With instructions if Docker, etcd or an image is missing.
     pub fn new() -> Self {
         require_docker();
         let name = unique_name();
@@ -134,7 +134,7 @@ impl TestBed {
         }
     }
 
-    /// The filter, in Docker's syntax, that sees this test's containers alone.
+    /// The filter, in Docker's syntax, for this test's containers.
     pub fn filter(&self) -> String {
         format!("label={}", self.label())
     }
@@ -144,7 +144,7 @@ impl TestBed {
         self.container_of(WEB)
     }
 
-    /// A container of some image, labelled and named for this test.
+    /// A container of an image, labelled and named for this test.
     pub fn container_of(&self, image: &str) -> ContainerBuilder {
         Container::of(image)
             .name(&unique_name())
@@ -152,14 +152,14 @@ impl TestBed {
             .arg(&self.label())
     }
 
-    /// Makes a network in Docker and returns its name. It goes with the test bed.
+    /// Makes a network in Docker, and returns its name. It is removed with the test bed.
     pub fn network(&self) -> String {
         let name = unique_name();
         docker(&["network", "create", "--label", &self.label(), &name]);
         name
     }
 
-    /// The program, told to watch this test's containers and to write to its etcd, below its prefix.
+    /// The program, with flags for this test's containers, etcd and prefix.
     pub fn registrar(&self) -> RegistrarBuilder {
         Registrar::command()
             .flag("--etcd", self.etcd.endpoint())
@@ -169,7 +169,8 @@ impl TestBed {
             .filter(&self.filter())
     }
 
-    /// The program on one of several "hosts", which is known by `address` and sees what [`TestBed::container_on`] made.
+    /// The program on one of several "hosts": it has this `address`, and sees the containers of
+    /// [`TestBed::container_on`].
     pub fn registrar_on(&self, host: &str, address: &str) -> RegistrarBuilder {
         self.registrar()
             .flag("--instance", format!("{}-{host}", self.name))
@@ -182,7 +183,7 @@ impl TestBed {
         self.container().label("host", host).publish_all()
     }
 
-    /// The program, told to watch a stand-in for Docker, of which it sees all containers.
+    /// The program with a fake Docker, of which it sees all containers.
     pub fn registrar_of(&self, docker: &FakeDocker) -> RegistrarBuilder {
         Registrar::command()
             .flag("--etcd", self.etcd.endpoint())
@@ -226,7 +227,7 @@ impl TestBed {
         }
     }
 
-    /// Checks every revision of etcd's history: no member ever stood without the `port` key of its directory.
+    /// Checks every revision of etcd's history: no member ever existed without the `port` key of its directory.
     ///
     /// # Panics
     ///
@@ -244,7 +245,7 @@ impl TestBed {
         }
     }
 
-    /// Checks every revision of etcd's history: no `port` key ever stood without a member in its directory.
+    /// Checks every revision of etcd's history: no `port` key ever existed without a member in its directory.
     ///
     /// # Panics
     ///
@@ -272,7 +273,7 @@ impl TestBed {
         keys.into_iter().map(|(k, v)| (shorten(k), v)).collect()
     }
 
-    /// The label of all that this test makes in Docker, as `NAME=VALUE`.
+    /// The label on everything that this test makes in Docker, as `NAME=VALUE`.
     pub fn label(&self) -> String {
         format!("{LABEL}={}", self.name)
     }
@@ -323,7 +324,6 @@ pub fn web_keys(service: &str, container: &Container, address: &str) -> BTreeMap
     keys
 }
 
-/// Several maps in one.
 pub fn joined<const N: usize>(maps: [&BTreeMap<String, String>; N]) -> BTreeMap<String, String> {
     maps.into_iter()
         .flatten()
@@ -337,7 +337,7 @@ fn port_beside(key: &str) -> String {
     format!("{directory}/port")
 }
 
-/// A policy, in a directory of its own.
+/// A policy's script, in its own directory.
 pub struct Script {
     directory: TempDir,
 }
@@ -355,13 +355,13 @@ impl Script {
         script
     }
 
-    /// Where it is, for `--script`.
+    /// The path, for `--script`.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("policy.lua")
     }
 }
 
-/// Makes a named pipe, which keeps everybody waiting who opens it to read or write.
+/// Makes a named pipe: opening it blocks until another process opens the other end.
 ///
 /// # Panics
 ///
@@ -371,7 +371,7 @@ pub fn make_fifo(path: &Path) {
     assert!(made.expect("`mkfifo` can be run").success(), "a named pipe");
 }
 
-/// A name that no other test has, in this run or in another on the same machine.
+/// A name that is unique on this machine, also among several runs.
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let start = SystemTime::now()
@@ -385,7 +385,7 @@ fn unique_name() -> String {
     )
 }
 
-/// Sends a signal, such as `TERM`, to a process. A shell does it, for unsafe code is forbidden here.
+/// Sends a signal, such as `TERM`, to a process, by a shell, because unsafe code is forbidden here.
 fn signal(pid: u32, name: &str) {
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])

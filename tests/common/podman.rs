@@ -1,4 +1,4 @@
-//! A Podman of a test's own, behind the socket on which it speaks Docker's language.
+//! A private Podman for a test, with its Docker-compatible socket.
 
 use super::dockerd::{as_root, copy_image};
 use super::{SOON, eventually};
@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// Podman's service, with directories, a network, mounts and processes of its own. All of it ends when nobody holds the
-/// other end of its input any more.
+/// The script of Podman's service, in namespaces and directories of its own. All of it ends when its input is closed.
 const SCRIPT: &str = r#"
 set -e
 mkdir -p /var/lib/cni
@@ -17,7 +16,7 @@ podman --root "$0/data" --runroot "$0/run" --storage-driver vfs system service -
 cat
 "#;
 
-/// It needs no systemd, and asks for no more than a container may have inside of another.
+/// The configuration: without systemd, and with no more rights than a container has inside another.
 const CONFIGURATION: &str = r#"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -34,7 +33,7 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// Starts its service, and gives it an image of the Docker daemon that the tests use.
+    /// Starts its service, and copies an image to it from the tests' Docker daemon.
     ///
     /// # Panics
     ///
@@ -75,7 +74,7 @@ impl Podman {
         podman
     }
 
-    /// Its address, as `DOCKER_HOST` has it.
+    /// The address, in the form of `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.path("podman.sock").display())
     }
@@ -100,7 +99,7 @@ impl Drop for Podman {
         let host = self.host();
         let list = ["--host", &host, "ps", "--all", "--quiet"];
         if let Ok(listing) = Command::new("docker").args(list).output() {
-            // Their control groups go with them, and with nothing else.
+            // Only the end of the containers removes their control groups.
             let ids = String::from_utf8_lossy(&listing.stdout).into_owned();
             let remove = ["--host", &host, "rm", "--force"];
             let ids = ids.split_whitespace();
@@ -108,7 +107,7 @@ impl Drop for Podman {
         }
         drop(self.process.stdin.take());
         let _ = self.process.wait();
-        // The files are root's.
+        // The files belong to root.
         for name in ["data", "run", "tmp", "podman.sock"] {
             let mut rm = as_root("rm");
             let _ = rm

@@ -1,4 +1,4 @@
-//! A proxy before etcd or Docker, which can do what networks do: cut, stall and delay.
+//! A proxy in front of etcd or Docker that simulates network faults: it cuts, stalls and delays connections.
 
 use super::UNPOISONED;
 use std::collections::BTreeMap;
@@ -11,19 +11,19 @@ use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// What a [`Proxy`] does with what passes through it.
+/// The fault that a [`Proxy`] simulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All goes through at once.
+    /// None: data is forwarded at once.
     Pass,
-    /// Every connection is closed, and so is each new one as soon as it is made.
+    /// Every connection is closed, and each new one at once.
     Cut,
-    /// Connections stay open and new ones are taken, but nothing goes through. When it is over, what was sent
-    /// meanwhile arrives, late, as it does from a network that repeats what it lost.
+    /// Connections stay open and new ones are accepted, but no data is forwarded. At the end the held data arrives
+    /// late, as from a network that retransmits lost packets.
     Stall,
-    /// As [`Mode::Stall`], but requests go through and have their effect: it is the answers that do not arrive.
+    /// Like [`Mode::Stall`] for the answers only: requests are forwarded and have their effect.
     HoldAnswers,
-    /// All goes through, each piece in either direction this much later.
+    /// Data is forwarded after this delay, in both directions.
     Delay(Duration),
 }
 
@@ -49,13 +49,13 @@ struct State {
     mode: Mode,
     /// Set once, when the proxy ends.
     over: bool,
-    /// How many connections there ever were.
+    /// The number of connections since the start.
     accepted: u64,
     links: BTreeMap<u64, [Stream; 2]>,
 }
 
 impl Proxy {
-    /// A proxy on a TCP port of its own before `target`, such as `127.0.0.1:2379`, or `unix://<path>`.
+    /// A proxy on a free TCP port, to `target`: `127.0.0.1:2379` or `unix://<path>`.
     ///
     /// # Panics
     ///
@@ -68,7 +68,7 @@ impl Proxy {
         Self::start(accept, Address::Tcp(address), target, None)
     }
 
-    /// A proxy on a Unix socket of its own before a Docker daemon, whose address is in the form of `DOCKER_HOST`.
+    /// A proxy on a Unix socket, to a Docker daemon whose address has the form of `DOCKER_HOST`.
     ///
     /// # Panics
     ///
@@ -82,12 +82,12 @@ impl Proxy {
         Self::start(accept, Address::Unix(path), target, Some(directory))
     }
 
-    /// A proxy before the Docker daemon that the tests use.
+    /// A proxy to the tests' Docker daemon.
     pub fn the_docker() -> Self {
         Self::docker(&the_docker())
     }
 
-    /// Where it is reached: `127.0.0.1:<port>`, or `unix://<path>` as `DOCKER_HOST` has it.
+    /// Its address: `127.0.0.1:<port>`, or `unix://<path>` for `DOCKER_HOST`.
     pub fn address(&self) -> String {
         match &self.entrance {
             Address::Tcp(address) => address.clone(),
@@ -95,7 +95,7 @@ impl Proxy {
         }
     }
 
-    /// Changes what it does, with open connections too.
+    /// Changes the mode, also of open connections.
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.lock();
         state.mode = mode;
@@ -105,7 +105,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// How many connections there ever were.
+    /// The number of connections since the start.
     pub fn accepted(&self) -> u64 {
         self.shared.lock().accepted
     }
@@ -139,7 +139,7 @@ impl Proxy {
                         continue;
                     }
                 }
-                // A peer that goes away in the middle is what this is for.
+                // Cut connections fail here, by design.
                 thread::spawn(move || drop(serve(client, &target, &shared)));
             }
         });
@@ -170,7 +170,7 @@ impl Shared {
         self.state.lock().expect(UNPOISONED)
     }
 
-    /// Waits until what goes in a direction may pass, and returns how much later; none if the connection is cut.
+    /// Waits until data may pass in a direction, and returns its delay; none if the connection is cut.
     fn may_pass(&self, direction: Direction) -> Option<Duration> {
         let state = self.lock();
         let held = |mode| match direction {
@@ -197,7 +197,7 @@ impl State {
     }
 }
 
-/// The Docker daemon that the tests use, as `DOCKER_HOST` has it.
+/// The address of the tests' Docker daemon, in the form of `DOCKER_HOST`.
 pub fn the_docker() -> String {
     std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned())
 }
@@ -210,7 +210,7 @@ enum Direction {
 
 /// Carries one connection until both its directions have ended.
 fn serve(client: Stream, target: &Address, shared: &Arc<Shared>) -> io::Result<()> {
-    // A new connection is not made while nothing goes through, and is taken nevertheless.
+    // In a stall, the client's connection is accepted, but the target is not connected to.
     if shared.may_pass(Direction::Request).is_none() {
         return Ok(());
     }
@@ -248,7 +248,7 @@ fn carry(mut from: Stream, mut to: Stream, shared: &Shared, direction: Direction
             break;
         }
     }
-    // An end is news that has to pass like any other.
+    // The end of the stream is held and delayed like data.
     let _ = shared.may_pass(direction);
     to.shutdown(Shutdown::Write);
 }

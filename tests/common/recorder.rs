@@ -1,4 +1,4 @@
-//! A socket proxy as sites put before Docker: it lets few requests through, and remembers all.
+//! A socket proxy, as sites put in front of Docker: it forwards only allowed requests, and records all.
 
 use super::UNPOISONED;
 use std::collections::BTreeSet;
@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
 
-/// A proxy on a Unix socket of its own. It serves one request for each connection, which is read before anything of it
-/// reaches Docker.
+/// A proxy on a Unix socket. It serves one request for each connection, and reads its head before it forwards
+/// anything.
 pub struct Recorder {
     directory: TempDir,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
-    /// A proxy before the socket at a path that lets the requests in `allowed` through, in the form in which
-    /// [`Recorder::requests`] gives them, and answers 403 to all others.
+    /// A proxy to the socket at a path. It forwards the requests in `allowed`, in the form of [`Recorder::requests`],
+    /// and answers 403 to all others.
     ///
     /// # Panics
     ///
@@ -36,25 +36,25 @@ impl Recorder {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (docker, requests) = (docker.clone(), Arc::clone(&requests));
-                // A peer that goes away in the middle is no fault of this side.
+                // The client may close the connection at any time.
                 thread::spawn(move || drop(serve(client, &docker, allowed, &requests)));
             }
         });
         recorder
     }
 
-    /// The value of `DOCKER_HOST` that leads here.
+    /// The address, for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.directory.path().display())
     }
 
-    /// What was asked for: `GET /containers/{id}/json`, without the version of the API and the query.
+    /// The requests so far: `GET /containers/{id}/json`, without the version of the API and the query.
     pub fn requests(&self) -> BTreeSet<String> {
         let requests = self.requests.lock().expect(UNPOISONED);
         requests.iter().map(|request| shape(request)).collect()
     }
 
-    /// How often something was asked for: `GET /containers/0123/json`.
+    /// The number of these requests: `GET /containers/0123/json`.
     pub fn count(&self, request: &str) -> usize {
         let requests = self.requests.lock().expect(UNPOISONED);
         requests.iter().filter(|asked| *asked == request).count()
@@ -90,7 +90,7 @@ fn serve(
         let _ = io::copy(&mut from, &mut to);
         to.shutdown(Shutdown::Both)
     });
-    // No further request passes; but an end of the client's is one of the server's.
+    // No further request is forwarded, but the end of the client's stream is.
     let mut rest = Vec::new();
     while reader.read_until(b'\n', &mut rest)? > 0 {
         rest.clear();

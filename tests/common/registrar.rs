@@ -1,4 +1,4 @@
-//! The program itself, run as a user runs it.
+//! Runs the program, as a user runs it.
 
 use super::{SOON, UNPOISONED, eventually, signal};
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The size of a pipe, as Linux makes it.
 const PIPE: usize = 64 * 1024;
 
-/// A `docker-register` that runs. It is killed when it goes out of scope; if the test fails, its log is printed.
+/// A running `docker-register`. It is killed when it goes out of scope; if the test fails, its log is printed.
 pub struct Registrar {
     child: Mutex<Child>,
     pid: u32,
@@ -22,34 +22,32 @@ pub struct Registrar {
     stderr: Stream,
 }
 
-/// What a `docker-register` that has ended left behind.
+/// The output of a `docker-register` that has ended.
 #[derive(Debug)]
 pub struct Output {
-    /// How it ended.
     pub status: ExitStatus,
-    /// Its keys, or what else it was asked for.
     pub stdout: String,
     /// Its log and its errors.
     pub stderr: String,
 }
 
 impl Registrar {
-    /// Begins to describe a command line. [`super::TestBed::registrar`] also points it at the test's Docker and etcd.
+    /// A builder for a command line. [`super::TestBed::registrar`] also sets the test's Docker and etcd.
     pub fn command() -> RegistrarBuilder {
         RegistrarBuilder::default()
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.stderr.text()
     }
 
-    /// What it has printed so far.
+    /// The output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// Reads no more of its log, so that the pipe fills up.
+    /// Stops reading its log, so that the pipe fills up.
     pub fn stop_reading_log(&self) {
         self.stderr.stalls.store(true, Ordering::SeqCst);
     }
@@ -71,7 +69,7 @@ impl Registrar {
         });
     }
 
-    /// Waits until what it prints contains `text`.
+    /// Waits until its output contains `text`.
     ///
     /// # Panics
     ///
@@ -83,7 +81,7 @@ impl Registrar {
         });
     }
 
-    /// The address that it listens on, once it says so.
+    /// Waits until it logs the address that it listens on, and returns that.
     ///
     /// # Panics
     ///
@@ -98,7 +96,6 @@ impl Registrar {
         })
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -108,7 +105,7 @@ impl Registrar {
         signal(self.pid, name);
     }
 
-    /// Kills it, as a crash would: it cannot say goodbye to etcd. It is gone when this returns.
+    /// Kills it, as a crash would, so that it cannot clean up in etcd. It has ended when this returns.
     pub fn kill9(&self) {
         let mut child = self.child();
         let _ = child.kill();
@@ -119,7 +116,7 @@ impl Registrar {
     ///
     /// # Panics
     ///
-    /// If it is still there after [`SOON`].
+    /// If it has not ended after [`SOON`].
     #[track_caller]
     pub fn terminate(&self) -> ExitStatus {
         self.signal("TERM");
@@ -190,10 +187,10 @@ pub struct RegistrarBuilder {
     stderr: Stderr,
 }
 
-/// What becomes of the log.
+/// The target of the log.
 #[derive(Clone, Default)]
 enum Stderr {
-    /// A pipe, which is read.
+    /// A pipe that is read.
     #[default]
     Read,
     /// A pipe whose other end is closed.
@@ -202,12 +199,11 @@ enum Stderr {
     Missing,
     /// A pipe that is full, and not read before [`Registrar::read_log_again`].
     Full,
-    /// A file.
     File(PathBuf),
 }
 
 impl RegistrarBuilder {
-    /// Sets a flag, such as `--ttl`, instead of any earlier value of it.
+    /// Sets a flag, such as `--ttl`, and replaces an earlier value.
     pub fn flag(self, name: &str, value: impl Into<OsString>) -> Self {
         let mut builder = self.without(name);
         builder.flags.push((name.to_owned(), value.into()));
@@ -220,7 +216,7 @@ impl RegistrarBuilder {
         self
     }
 
-    /// Adds a container filter to those that are there.
+    /// Adds a container filter.
     pub fn filter(mut self, filter: &str) -> Self {
         self.filters.push(filter.to_owned());
         self
@@ -238,43 +234,43 @@ impl RegistrarBuilder {
         self
     }
 
-    /// Gives it something to read; without it, stdin is empty.
+    /// Sets the text on stdin, which is empty by default.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.to_owned());
         self
     }
 
-    /// Closes the pipe that it prints to before it prints anything, as `head` does when it has had enough.
+    /// Closes the pipe on stdout before it prints anything, as `head` does when it has read enough.
     pub fn closed_stdout(mut self) -> Self {
         self.closed_stdout = true;
         self
     }
 
-    /// Closes the pipe that it logs to before it logs anything.
+    /// Closes the pipe on stderr before it logs anything.
     pub fn closed_stderr(mut self) -> Self {
         self.stderr = Stderr::Closed;
         self
     }
 
-    /// Starts it without a descriptor to log to, as `2>&-` does.
+    /// Starts it without stderr, like `2>&-`.
     pub fn without_stderr(mut self) -> Self {
         self.stderr = Stderr::Missing;
         self
     }
 
-    /// Has it log to a pipe that is full, and not read before [`Registrar::read_log_again`].
+    /// Makes it log to a full pipe, which is not read before [`Registrar::read_log_again`].
     pub fn full_stderr(mut self) -> Self {
         self.stderr = Stderr::Full;
         self
     }
 
-    /// Has it log to a file.
+    /// Makes it log to a file.
     pub fn stderr_to(mut self, file: &Path) -> Self {
         self.stderr = Stderr::File(file.to_owned());
         self
     }
 
-    /// Starts the daemon, with `run`.
+    /// Starts `run`.
     pub fn start(&self) -> Registrar {
         self.spawn("run")
     }
@@ -307,7 +303,7 @@ impl RegistrarBuilder {
         }
         command.args(&self.args);
 
-        // The environment of whoever runs the tests must not change what they see.
+        // The environment of the test run must not change the results.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text == "HOST_IP" || text == "ETCD_HOST" || text.starts_with("DOCKER_REGISTER_") {
@@ -323,9 +319,9 @@ impl RegistrarBuilder {
             .stderr(stderr)
             .spawn()
             .expect("docker-register can be run");
-        // It has an end of the pipe, which would keep the pipe open.
+        // The command holds an end of the pipe, which would keep it open.
         drop(command);
-        // Before it is given anything to read, on which it might act.
+        // Closed before stdin has data, so before the program acts.
         if self.closed_stdout {
             child.stdout = None;
         }
@@ -339,7 +335,7 @@ impl RegistrarBuilder {
         }
     }
 
-    /// The end of its log that is read, if any, and its own.
+    /// The reading end of the log's pipe, if there is one, and the program's stderr.
     fn stderr(&self) -> (Option<PipeReader>, Stdio) {
         match &self.stderr {
             Stderr::Missing => (None, Stdio::null()),
@@ -361,15 +357,15 @@ impl RegistrarBuilder {
     }
 }
 
-/// Writes to a program that may not read all of it, or nothing.
+/// Writes to a program that may not read all of it.
 fn feed(mut pipe: impl Write + Send + 'static, text: String) {
     thread::spawn(move || pipe.write_all(text.as_bytes()));
 }
 
-/// An output of a program, gathered by a thread so that the program never waits for its reader.
+/// An output stream of a program, read by a thread so that the program never waits for its reader.
 struct Stream {
     bytes: Arc<Mutex<Vec<u8>>>,
-    /// Whether the reader reads no more.
+    /// Whether the reader has stopped reading.
     stalls: Arc<AtomicBool>,
     reader: Mutex<Option<JoinHandle<()>>>,
 }
@@ -411,7 +407,7 @@ impl Stream {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits for the end of the output, which comes with the end of the program.
+    /// Waits for the end of the output, at the end of the program.
     fn finish(&self) {
         self.stalls.store(false, Ordering::SeqCst);
         if let Ok(mut reader) = self.reader.lock()

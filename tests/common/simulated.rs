@@ -1,5 +1,5 @@
-//! A simulated Docker daemon whose containers come and go as a test tells them to, for numbers and rates that a real one
-//! has no room for.
+//! A simulated Docker daemon whose containers a test starts and stops, for numbers and rates that a real one cannot
+//! reach.
 
 use super::fake_docker::{FakeDocker, Reply};
 use super::{UNPOISONED, inspection, summary};
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
-/// The daemon. It has nothing but what the registrar asks for: a list, inspections, and events.
+/// The daemon. It answers only the registrar's requests: lists, inspections, and events.
 pub struct Simulated {
     docker: FakeDocker,
     state: Arc<Mutex<State>>,
@@ -16,16 +16,16 @@ pub struct Simulated {
 
 #[derive(Default)]
 struct State {
-    /// What runs, by id.
+    /// The running containers, by id.
     running: BTreeMap<String, Value>,
-    /// Those who follow the events.
+    /// The subscribers of the events.
     followers: Vec<Sender<Value>>,
-    /// How many have ever begun to.
+    /// The number of subscriptions since the start.
     subscriptions: usize,
 }
 
 impl Simulated {
-    /// A daemon that runs nothing yet.
+    /// A daemon without containers.
     pub fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let seen = Arc::clone(&state);
@@ -50,22 +50,21 @@ impl Simulated {
         Self { docker, state }
     }
 
-    /// The value of `DOCKER_HOST` that leads here.
+    /// The address, for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         self.docker.host()
     }
 
-    /// How many have ever begun to follow its events.
+    /// The number of subscriptions to its events since the start.
     pub fn subscriptions(&self) -> usize {
         self.state().subscriptions
     }
 
-    /// How many containers run.
     pub fn running(&self) -> usize {
         self.state().running.len()
     }
 
-    /// Starts a container with two published ports, known by a number; nothing if it runs.
+    /// Starts the container with this number, which has two published ports. Does nothing if it runs.
     pub fn run(&self, number: u16, service: &str) {
         let container = whole(&inspection(number, service, 10_000 + number % 25_000 * 2));
         let id = container["Id"].as_str().expect("an id").to_owned();
@@ -75,7 +74,7 @@ impl Simulated {
         }
     }
 
-    /// Stops a container; nothing if it does not run. Returns whether it did.
+    /// Stops a container. Returns whether it was running.
     pub fn stop(&self, number: u16) -> bool {
         let id = format!("{number:0>12}{:0>52}", "");
         let mut state = self.state();
@@ -104,7 +103,7 @@ impl State {
     }
 }
 
-/// An inspect object of the size that a real one has: what is not given is as in one that was saved.
+/// An inspect object of realistic size: the given fields, and all others from a saved one.
 fn whole(given: &Value) -> Value {
     static SAVED: LazyLock<Value> = LazyLock::new(|| {
         let saved = include_str!("../../examples/fleet.json");

@@ -1,4 +1,4 @@
-//! What the author of a policy works with: keys in several forms, tests written in Lua, and the editor types.
+//! The tools of a policy's author: `keys` in several formats, tests written in Lua, and the editor types.
 
 use crate::common;
 
@@ -34,7 +34,7 @@ fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, impl Fn(&str) -> Pat
 #[test]
 fn the_etcdctl_script_gives_the_same_store() {
     let bed = TestBed::new();
-    // Values that a shell would take for something else.
+    // Values with characters that are special to a shell.
     let script = Script::new(
         "local register = require 'register'\n\
          local entries = register.entries\n\
@@ -181,7 +181,7 @@ fn a_test_of_a_wrong_policy_reads_well() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// The fields that a test can give a container: all in the types but the one that follows from the id.
+/// The fields that a test can set on a container: all in the types except the one that is derived from the id.
 fn sample_fields() -> String {
     let types = include_str!("../../scripts/types.lua");
     let class = types
@@ -255,12 +255,12 @@ fn a_policy_that_fails_for_one_of_fifty_harms_no_other_through_a_reload_too() {
     assert_eq!(members("one/"), 100);
     let revision = bed.etcd.revision();
 
-    // It fails, and nothing else differs: nothing changes.
+    // The policy fails for it and is unchanged otherwise, so nothing changes.
     write("true", "'one'");
     registrar.signal("HUP");
     registrar.wait_for_log("ERROR `c7`: no name for it", SOON);
     registrar.wait_for_log("its 4 keys stay as they were", SOON);
-    // It fails still, and all others have new names.
+    // The policy still fails for it, and names all others anew.
     write("true", "'two'");
     registrar.signal("HUP");
     eventually(SOON, "the new names", || {

@@ -1,4 +1,4 @@
-//! Bad input: each gets a clear message, and nothing is lost by it.
+//! Bad input: each case gets a clear message, and no key is lost.
 
 use crate::common;
 
@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-/// What `docker inspect` says of a container with one port published. Its id is the first letter of its name, repeated.
+/// The inspect object of a container with one published port. Its id is the first letter of its name, repeated.
 fn inspected(name: &str, image: &str) -> Value {
     json!({
         "Id": name[..1].repeat(64),
@@ -65,7 +65,7 @@ fn no_docker_at_the_address() {
     assert_eq!(keys.stderr, format!("error: {message}\n"));
     assert_eq!((keys.status.code(), keys.stdout.as_str()), (Some(1), ""));
 
-    // `run` waits for it, and does not say again and again that it does.
+    // `run` waits for it, and does not repeat the message.
     let registrar = bed.registrar_of(&fake).env("DOCKER_HOST", &host);
     let registrar = registrar.flag("--log-level", "debug").start();
     eventually(SOON, "several attempts", || {
@@ -107,7 +107,7 @@ fn no_etcd_is_noticed_on_a_host_without_containers() {
 #[test]
 fn something_else_than_etcd_at_the_address() {
     let bed = TestBed::new();
-    // It takes the connection and says nothing.
+    // It accepts the connection and sends nothing.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
     let _web = bed.container().publish_all().start();
@@ -145,7 +145,7 @@ fn a_docker_that_cannot_list_takes_no_key_away() {
     registrar.wait_for_log("Docker is back", SOON);
     assert_eq!(bed.etcd.revision(), revision);
 
-    // One that asks for a single answer gets the error.
+    // A command that asks once prints the error.
     failing.store(true, Ordering::SeqCst);
     let keys = bed.registrar_of(&fake).run("keys");
     let message = "error: cannot list containers: Docker answered with 500: the disk is on fire\n";
@@ -172,7 +172,7 @@ fn a_docker_that_talks_nonsense_takes_no_key_away() {
     let revision = bed.etcd.revision();
     phase.store(1, Ordering::SeqCst);
     registrar.wait_for_log("WARN cannot list containers: ", SOON);
-    // This is news when the trouble has lasted for half a TTL.
+    // Another message is logged when the outage has lasted for half a TTL.
     phase.store(2, Ordering::SeqCst);
     registrar.wait_for_log("ERROR cannot list containers: connection closed", SOON);
     bed.etcd.let_pass(2 * TTL);
@@ -207,7 +207,7 @@ fn a_container_that_docker_cannot_show_keeps_its_keys() {
     assert_eq!(bed.etcd.revision(), revision);
     assert_eq!(count(&registrar.log(), "no such layer"), 1);
 
-    // Nor does a registrar remove them that has never seen the container.
+    // Nor are they removed by a registrar that has never seen the container.
     registrar.kill9();
     let registrar = command.start();
     registrar.wait_for_log("in step", SOON);
@@ -338,7 +338,7 @@ fn a_policy_that_fails_for_one_container_leaves_the_others_alone() {
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), of_all);
 
-    // Once the policy does well for it, its keys follow it again.
+    // Once the policy succeeds for it, its keys follow it again.
     fails.rename(&name);
     fails.stop();
     bed.wait_for_keys(&joined([&of_good, &keys(&comes)]), SOON);
@@ -468,7 +468,7 @@ fn hostile_service_names_reach_nobody_elses_keys() {
         registrar.wait_for_log(&line, SOON);
         assert_eq!(count(&registrar.log(), &line), 1, "{service}");
     }
-    // Nothing was ever written but the keys of the good one.
+    // Only the keys of the good one were ever written.
     let written = bed.etcd.history("");
     assert_eq!(written.len(), keys.len(), "{written:#?}");
     assert_eq!(bed.keys(), keys);
@@ -639,7 +639,7 @@ fn an_address_of_the_host_that_only_the_host_can_use_is_not_guessed() {
     assert_eq!((output.status.code(), output.stderr), (Some(1), message));
     assert_eq!(bed.etcd.revision(), 1);
 
-    // Whoever says so explicitly may have it.
+    // An explicit --host-ip may be loopback.
     let web = bed.container().env("SERVICE_NAME", "web").publish_all();
     let web = web.start();
     let registrar = bed.registrar().without("--host-ip");

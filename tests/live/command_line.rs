@@ -1,4 +1,4 @@
-//! What is made of the definitions of the command line: completions, the manual page, and the version.
+//! Everything that is generated from the command line's definitions: completions, the manual page, and the version.
 
 use crate::common;
 
@@ -7,11 +7,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a program with something to read, and returns what it prints, on stdout and then on stderr.
+/// Runs a program with this input, and returns its output: stdout, then stderr.
 ///
 /// # Panics
 ///
-/// With what it says if it fails.
+/// With its output if it fails.
 fn pipe(program: &str, args: &[&str], text: &str) -> (String, String) {
     let mut child = Command::new(program)
         .args(args)
@@ -30,7 +30,7 @@ fn pipe(program: &str, args: &[&str], text: &str) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), said)
 }
 
-/// What a command prints. It says nothing else.
+/// The output of a command, whose stderr is empty.
 fn printed(command: &str, args: &[&str]) -> String {
     let builder = args
         .iter()
@@ -96,7 +96,7 @@ fn the_manual_page_is_sound_and_has_every_flag() {
 }
 
 #[test]
-fn a_variable_that_nothing_reads_is_warned_of_on_stderr() {
+fn a_variable_that_is_not_read_causes_a_warning_on_stderr() {
     let keys = || {
         Registrar::command()
             .flag("--containers", "examples/fleet.json")
@@ -121,7 +121,7 @@ fn it_says_the_version_that_it_was_built_with() {
     assert_eq!(printed("--version", &[]), version);
 }
 
-/// A directory in which `build.rs` runs as cargo runs it for a release.
+/// A directory in which `build.rs` runs as under cargo for a release.
 struct Build {
     directory: tempfile::TempDir,
 }
@@ -151,7 +151,7 @@ impl Build {
         pipe("git", &[&["-C", path][..], &who, args].concat(), "").0
     }
 
-    /// What it tells cargo, in `directory`.
+    /// Its output for cargo, in `directory`.
     fn run(&self, directory: &Path, variables: &[(&str, &str)]) -> Vec<String> {
         let output = Command::new(self.path().join("build"))
             .current_dir(directory)
@@ -195,7 +195,7 @@ fn a_release_says_the_commit_that_it_is_built_from() {
     let commit = build.git(&["rev-parse", "--short", "HEAD"]);
     let said = build.run(build.path(), &[]);
     assert_eq!(said.last(), Some(&format!("{VERSION} ({})", commit.trim())));
-    // Cargo runs it again after a commit, and not at each build.
+    // Cargo runs it again after a commit, but not at each build.
     let watched = said
         .iter()
         .filter(|line| line.contains("rerun-if-changed=.git/"));

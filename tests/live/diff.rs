@@ -1,4 +1,4 @@
-//! `diff`: what etcd has against what it should have, without writing anything.
+//! `diff`: compares the keys in etcd with those that should be there, and writes nothing.
 
 use crate::common;
 
@@ -27,7 +27,7 @@ fn nothing_differs_where_a_registrar_works() {
 }
 
 #[test]
-fn each_kind_of_difference_is_told_and_nothing_is_written() {
+fn each_kind_of_difference_is_reported_and_nothing_is_written() {
     let bed = TestBed::new();
     let web = |service| {
         bed.container()

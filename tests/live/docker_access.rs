@@ -1,5 +1,5 @@
-//! The ways to Docker: a socket, TCP, TLS, a socket proxy that lets few requests through, and Podman; and what is said
-//! where there is no way.
+//! Connections to Docker: a socket, TCP, TLS, a socket proxy that allows few requests, and Podman; and the messages if
+//! there is no connection.
 
 use crate::common;
 
@@ -15,7 +15,7 @@ use common::{
 };
 use tempfile::TempDir;
 
-/// All that is ever asked of Docker. The README names them to those who put a proxy before its socket.
+/// All requests to Docker. The README lists them for socket proxies.
 const ENDPOINTS: [&str; 6] = [
     "GET /_ping",
     "GET /containers/json",
@@ -25,7 +25,7 @@ const ENDPOINTS: [&str; 6] = [
     "GET /version",
 ];
 
-/// The directory of an authority's certificate, a client's and a server's, which is for 127.0.0.1.
+/// A directory with the certificates of a CA, a client, and a server for 127.0.0.1.
 struct Certificates(TempDir);
 
 impl Certificates {
@@ -70,7 +70,7 @@ impl Certificates {
     }
 }
 
-/// The socket of the Docker that the tests use; one elsewhere cannot be put behind a proxy of paths.
+/// The socket of the tests' Docker. Docker at a TCP address cannot be put behind the proxy.
 fn the_socket() -> PathBuf {
     let host = the_docker();
     let path = host.strip_prefix("unix://");
@@ -100,7 +100,7 @@ fn assert_no_difference(registrar: &RegistrarBuilder) {
 #[test]
 fn docker_is_reached_over_tcp() {
     let bed = TestBed::new();
-    // TCP to the socket of the tests' Docker, which itself listens on none.
+    // A TCP proxy to the socket of the tests' Docker, which itself does not listen on TCP.
     let tcp = Proxy::tcp(&the_docker());
     let at = |host: String| bed.registrar().env("DOCKER_HOST", host);
     let registrar = at(format!("tcp://{}", tcp.address())).env("DOCKER_TLS_VERIFY", "");
@@ -117,7 +117,7 @@ fn docker_is_reached_over_tcp() {
         assert_eq!(keys.map(|keys| keys.lines().count()), Ok(4));
     }
 
-    // One that asks for TLS is told that there is none.
+    // A registrar with TLS gets the error that Docker has none.
     let certificates = Certificates::new();
     let secure = at(format!("tcp://{}", tcp.address()))
         .env("DOCKER_TLS_VERIFY", "1")
@@ -131,7 +131,7 @@ fn docker_is_reached_over_tcp() {
     );
 }
 
-/// A daemon that listens with TLS on port 2376 of its own network, and asks for a certificate.
+/// A daemon with TLS on port 2376 of its own network, which requires a client certificate.
 fn daemon_with_tls(certificates: &Certificates) -> Dockerd {
     let path = |name: &str| certificates.path(name).display().to_string();
     let arguments = [
@@ -145,7 +145,7 @@ fn daemon_with_tls(certificates: &Certificates) -> Dockerd {
 }
 
 #[test]
-fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
+fn docker_is_reached_over_tls_and_a_wrong_certificate_is_explained() {
     let bed = TestBed::new();
     let certificates = Certificates::new();
     let daemon = daemon_with_tls(&certificates);
@@ -177,7 +177,7 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
         });
     let keys = map(keys);
 
-    // It is on with any value, and the certificates are at home if nothing else is said.
+    // Any value turns it on, and the certificates are in the home directory by default.
     let home = tempfile::tempdir().expect("a temporary directory");
     fs::create_dir(home.path().join(".docker")).expect("a directory can be made");
     let all = ["ca.pem", "cert.pem", "key.pem"];
@@ -223,7 +223,7 @@ fn docker_is_reached_over_tls_and_what_is_wrong_with_a_certificate_is_said() {
         ))
     );
 
-    // The wrong authority: said once, tried again, and well as soon as it is put right.
+    // The wrong CA: logged once, retried, and connected as soon as it is corrected.
     certificates.copy(&all, directory.path());
     others.copy(&["ca.pem"], directory.path());
     let message = format!(
@@ -269,7 +269,7 @@ fn a_docker_host_that_no_daemon_can_have_ends_it() {
 /// Docker and Podman without root listen on sockets of their users. None of them can be run here, so a way to the tests'
 /// Docker stands at such a place.
 #[test]
-fn whoever_may_not_use_the_usual_socket_is_shown_another() {
+fn without_access_to_the_default_socket_another_one_is_suggested() {
     let bed = TestBed::new();
     let _web = bed.container().publish_all().start();
     let socket = Proxy::docker(&the_docker());
@@ -281,7 +281,7 @@ fn whoever_may_not_use_the_usual_socket_is_shown_another() {
     };
     open(directory);
     open(Path::new(path));
-    // Where the program was built, others may not look.
+    // Other users cannot read the build directory.
     let program = directory.join("docker-register");
     fs::copy(env!("CARGO_BIN_EXE_docker-register"), &program).expect("a program can be copied");
     let keys = |before: &[&str], env: &[&str]| {
@@ -334,7 +334,7 @@ fn whoever_may_not_use_the_usual_socket_is_shown_another() {
         Err(format!("{missing}another socket exists: {there}\n"))
     );
 
-    // A container to which a socket was mounted that the host does not have.
+    // A container with a mounted socket that the host does not have.
     let directory_host = format!("DOCKER_HOST=unix://{}", directory.display());
     let said = keys(&nobody, &[&directory_host]).expect_err("a directory is no socket");
     assert!(
@@ -405,7 +405,7 @@ fn a_socket_proxy_has_to_let_through_what_the_readme_names_and_no_more() {
     );
 }
 
-/// What a list shows is what an inspection shows, so that nothing is inspected again which has not changed.
+/// A list entry agrees with its inspect object, so unchanged containers are not inspected again.
 #[test]
 fn containers_that_have_not_changed_are_listed_and_not_inspected_again() {
     let bed = TestBed::new();
@@ -427,7 +427,7 @@ fn containers_that_have_not_changed_are_listed_and_not_inspected_again() {
     let _registrar = in_step(&command.flag("--resync", "1"));
     let lists = || recorder.count("GET /containers/json");
     eventually(SOON, "a second list", || lists() >= 2);
-    // What other tests start is looked at as well.
+    // Other tests' containers are inspected as well.
     let inspections = || {
         let of = |container: &Container| {
             recorder.count(&format!("GET /containers/{}/json", container.id()))
@@ -516,7 +516,7 @@ fn podman_is_followed_as_docker_is() {
     let keys = keys_of_web(&web);
     bed.wait_for_keys(&keys, SOON);
 
-    // It is known again after a restart, though Podman says another id each time.
+    // Its keys are recognised after a restart, although Podman's id is different each time.
     registrar.kill9();
     let owned = || {
         let key = bed

@@ -1,4 +1,4 @@
-//! What would be done is printed, and nothing is written: `run --dry-run`, and `keys`, live or from saved containers.
+//! Dry runs print the changes and write nothing: `run --dry-run`, and `keys` for Docker's or saved containers.
 
 use crate::common;
 
@@ -27,7 +27,7 @@ fn key_lines<'a>(
     lines.into_iter().collect()
 }
 
-/// What becomes of `KEY VALUE` lines.
+/// `KEY VALUE` lines, each replaced by `line`.
 fn edited(lines: &[String], line: impl Fn(&str, &str) -> String) -> String {
     let pairs = lines
         .iter()
@@ -77,7 +77,7 @@ fn a_dry_run_prints_each_change_and_needs_no_etcd() {
     let output = registrar.output(SOON);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert!(!output.stderr.contains("WARN"), "{}", output.stderr);
-    // It has no keys in etcd to leave there or to remove.
+    // It has no keys in etcd to keep or to remove.
     assert!(!output.stderr.contains("keys stay"), "{}", output.stderr);
 }
 
@@ -123,7 +123,7 @@ fn saved_containers_have_the_same_keys_as_live_ones() {
     let [one, two] = &containers;
     let saved = docker(&["inspect", one.id(), bare.id(), two.id()]);
     let from_stdin = bed.registrar().flag("--containers", "-").stdin(&saved);
-    // Saved ones need neither Docker nor etcd.
+    // Saved containers need neither Docker nor etcd.
     bed.etcd.stop();
     let from_stdin = from_stdin.env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
     let printed = from_stdin.run("keys");

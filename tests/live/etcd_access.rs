@@ -1,4 +1,4 @@
-//! An etcd that asks who is there: a user that may not write, and one without a password.
+//! An etcd with authentication: a user without the right to write, and one without a password.
 
 use crate::common;
 
@@ -20,14 +20,14 @@ pub fn etcdctl(bed: &TestBed, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An etcd with a user `registrar` of the password `secret` that may only read.
+/// An etcd with the read-only user `registrar`, whose password is `secret`.
 fn bed_with_reader() -> TestBed {
     let bed = TestBed::new();
     with_reader(&bed);
     bed
 }
 
-/// Makes such a user, and has etcd ask for one.
+/// Makes such a user, and turns on etcd's authentication.
 pub fn with_reader(bed: &TestBed) {
     let prefix = format!("{} --prefix=true", bed.prefix);
     for arguments in [
@@ -72,7 +72,7 @@ fn a_user_who_may_only_read_is_told_so_once_and_served_when_he_may_write() {
         .lines()
         .filter(|line| line.contains("permission denied"));
     let levels: Vec<_> = told.map(|line| line.split_whitespace().nth(1)).collect();
-    // Once, and once more when it has lasted for half a TTL.
+    // Logged once, and once more after half a TTL.
     assert_eq!(levels, [Some("WARN"), Some("ERROR")], "{log}");
 
     let prefix = format!("{} --prefix=true", bed.prefix);
@@ -203,7 +203,7 @@ fn a_key_that_the_user_may_not_write_takes_no_other_with_it() {
         .flag("--script", script.path());
     let registrar = registrar.start();
     registrar.wait_for_log(&format!("cannot change the keys of `{}`", bad.name()), SOON);
-    // What comes later is registered too.
+    // Later containers are registered too.
     let late = web("late").start();
     registrar.wait_for_log(&format!("late/1/{}", late.short_id()), SOON);
     etcdctl(&bed, "auth disable");

@@ -1,4 +1,4 @@
-//! An etcd that speaks TLS, asks for certificates, and knows users by a password or by their certificate.
+//! An etcd with TLS, client certificates, and users with passwords or certificates.
 
 use crate::common;
 use crate::etcd_access::{etcdctl, with_reader};
@@ -105,12 +105,12 @@ struct Secure {
 }
 
 impl Secure {
-    /// With an etcd that has the certificate `server`.
+    /// Its etcd has the certificate `server`.
     fn new() -> Self {
         Self::with("server", &[])
     }
 
-    /// With an etcd that asks for certificates.
+    /// Its etcd requires client certificates.
     fn mutual(flags: &[&str]) -> Self {
         let flags: Vec<&str> = flags
             .iter()
@@ -120,7 +120,7 @@ impl Secure {
         Self::with("server", &flags)
     }
 
-    /// With an etcd that has some certificate, in the files `used.pem` and `used.key`, which it reads for each client.
+    /// Its etcd has the certificate in `used.pem` and `used.key`, which it reads anew for each connection.
     fn with(certificate: &str, flags: &[&str]) -> Self {
         let files = Files::new();
         files.copy(certificate, "used");
@@ -146,7 +146,7 @@ impl Secure {
         Secure { bed, files }
     }
 
-    /// The program, told to speak TLS and to believe `ca`.
+    /// The program with TLS, trusting `ca`.
     fn registrar(&self) -> RegistrarBuilder {
         self.bed
             .registrar()
@@ -157,7 +157,7 @@ impl Secure {
             .flag("--etcd-cacert", self.files.path("ca.pem"))
     }
 
-    /// The same, with a certificate of its own.
+    /// The same, with a client certificate.
     fn registrar_with(&self, certificate: &str) -> RegistrarBuilder {
         self.registrar()
             .flag(
@@ -167,7 +167,7 @@ impl Secure {
             .flag("--etcd-key", self.files.path(&format!("{certificate}.key")))
     }
 
-    /// The same without one, as the user `registrar`.
+    /// The same without a certificate, as the user `registrar`.
     fn registrar_as_user(&self) -> RegistrarBuilder {
         self.registrar().flag("--etcd-user", "registrar")
     }
@@ -178,7 +178,7 @@ impl Secure {
         self.with_writing();
     }
 
-    /// Lets a user `registrar` who may only read there write too.
+    /// Gives the read-only user `registrar` the right to write.
     fn with_writing(&self) {
         let prefix = &self.bed.prefix;
         etcdctl(
@@ -208,8 +208,8 @@ impl Secure {
         assert!(etcdctl.wait().expect("etcdctl ends").success());
     }
 
-    /// Checks that `registrar` fails with a message, says it once while it tries again and again, and is at work as
-    /// soon as `mend` has been called.
+    /// Checks that `registrar` fails with a message, logs it once while it retries, and works as soon as `mend` has
+    /// been called.
     #[track_caller]
     fn assert_mendable(&self, registrar: &RegistrarBuilder, message: &str, mend: impl FnOnce()) {
         let web = self
@@ -228,19 +228,19 @@ impl Secure {
         assert_eq!(warnings(&registrar), 1, "{}", registrar.log());
         assert!(registrar.log().contains("etcd is back after"));
         assert_eq!(registrar.terminate().code(), Some(0));
-        // etcd may ask for a user, and does not show what there is.
+        // etcd may need a user, and then the test cannot read its keys.
         let key = format!("web/1/{}", web.short_id());
         assert!(registrar.log().contains(&key), "{}", registrar.log());
     }
 
-    /// What `diff` says is wrong, with the endpoint as `ETCD`.
+    /// The error of `diff`, with the endpoint as `ETCD`.
     fn failure(&self, registrar: &RegistrarBuilder) -> String {
         let output = registrar.run("diff");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         output.stderr.replace(&self.bed.etcd.tls_endpoint(), "ETCD")
     }
 
-    /// The same, for an endpoint with a certificate that is not believed.
+    /// The same, for an endpoint with an untrusted certificate.
     fn whose(&self) -> String {
         format!(
             "the certificate of etcd at `{}`",
@@ -286,7 +286,7 @@ fn all_commands_speak_tls_with_an_authority_from_a_file_or_the_systems() {
         .run("keys");
     assert!(keys.stdout.starts_with("/found/web/1/"), "{keys:?}");
 
-    // The environment names the authorities of "the system".
+    // The environment sets the CAs that "the system" trusts.
     let none = tempfile::tempdir().expect("a temporary directory can be made");
     let of_system = |file: String| {
         let registrar = secure.registrar().without("--etcd-cacert");
@@ -428,7 +428,7 @@ fn an_etcd_whose_certificate_has_expired_is_used_again_when_it_has_a_new_one() {
 }
 
 #[test]
-fn an_etcd_with_another_name_than_its_endpoints_can_be_told_by_it() {
+fn an_etcd_whose_certificate_has_another_name_is_reached_by_server_name() {
     let secure = Secure::with("named", &[]);
     let named = |name: &str| secure.registrar().flag("--etcd-server-name", name);
     let message = |name: &str| {
@@ -473,7 +473,7 @@ fn a_certificate_that_etcd_refuses_can_be_put_right() {
 }
 
 #[test]
-fn tls_where_there_is_none_and_none_where_there_is_are_told_of() {
+fn tls_on_one_side_only_is_explained() {
     let secure = Secure::new();
     let etcd = &secure.bed.etcd;
     let plain = secure.bed.registrar().flag("--etcd", etcd.tls_endpoint());
@@ -542,7 +542,7 @@ fn a_user_of_one_prefix_is_served_over_tls_and_a_wrong_password_can_be_put_right
     let put_right = |text: &str| fs::write(password.path(), text).expect("a file can be written");
     secure.assert_mendable(&registrar, &message, || put_right("secret\n"));
 
-    // The password of a registrar at work may change too.
+    // The password of a running registrar may change too.
     let registrar = in_step(&registrar);
     secure.set_password("changed");
     let web = secure
@@ -584,7 +584,7 @@ fn a_certificate_names_the_user_without_a_password() {
     assert_eq!(secure.bed.keys(), web_keys("web", &web, HOST_IP));
 }
 
-/// Keeps a registrar at work through a dozen lifetimes of the tokens.
+/// Runs a registrar for a dozen lifetimes of the tokens.
 fn assert_outlives_tokens(secure: &Secure) {
     secure.with_writer();
     let web = |service: &str| {

@@ -1,5 +1,5 @@
-//! Each bundled layout and each example policy does what it says: its keys for the saved containers, its own tests, and
-//! what its readers ask of keys, in rules that are written down here once more.
+//! Each bundled layout and each example policy: its keys for the saved containers, its own tests, and its readers'
+//! rules for keys, which are written down here a second time.
 
 use crate::common;
 
@@ -19,15 +19,15 @@ struct Example {
     /// [`LAYOUTS`] or [`POLICIES`].
     directory: &'static str,
     name: &'static str,
-    /// What it is run and tested with.
+    /// Its flags, for runs and tests.
     flags: &'static str,
-    /// What its reader asks of the keys.
+    /// Its reader's rules for keys.
     check: fn(&Keys),
 }
 
 /// Layouts are bundled: `--script <name>` runs one.
 const LAYOUTS: &str = "scripts/layouts";
-/// What a site copies.
+/// Policies that a site copies.
 const POLICIES: &str = "examples";
 
 /// The saved containers, and the host that they are on.
@@ -124,7 +124,7 @@ impl Example {
     }
 }
 
-/// The keys of what `keys` has printed. A key may have a space in it; none of the values here has.
+/// The keys in the output of `keys`. A key may contain a space; no value here does.
 fn parse(stdout: &str) -> Keys {
     let pairs = stdout
         .lines()
@@ -149,7 +149,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An address as Go's and Rust's libraries take it, with a port that somebody can listen on.
+/// An address that Go's and Rust's libraries parse, with a valid port.
 fn check_address(text: &str) {
     let address: SocketAddr = text
         .parse()
@@ -211,7 +211,7 @@ fn check_registrator(keys: &Keys) {
     }
 }
 
-/// Legal labels of a DNS name, of which the last is one container's and no other's, above a record for A and SRV.
+/// Legal DNS labels, the last unique to a container, and a value for A and SRV records.
 fn check_coredns(keys: &Keys) {
     for (key, value) in keys {
         let labels = segments(key, "/skydns/org/example/");
@@ -257,8 +257,8 @@ fn check_go_zero(keys: &Keys) {
     }
 }
 
-/// Known fields alone, for an unknown one spoils the whole configuration; names that are no place in a list; servers
-/// that are; and a service for each router.
+/// Only known fields, because an unknown one invalidates the whole configuration. Names are no list index, servers are
+/// one. Each router has a service.
 fn check_traefik(keys: &Keys) {
     let (mut services, mut routers) = (BTreeSet::new(), BTreeMap::new());
     for (key, value) in keys {
@@ -298,7 +298,7 @@ fn check_traefik(keys: &Keys) {
             *kind == "udp" || keys.contains_key(&format!("{router}/rule")),
             "{router} has no rule"
         );
-        // A TCP router without one would have them all.
+        // A TCP router without entrypoints would use all of them.
         assert!(
             *kind == "http" || keys.contains_key(&format!("{router}/entrypoints/0")),
             "{router}"
@@ -356,7 +356,7 @@ fn no_example_is_forgotten() {
 }
 
 #[test]
-fn an_example_is_short_and_begins_with_what_it_is_for() {
+fn an_example_is_short_and_begins_with_its_purpose() {
     for example in EXAMPLES {
         let text = fs::read_to_string(example.file()).expect(example.name);
         assert!(

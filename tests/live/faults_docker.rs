@@ -1,5 +1,5 @@
-//! What becomes of the keys when Docker, or the connection to it, fails: they stay until it can be asked again, and then
-//! they are what the containers ask for.
+//! Failures of Docker, or of the connection to it: keys stay until Docker answers again, and then follow the
+//! containers.
 
 use crate::common;
 
@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How soon all is right after Docker is there again.
+/// The time limit for all keys to be right after Docker is back.
 const REPAIR: Duration = Duration::from_secs(2);
 
-/// What it takes a test to see what has happened, on a machine that does much else.
+/// The tolerance of a test's observations, on a busy machine.
 const SLACK: Duration = Duration::from_millis(250);
 
 fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
@@ -29,8 +29,8 @@ fn nothing() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-/// Checks that the log speaks of the troubles that were, of each when it began and when it was over, and that the `serious`
-/// ones, which lasted for half a TTL, were errors, once each.
+/// Checks that the log has the beginning and the end of each outage, and one error for each `serious` one, which
+/// lasted for half a TTL.
 #[track_caller]
 fn assert_told(registrar: &Registrar, troubles: usize, serious: usize) {
     assert_told_of(registrar, "Docker", troubles);
@@ -59,7 +59,7 @@ fn a_half_open_connection_is_noticed_within_a_third_of_the_ttl() {
     let revision = bed.etcd.revision();
 
     for trouble in 1..=3 {
-        // Not always at the same moment of the program's own rhythm.
+        // At varying moments of the program's periods.
         let_time_pass(Duration::from_millis(700));
         let before = warnings(&registrar);
         proxy.set(Mode::Stall);
@@ -76,7 +76,7 @@ fn a_half_open_connection_is_noticed_within_a_third_of_the_ttl() {
     assert_eq!(bed.etcd.revision(), revision, "nothing was written");
 }
 
-/// Lets containers come and go while Docker cannot be asked, for longer than the TTL.
+/// Starts and stops containers while Docker cannot be reached, for longer than the TTL.
 fn changes_are_made_up_for(away: Mode, serious: usize) {
     const TTL: u32 = 3;
     let bed = TestBed::new();
@@ -120,7 +120,7 @@ fn what_happened_while_docker_was_cut_off_is_made_up_for() {
 
 #[test]
 fn what_happened_while_docker_did_not_answer_is_made_up_for() {
-    // A single try lasts for all that time, and none has failed since the first.
+    // A single try lasts for all that time, so there is no failure after the first.
     changes_are_made_up_for(Mode::Stall, 0);
 }
 
@@ -177,7 +177,7 @@ pub fn simulated_keys(service: &str, number: u16, port: u16) -> BTreeMap<String,
     map([(1, 8005), (2, 8006)].into_iter().flat_map(of_port))
 }
 
-/// A Docker that never tells of an event, as one that dropped them all.
+/// A Docker that sends no event, like one that dropped them all.
 #[test]
 fn lost_events_are_made_up_for_by_listing_again() {
     let bed = TestBed::new();
@@ -205,7 +205,7 @@ fn lost_events_are_made_up_for_by_listing_again() {
     bed.wait_for_keys(&simulated_keys("new", 2, 8004), SOON);
     running.lock().unwrap().clear();
     bed.wait_for_keys(&nothing(), SOON);
-    // A stream that says nothing may have been forgotten on the way, so it is asked for again.
+    // A silent stream may have been dropped by a proxy, so it is opened anew.
     eventually(SOON, "another stream of events", || {
         let requests = fake.requests();
         requests
@@ -217,7 +217,8 @@ fn lost_events_are_made_up_for_by_listing_again() {
     assert_eq!(warnings(&registrar), 0);
 }
 
-/// A Docker that takes several lists' time to show one of two containers, as one does that starts many after a boot.
+/// A Docker that takes as long as several lists to inspect one of two containers, as after a boot with many
+/// containers.
 #[test]
 fn one_that_is_shown_late_holds_up_neither_the_first_keys_nor_its_own() {
     const LATE: Duration = Duration::from_millis(2_500);
@@ -248,7 +249,7 @@ fn one_that_is_shown_late_holds_up_neither_the_first_keys_nor_its_own() {
     assert!(took >= LATE && took < 3 * LATE, "{took:?}");
 }
 
-/// A proxy before Docker that knows nothing of inspections says so with the status that Docker has for what is gone.
+/// A proxy that does not know inspect requests answers 404, Docker's status for a removed container.
 #[test]
 fn a_proxy_that_finds_no_page_takes_no_key() {
     let bed = TestBed::new();
@@ -280,7 +281,7 @@ fn a_proxy_that_finds_no_page_takes_no_key() {
     assert_eq!(bed.keys(), keys);
 }
 
-/// The filters let one of two containers in one network through, and Docker cannot show the other, whose ports they have.
+/// One container uses the network of another. The filters match only the first, and Docker cannot inspect the second.
 #[test]
 fn an_owner_of_a_network_that_cannot_be_shown_takes_no_key() {
     let bed = TestBed::new();
@@ -310,7 +311,7 @@ fn an_owner_of_a_network_that_cannot_be_shown_takes_no_key() {
     let keys = simulated_keys("web", 1, 8000);
     assert_eq!(bed.keys(), keys);
 
-    // Nor does a registrar take it for a container without ports that has never seen the other.
+    // A registrar that has never seen the other does not treat it as a container without ports either.
     registrar.kill9();
     broken.store(true, Ordering::SeqCst);
     let _registrar = in_step(&command);
@@ -334,8 +335,8 @@ fn an_owner_of_a_network_that_cannot_be_shown_takes_no_key() {
     assert_eq!(bed.keys(), keys);
 }
 
-/// A Docker that shows a container in a state that nobody knows, once, as Podman does on the way to another state; and no
-/// event tells that it is over.
+/// A Docker that shows a container once in an unknown state, as Podman does between two states, and sends no event
+/// when it ends.
 #[test]
 fn a_container_that_cannot_be_shown_is_asked_for_again() {
     let bed = TestBed::new();
@@ -486,8 +487,8 @@ fn a_registrar_that_starts_while_the_daemon_is_away_keeps_the_keys_of_before() {
     let bed = TestBed::new();
     let daemon = Dockerd::start(WEB, true);
     let web = daemon.run(WEB, &["--env", "SERVICE_NAME=web"]);
-    // The TTL is longer than the daemon is away, for nobody can keep the keys alive meanwhile: the id by which a
-    // registrar finds them is the daemon's.
+    // The TTL is longer than the daemon's absence, because the keys cannot be renewed meanwhile: a registrar finds
+    // them by the daemon's id.
     let registrar = of_daemon(&bed, &daemon).flag("--ttl", "60");
     in_step(&registrar).kill9();
     daemon.stop();
@@ -566,8 +567,8 @@ fn a_container_that_is_made_anew_under_its_name_has_the_keys_of_its_name() {
     bed.assert_each_member_always_had_its_port();
 }
 
-/// Docker answers questions about a container that it is just starting when it has started it, which takes its time. The
-/// keys of others do not wait for that.
+/// Docker answers an inspection of a container only when it has finished starting it. The keys of others do not wait
+/// for that.
 #[test]
 fn a_container_that_docker_is_slow_to_show_holds_up_no_other() {
     let bed = TestBed::new();
@@ -590,7 +591,7 @@ fn a_container_that_docker_is_slow_to_show_holds_up_no_other() {
     let fake = common::FakeDocker::start(move |_, path| match path {
         "/events" => stream.lock().unwrap().take().map(Reply::Stream),
         path if path == path_of_slow => {
-            // Once the sender has gone, there is nothing to wait for.
+            // This returns when the sender is dropped.
             let _ = may_answer.lock().unwrap().recv();
             Some(Reply::Json(200, shown_slow.clone()))
         }
@@ -626,7 +627,7 @@ fn a_stop_that_ends_with_a_kill_after_ten_seconds_takes_the_keys_when_it_begins(
         bed.wait_for_keys(&nothing(), SOON);
         assert!(!stop.is_finished(), "the keys went with the container only");
     });
-    // When what comes later has its keys, what came before has had its effect.
+    // Once a later container has its keys, the earlier events have been handled.
     let later = service(&bed, "later").start();
     bed.wait_for_keys(&web_keys("later", &later, HOST_IP), SOON);
     let puts = bed.etcd.history(&bed.key("web/"));
@@ -634,7 +635,7 @@ fn a_stop_that_ends_with_a_kill_after_ten_seconds_takes_the_keys_when_it_begins(
     assert_eq!(puts, 4, "the keys did not come back in between");
 }
 
-/// On a host where containers start all the time, something is always being looked at.
+/// On a host where containers start all the time, an inspection is always in flight.
 #[test]
 fn the_first_keys_do_not_wait_for_containers_that_come_meanwhile() {
     let bed = TestBed::new();
@@ -649,7 +650,7 @@ fn the_first_keys_do_not_wait_for_containers_that_come_meanwhile() {
     let fake = common::FakeDocker::start(move |_, asked| match asked {
         "/events" => stream.lock().unwrap().take().map(Reply::Stream),
         "/containers/json" => Some(Reply::Json(200, list.clone())),
-        // The listed one is shown once the other is being looked at, which lasts for ever.
+        // The listed one is answered once the other is being inspected, which never ends.
         asked if asked == path => {
             let _ = is_asked.lock().unwrap().recv_timeout(REPAIR);
             Some(Reply::Json(200, here.clone()))

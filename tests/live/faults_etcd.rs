@@ -1,5 +1,5 @@
-//! What becomes of the keys when etcd, or the network before it, fails: nothing stale, nothing lost, and a log that says
-//! what is wrong once and when it is over.
+//! Failures of etcd, or of the network to it: no key is stale or lost, and the log has one line for the failure and
+//! one for its end.
 
 use crate::common;
 
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 const HOST_A: &str = "192.0.2.1";
 const HOST_B: &str = "192.0.2.2";
 
-/// How soon all is right after etcd is there again.
+/// The time limit for all keys to be right after etcd is back.
 const REPAIR: Duration = Duration::from_secs(2);
 
-/// What it takes a test to see what has happened, on a machine that does much else.
+/// The tolerance of a test's observations, on a busy machine.
 const SLACK: Duration = Duration::from_millis(250);
 
 fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
@@ -28,8 +28,8 @@ fn ttl(registrar: RegistrarBuilder, seconds: u32) -> RegistrarBuilder {
     registrar.flag("--ttl", seconds.to_string())
 }
 
-/// Checks that the log speaks of the troubles that were, of each when it began and when it was over. Of these the
-/// `serious` ones lasted for half a TTL, and the leases `expired` in so many; each is an error, once.
+/// Checks that the log has the beginning and the end of each outage, and one error for each of the `serious` ones,
+/// which lasted for half a TTL, and for each of the `expired` ones, in which the leases expired.
 #[track_caller]
 fn assert_told(registrar: &Registrar, troubles: usize, serious: usize, expired: usize) {
     assert_told_of(registrar, "etcd", troubles);
@@ -38,18 +38,18 @@ fn assert_told(registrar: &Registrar, troubles: usize, serious: usize, expired: 
     let count = |part| errors.iter().filter(|line| line.contains(part)).count();
     assert_eq!(count("; retrying for "), serious, "{log}");
     assert_eq!(count("presumed removed since"), expired, "{log}");
-    // And not that of another registrar, when it was this one that etcd heard of twice.
+    // It never mistook itself for another registrar, although etcd may have executed a request twice.
     assert_eq!(errors.len(), serious + expired, "{log}");
 }
 
-/// The keys with the revisions that tell whether they were ever written anew.
+/// The keys with their revisions, which show whether they were written again.
 fn revisions(bed: &TestBed) -> BTreeMap<String, i64> {
     let revision = |key: &String| bed.etcd.kv(&bed.key(key)).map_or(0, |kv| kv.mod_revision);
     let keys = bed.keys().into_keys();
     keys.map(|key| (key.clone(), revision(&key))).collect()
 }
 
-/// Checks that these keys stood at every revision from when they were there first.
+/// Checks that these keys existed at every revision after they all first did.
 #[track_caller]
 pub fn assert_never_deleted<'a>(bed: &TestBed, keys: impl IntoIterator<Item = &'a String>) {
     let history = bed.etcd.history(&bed.prefix);
@@ -226,7 +226,7 @@ fn a_stall_is_noticed(mode: Mode) {
     let revision = bed.etcd.revision();
 
     for trouble in 1..=3 {
-        // Not always at the same moment of the program's own rhythm.
+        // At varying moments of the program's periods.
         let_time_pass(Duration::from_millis(700));
         let before = warnings(&registrar);
         proxy.set(mode);
@@ -287,7 +287,7 @@ fn a_stall_that_outlasts_the_ttl_is_mended_when_it_is_over() {
         map::<&str, &str>([]),
         "nobody kept the keys alive"
     );
-    // All that was sent meanwhile arrives now, long after it was given up.
+    // All requests of that time arrive now, long after their timeouts.
     proxy.set(Mode::Pass);
     let wanted = joined([
         &web_keys("web", &lives, HOST_IP),
@@ -414,8 +414,9 @@ fn a_member_that_freezes_is_replaced_by_another() {
     assert_eq!(bed.keys(), wanted);
     assert_never_deleted(&bed, wanted.keys());
 
-    // If the frozen member led the cluster, it may for a moment think that it still does, and its end of all leases that
-    // it saw nobody renew is believed by etcd before 3.4.31 and 3.5.13 (etcd-io/etcd#15247). What that takes is put back.
+    // If the frozen member was the leader, it may believe for a moment that it still is, and revoke all leases that it
+    // saw no renewal of. etcd before 3.4.31 and 3.5.13 accepts that (etcd-io/etcd#15247). The deleted keys are put
+    // back.
     one.resume();
     bed.etcd.wait_for_leader();
     let_time_pass(Duration::from_secs(u64::from(TTL) / 3) + SLACK);
@@ -440,7 +441,7 @@ fn a_cluster_that_lost_its_quorum_is_told_of_in_few_words() {
     bed.etcd.wait_for_leader();
     let wanted = joined([&of_web, &web_keys("new", &new, HOST_IP)]);
     bed.wait_for_keys(&wanted, SOON);
-    // Each of three members is in trouble in its own way.
+    // Each of the three members fails in a different way.
     let warnings = warnings(&registrar);
     assert!(warnings <= 3 * FEW, "{warnings} warnings");
 }
@@ -489,7 +490,7 @@ fn a_shared_key_that_is_overwritten_by_hand_is_not_fought_over() {
     let kv = bed.etcd.kv(&key).expect("the key exists");
     assert_eq!((kv.value.as_str(), kv.lease), ("9999", lease));
 
-    // Without a lease it is nobody's.
+    // A key without a lease has no owner.
     bed.etcd.put(&key, "9998");
     bed.wait_for_keys(&wanted, SOON);
     let revision = bed.etcd.revision();
@@ -498,7 +499,7 @@ fn a_shared_key_that_is_overwritten_by_hand_is_not_fought_over() {
     let kv = bed.etcd.kv(&key).expect("the key exists");
     assert_eq!((kv.value.as_str(), kv.lease), ("8005", lease));
 
-    // And if it is deleted, it comes back.
+    // If it is deleted, it is put again.
     bed.etcd.delete(&key);
     bed.wait_for_keys(&wanted, SOON);
 }
@@ -580,7 +581,7 @@ fn a_registrar_that_slept_for_longer_than_the_ttl_sets_all_right_when_it_wakes()
 
 // --- The end ---------------------------------------------------------------------------------------------------------
 
-/// Tells the program to end, and returns its log when it has ended in time.
+/// Sends TERM, checks that the program ends in time, and returns its log.
 #[track_caller]
 fn ends_in_time(registrar: Registrar) -> String {
     let start = Instant::now();
@@ -616,7 +617,7 @@ fn sigterm_during_a_sync_leaves_nothing_half_done() {
             }
         } else {
             assert!(log.contains("the keys are removed"), "{log}");
-            // A write that was on its way when the signal came has arrived as well by now.
+            // A write in flight at the signal has also arrived by now.
             proxy.set(Mode::Pass);
             bed.etcd.let_pass(1);
             assert_eq!(bed.keys(), map::<&str, &str>([]), "{log}");
@@ -705,7 +706,7 @@ fn keys_live_on_while_a_script_hangs() {
 #[test]
 fn sigterm_ends_a_script_that_hangs_where_nothing_can_stop_it() {
     let (bed, docker) = (TestBed::new(), hundred());
-    // A single call of Lua's own library, which takes longer than anybody lives.
+    // A single call of Lua's own library, which takes longer than a lifetime.
     let script = Script::new(
         "local register = require 'register'\n\
          function register.service(container)\n\
@@ -753,7 +754,7 @@ fn a_policy_that_reads_etcd_waits_for_it() {
     registrar.wait_for_log("the policy, which reads etcd, waits", SOON);
     bed.etcd.start_again();
     bed.wait_for_keys(&web_keys("read", &web, HOST_IP), SOON);
-    // The policy waits, and so does what an earlier process may have held.
+    // One warning for the policy that waits, and one for the keys that an earlier process may have held.
     assert_eq!(warnings(&registrar), 2, "{}", registrar.log());
 }
 
@@ -784,13 +785,13 @@ fn an_etcd_without_space_loses_and_keeps_nothing_that_it_should_not() {
     later.stop();
     bed.wait_for_keys(&of_lives, SOON);
 
-    // What is there is kept alive.
+    // Existing keys are kept alive.
     let_time_pass(3 * Duration::from_secs(TTL.into()));
     assert_eq!(bed.keys(), of_lives);
     let warned = warnings(&registrar);
     assert!((1..=FEW).contains(&warned), "{warned} warnings");
 
-    // A registrar that starts now finds its lease, and what went meanwhile.
+    // A registrar that starts now finds its lease, and the keys of containers that stopped meanwhile.
     let extra = service(&bed, "web").start();
     registrar.kill9();
     drop(registrar);

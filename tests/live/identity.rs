@@ -1,5 +1,5 @@
-//! Two registrars that were started by mistake with one identity: one of them gives way, loudly, and takes over when the
-//! other ends. Nothing else is ever taken for such a pair.
+//! Two registrars with the same identity, by mistake: one gives way with an error, and takes over when the other ends.
+//! Nothing else is ever mistaken for such a pair.
 
 use crate::common;
 
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// What the one that gives way says.
+/// The message of the one that gives way.
 const LOUD: &str = "another registrar of this Docker daemon and --instance is running";
 
-/// A Docker that runs one container, which is known by a number.
+/// A Docker with one container, which has this number.
 fn docker_with(number: u16) -> FakeDocker {
     docker_of(vec![inspection(number, "web", 20_000 + 2 * number)])
 }
@@ -66,7 +66,7 @@ fn the_second_of_one_identity_gives_way_and_takes_over_when_the_first_ends() {
         assert_eq!(count(&two.log(), LOUD), 1, "said once: {}", two.log());
         assert_eq!(count(&one.log(), "ERROR "), 0, "{}", one.log());
 
-        // Its seat is released at once, so the keys do not have to run out first.
+        // Its seat is released at once, so the other need not wait for the keys to expire.
         one.terminate();
         two.wait_for_log("this one writes again", SOON);
         bed.wait_for_keys(&keys_of(2), SOON);
@@ -151,7 +151,7 @@ fn two_that_start_together_settle_it() {
     assert!(!gives_way(&both[stays]), "one of them works");
 }
 
-/// Lost answers and a restart of etcd may last for half of a short TTL, or for all of it, which are errors of their own.
+/// Lost answers and a restart of etcd may last for half of a short TTL or longer, and then log other errors.
 #[track_caller]
 fn assert_no_error_but_of_etcd(registrar: &Registrar) {
     let log = registrar.log();
@@ -172,7 +172,7 @@ fn a_registrar_is_not_its_own_rival() {
     };
     let mut registrar = start();
     for round in 0..3 {
-        // Killed, and started anew while its seat still stands; then with answers that are lost.
+        // Killed and restarted while its seat still exists; then with lost answers.
         bed.etcd.let_pass(1 + round % 2);
         registrar.kill9();
         registrar = start();

@@ -1,5 +1,5 @@
-//! The image, as the Dockerfile has it but for its base, which cannot be pulled here, and for the compilation; and the
-//! Compose file, with images of this machine in the place of those that would be pulled.
+//! The image, as in the Dockerfile except for its base, which cannot be pulled here, and the compilation. And the
+//! Compose file, with local images in the place of those that would be pulled.
 
 use crate::common;
 
@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 const SOCKET: &str = "/var/run/docker.sock";
 
-/// The arguments of `docker run` with which the registrar sees this test's containers and reaches its etcd, which listens
-/// on loopback.
+/// The arguments of `docker run` for a registrar that sees this test's containers and reaches its etcd on loopback.
 fn registrar_args(bed: &TestBed) -> Vec<String> {
     let variables = [
         ("HOST_IP", HOST_IP.to_owned()),
@@ -33,7 +32,7 @@ fn registrar_args(bed: &TestBed) -> Vec<String> {
     args
 }
 
-/// An address on loopback that is free now.
+/// A free loopback address.
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
     let address = listener.local_addr().expect("a port was bound");
@@ -57,7 +56,7 @@ fn it_needs_no_rights_but_to_read_the_socket_and_ends_when_told() {
     bed.wait_for_keys(&common::web_keys("web", &web, HOST_IP), SOON);
     registrar.wait_for_health("healthy");
 
-    // As process 1 it would not hear a signal that it has no handler for, and be killed after ten seconds.
+    // Process 1 ignores signals without a handler, and would be killed only after ten seconds.
     let start = Instant::now();
     registrar.stop();
     let took = start.elapsed();
@@ -92,7 +91,7 @@ fn it_registers_itself_only_if_asked() {
     });
 }
 
-/// What a container has logged so far.
+/// The log of a container so far.
 fn log(container: &Container) -> String {
     let output = Command::new("docker")
         .args(["logs", container.id()])

@@ -1,5 +1,5 @@
-//! The layout of the keys, at every revision of etcd: two hosts that share a service, through stops and kills of either;
-//! and what of a container decides its keys.
+//! The layout of the keys, at every revision of etcd: two hosts share a service while containers of either stop or are
+//! killed. And the facts of a container that decide its keys.
 
 use crate::common;
 
@@ -13,19 +13,19 @@ use std::collections::BTreeMap;
 const HOST_A: &str = "192.0.2.1";
 const HOST_B: &str = "192.0.2.2";
 
-/// The service of the containers that are made with [`member`].
+/// The service of [`member`]'s containers.
 const SERVICE: &str = "service_name";
 
 fn member(bed: &TestBed, host: &str) -> ContainerBuilder {
     bed.container_on(host).env("SERVICE_NAME", SERVICE)
 }
 
-/// The `port` keys of [`SERVICE`], with what tells whether they were ever written anew.
+/// The `port` keys of [`SERVICE`] with their revisions, which show whether they were written again.
 fn port_keys(bed: &TestBed) -> [Option<KeyValue>; 2] {
     [1, 2].map(|index| bed.etcd.kv(&bed.key(&format!("{SERVICE}/{index}/port"))))
 }
 
-/// Waits until a container of each host has its keys, and returns these.
+/// Waits until a container of each host has its keys, and returns them.
 fn wait_for_both(bed: &TestBed, a: &Container, b: &Container) -> [BTreeMap<String, String>; 2] {
     let keys_a = web_keys(SERVICE, a, HOST_A);
     let keys_b = web_keys(SERVICE, b, HOST_B);
@@ -40,7 +40,7 @@ fn two_hosts_share_the_port_keys_until_the_last_member_goes() {
         bed.registrar_on("a", HOST_A).start(),
         bed.registrar_on("b", HOST_B).start(),
     ];
-    // The very table of the design, but for the ports of the host, which Docker chooses.
+    // The table of the design, except for the host's ports, which Docker chooses.
     let a = member(&bed, "a").start();
     let b = member(&bed, "b").start();
     let (on_a, on_b) = (a.short_id(), b.short_id());
@@ -110,7 +110,7 @@ fn the_death_of_a_registrar_takes_its_own_keys_alone() {
     outlives(registrar_b, &keys_a);
     bed.assert_each_port_always_had_a_member();
 
-    // With the last registrar that wants them the port keys go too, but not before the members.
+    // The port keys are removed with the last registrar that wants them, but not before the members.
     registrar_a.kill9();
     bed.wait_for_keys(&BTreeMap::new(), SOON);
     bed.assert_each_member_always_had_its_port();
@@ -126,7 +126,7 @@ fn no_member_outlives_its_port_key_when_the_last_to_want_that_died() {
     let (registrar_a, _registrar_b) = (on_a.start(), on_b.start());
     wait_for_both(&bed, &a, &b);
 
-    // The keys of host a stand until its TTL, and nobody keeps the port keys alive for them.
+    // The keys of host a stay until their TTL ends, and nobody renews the port keys for them.
     registrar_a.kill9();
     b.stop();
     bed.wait_for_keys(&BTreeMap::new(), SOON);
@@ -320,7 +320,7 @@ fn labels_and_environment_decide_the_service_of_each_port() {
             ),
             ("label-of-port/1/port".to_owned(), "8005".to_owned()),
         ]),
-        // A port keeps its place though the one before it is not published.
+        // A port keeps its index although the one before it is not published.
         &map([
             (format!("second/2/{second}"), address(&unpublished, 8006)),
             ("second/2/port".to_owned(), "8006".to_owned()),
@@ -330,7 +330,7 @@ fn labels_and_environment_decide_the_service_of_each_port() {
             ("own-address/2/port".to_owned(), "8006".to_owned()),
         ]),
     ]);
-    // All are there before the program starts, so that its first words in etcd are its last.
+    // All run before the program starts, so that its first writes to etcd are its last.
     let _registrar = bed.registrar().start();
     bed.wait_for_keys(&wanted, SOON);
     bed.assert_each_member_always_had_its_port();

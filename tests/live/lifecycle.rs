@@ -1,4 +1,4 @@
-//! What happens to a container, or by hand to its keys, is soon true of the keys.
+//! Each change of a container is soon followed by its keys, and changes of its keys by hand are soon repaired.
 
 use crate::common;
 
@@ -21,7 +21,7 @@ fn nothing() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-/// How often keys with this beginning were put and deleted.
+/// The numbers of puts and deletions of keys with this beginning.
 fn counts(bed: &TestBed, key: &str) -> (usize, usize) {
     let history = bed.etcd.history(&bed.key(key));
     let deleted = history.iter().filter(|event| event.kind == Kind::Delete);
@@ -29,7 +29,7 @@ fn counts(bed: &TestBed, key: &str) -> (usize, usize) {
     (history.len() - deleted, deleted)
 }
 
-/// Waits until the program has seen all that Docker has told so far: until a container that starts now has its key.
+/// Waits until the program has handled all of Docker's events so far: until a container that starts now has its key.
 fn catch_up(bed: &TestBed) {
     let container = bed.container().env("SERVICE_NAME", "barrier");
     let container = container.publish("8005").start();
@@ -97,7 +97,7 @@ fn keys_follow_a_rename() {
     bed.wait_for_keys(&keys(), SOON);
     bed.assert_each_member_always_had_its_port();
     bed.assert_each_port_always_had_a_member();
-    // The container was reachable all the time, so it always had a key.
+    // The container was reachable at all times, so it always had a key.
     let states = bed.states();
     let first = states.first().expect("there were keys").0;
     assert!(
@@ -161,7 +161,7 @@ fn keys_follow_the_networks_of_a_container() {
     bed.wait_for_keys(&nothing(), SOON);
 }
 
-/// As [`catch_up`], for a policy that registers what is in a network.
+/// Like [`catch_up`], for a policy that registers the containers of a network.
 fn catch_up_without_ports(bed: &TestBed, network: &str) {
     let container = bed.container().env("SERVICE_NAME", "barrier");
     let container = container.network(network).start();
@@ -247,7 +247,7 @@ fn keys_come_back_if_a_container_survives_its_signal() {
     assert_eq!(container.inspect()["State"]["Running"], true);
 }
 
-/// A stop may begin while the program still looks at what has just started. A Docker of our own makes sure that it does.
+/// A stop may begin while the program still inspects the container that has just started. A fake Docker forces that.
 #[test]
 fn a_stop_that_begins_while_a_container_is_looked_at_is_not_forgotten() {
     let bed = TestBed::new();
@@ -277,7 +277,7 @@ fn a_stop_that_begins_while_a_container_is_looked_at_is_not_forgotten() {
     let fake = FakeDocker::start(move |_, path| match path {
         "/events" => stream.lock().unwrap().take().map(Reply::Stream),
         path if path == path_of_first => {
-            // Once the sender has gone, there is nothing to wait for.
+            // This returns when the sender is dropped.
             let _ = may_answer.lock().unwrap().recv();
             Some(Reply::Json(200, first.clone()))
         }
@@ -303,7 +303,7 @@ fn a_stop_that_begins_while_a_container_is_looked_at_is_not_forgotten() {
 
 #[test]
 fn what_is_deleted_or_taken_by_hand_is_mended_within_a_third_of_the_ttl() {
-    // A third of it is 3 s; the rest is what a busy machine may take.
+    // A third of the TTL is 3 s; the rest is for a busy machine.
     const TTL: &str = "9";
     const THIRD: Duration = Duration::from_millis(3_000 + 1_500);
     let bed = TestBed::new();
@@ -368,7 +368,7 @@ fn a_key_on_a_lease_of_somebody_else_is_left_until_it_is_free() {
     let warnings = registrar.log().matches("is on lease").count();
     assert_eq!(warnings, 1, "it is said once");
 
-    // What is somebody else's is not removed with the container's own keys either.
+    // A stranger's key is not removed with the container's own keys either.
     container.stop();
     let others = map([(name.as_str(), "192.0.2.99:1"), ("web/1/port", "8005")]);
     bed.wait_for_keys(&others, SOON);

@@ -1,4 +1,4 @@
-//! `--listen`: what others can ask a running registrar.
+//! `--listen`: the HTTP answers of a running registrar.
 
 use crate::common;
 
@@ -9,7 +9,7 @@ use common::{
     inspection,
 };
 
-/// Port 0 is any that is free.
+/// Port 0 is a free one.
 const ANY: &str = "127.0.0.1:0";
 
 /// The value of a metric.
@@ -85,7 +85,7 @@ fn readiness_tells_what_is_wrong() {
     etcd.set(Mode::Pass);
     wait_until_ready(&address);
 
-    // Another one of the same identity is at work. The first had lost its seat as well, so either may have it now.
+    // A second one of the same identity runs. The first had lost its seat too, so either may have it now.
     let second = bed
         .registrar()
         .flag("--listen", ANY)
@@ -110,7 +110,7 @@ fn readiness_tells_what_is_wrong() {
 }
 
 #[test]
-fn a_script_that_does_not_let_go_is_not_alive() {
+fn a_script_that_hangs_is_not_alive() {
     let bed = TestBed::new();
     let script = Script::new(
         r#"
@@ -142,7 +142,7 @@ fn a_script_that_does_not_let_go_is_not_alive() {
 }
 
 #[test]
-fn metrics_tell_what_is_and_what_happened() {
+fn metrics_show_the_state_and_the_events() {
     let bed = TestBed::new();
     let script = Script::new(
         r#"
@@ -195,7 +195,7 @@ fn metrics_tell_what_is_and_what_happened() {
     is("docker_register_key_changes_total{change=\"delete\"}", 4.0);
     is("docker_register_containers{state=\"registered\"}", 0.0);
 
-    // Prometheus's own judgement.
+    // Checked by Prometheus's own tool.
     let page = get(&address, "/metrics");
     assert!(
         page.head.contains("text/plain; version=0.0.4"),
@@ -301,7 +301,7 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
     );
 }
 
-/// Whether a program is not there. Under CI that is a failure; elsewhere what needs it is passed over.
+/// Whether a program is missing. Under CI that is a failure; elsewhere the test is skipped.
 fn is_missing(program: &str) -> bool {
     let is_missing = Command::new(program).arg("--version").output().is_err();
     if is_missing {
@@ -311,7 +311,7 @@ fn is_missing(program: &str) -> bool {
     is_missing
 }
 
-/// What Chromium makes of a page on a small screen, and what it says on its console.
+/// Chromium's DOM of a page on a small screen, and its console output.
 fn browse(browser: &str, url: &str) -> (String, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let profile = format!("--user-data-dir={}", directory.path().display());
@@ -355,7 +355,7 @@ fn an_address_that_cannot_be_had_is_an_error_at_the_start() {
 }
 
 #[test]
-fn those_who_ask_all_the_time_cost_neither_memory_nor_descriptors() {
+fn constant_requests_cost_neither_memory_nor_descriptors() {
     let bed = TestBed::new();
     let docker = docker_of(
         (0..50)
@@ -391,7 +391,7 @@ fn those_who_ask_all_the_time_cost_neither_memory_nor_descriptors() {
     });
     let grown = resident().saturating_sub(before);
     assert!(grown < 2 * 1024 * 1024, "it has grown by {grown} bytes");
-    // Whoever connects and says nothing is no hindrance to others for long, and takes few descriptors.
+    // Silent clients block others only for a short time, and use few descriptors.
     let _silent: Vec<_> = (0..100)
         .map(|_| std::net::TcpStream::connect(&address).expect("it listens"))
         .collect();

@@ -1,4 +1,4 @@
-//! The log: as JSON it is one object a line, with fields that keep their names; and nothing waits for its reader.
+//! The log: as JSON it is one object per line, with stable field names; and nothing waits for its reader.
 
 use crate::common;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{SOON, Script, TestBed, eventually, get};
 use serde_json::Value;
 
-/// How long an end may take that waits a second for a reader of the last lines.
+/// The time limit of an exit that waits a second for the log's reader.
 const SHORTLY: Duration = Duration::from_secs(4);
 
 #[test]
@@ -50,7 +50,7 @@ fn each_line_is_an_object_with_fields_that_keep_their_names() {
     assert_eq!(change("delete")["container"], web.name());
 }
 
-/// A policy that logs 80 KiB each time that it is asked, in numbered lines.
+/// A policy that logs 80 KiB at each call, in numbered lines.
 const TALKATIVE: &str = r#"
     local log, register = require "log", require "register"
     local number = 0

@@ -1,5 +1,5 @@
-//! The tests against a real Docker, a real etcd and the real program. They are one program, so that several run at a
-//! time: most of them wait most of the time.
+//! The tests of the real program against a real Docker and a real etcd. They are one test program, so that they run
+//! concurrently: most of them wait most of the time.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
-//! What Docker cannot show, or is slow to list, holds up nothing else: neither the other containers, at the start as later,
-//! nor events.
+//! A container that Docker cannot inspect, or a list that is slow, delays nothing else: no other container, at the
+//! start or later, and no event.
 
 use crate::common;
 use crate::faults_docker::simulated_keys;
@@ -14,13 +14,13 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How soon a container is registered that starts while another one hangs.
+/// The time limit for a container that starts while another one hangs.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// How soon the first keys are there when one hangs, on a machine that does much else.
+/// The time limit for the first keys when one hangs, on a busy machine.
 const FIRST: Duration = Duration::from_secs(4);
 const TTL: u32 = 3;
 
-/// A Docker of which a test says what it runs, what it cannot show, and when it answers a list.
+/// A fake Docker: the test sets its containers, the ones it cannot inspect, and the moment when it answers a list.
 struct Host {
     fake: FakeDocker,
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ struct State {
     running: BTreeMap<String, Value>,
     odd: BTreeMap<String, Fault>,
     holds_lists: bool,
-    /// How many lists are being held.
+    /// The number of lists that wait for their answer.
     held: usize,
     followers: Vec<Sender<Value>>,
 }
@@ -94,7 +94,7 @@ impl Host {
         self.tell("die", container);
     }
 
-    /// Has the next list answered only when [`Host::list`] says so, with what runs when it is asked for.
+    /// The next list is answered only at [`Host::list`], with the containers at the time of its request.
     #[track_caller]
     fn hold_a_list(&self) {
         self.set(|state| state.holds_lists = true);
@@ -128,7 +128,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // Nobody waits for it any more.
+        // The receiver may have given up.
         if let Ok(mut state) = self.shared.state.lock() {
             state.odd.clear();
             state.holds_lists = false;
@@ -182,7 +182,7 @@ fn event(action: &str, container: &Value) -> Value {
     })
 }
 
-/// Containers with these numbers, each of a service of its own.
+/// Containers with these numbers, each with its own service.
 fn containers(numbers: std::ops::RangeInclusive<u16>) -> Vec<Value> {
     let one = |number| inspection(number, &format!("s{number}"), 8000 + 2 * number);
     numbers.map(one).collect()
@@ -284,7 +284,7 @@ fn many_containers_that_docker_does_not_show_hold_up_no_other() {
     let before = history(&bed);
     assert_eq!(bed.keys(), keys_of(1..=100));
 
-    // They come first, and more of them hang than may at a time.
+    // They are inspected first, and more of them hang than the limit of concurrent inspections.
     host.break_down(&all[..90], Fault::Hangs);
     let begun = Instant::now();
     let registrar = command.start();
@@ -307,7 +307,7 @@ fn many_containers_that_docker_does_not_show_hold_up_no_other() {
     bed.wait_for_keys(&wanted, SOON);
 }
 
-/// Neither in its keys nor in their values: what the list shows of a container tells that they are its.
+/// The id is neither in the keys nor in the values: the list entry tells that the keys are the container's.
 #[test]
 fn a_layout_without_ids_keeps_the_keys_of_one_that_cannot_be_shown() {
     let script = Script::new(
@@ -337,7 +337,7 @@ fn a_layout_without_ids_keeps_the_keys_of_one_that_cannot_be_shown() {
     assert_eq!(history(&bed)[..before.len()], before);
     assert!(history(&bed).iter().all(|event| event.kind == Kind::Put));
     host.mend();
-    // What may go now goes.
+    // Keys that may be removed now are removed.
     host.stop(&all[1]);
     eventually(SOON, "the keys of one that is gone to go", || {
         bed.keys().len() == 6
@@ -362,7 +362,7 @@ fn events_do_not_wait_for_a_list() {
         let without = joined([&keys_of(1..=2), &keys_of(4..=4)]);
         bed.wait_for_keys(&without, AT_ONCE);
         if round == 0 {
-            // As long as it was when this was found.
+            // As slow as where this was found.
             let_time_pass(Duration::from_secs(8));
         }
         // It shows one that has gone, and does not show one that has come.
@@ -388,7 +388,7 @@ fn an_empty_list_that_is_wrong_takes_no_key() {
     let host = Host::of(&all);
     let registrar = in_step(&bed.registrar_of(&host.fake).flag("--resync", "1"));
     let before = history(&bed);
-    // What it shows is from before there was anything.
+    // Its answer shows a moment without containers.
     host.set(|state| state.running.clear());
     host.hold_a_list();
     host.set(|state| state.running = all.iter().map(|one| (id(one), one.clone())).collect());

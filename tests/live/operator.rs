@@ -1,4 +1,4 @@
-//! What an operator reads at night: with what a registrar works, and which trouble needs somebody.
+//! The log as an operator reads it: a registrar's settings at the start, and the failures that need attention.
 
 use crate::common;
 
@@ -23,12 +23,12 @@ fn levels_and_messages(registrar: &Registrar) -> Vec<(String, String)> {
         (level.to_owned(), message.to_owned())
     };
     let log = registrar.log();
-    // The last line may have come in part.
+    // The last line may be incomplete.
     let (lines, _) = log.rsplit_once('\n').unwrap_or_default();
     lines.lines().map(of_line).collect()
 }
 
-/// The messages of this level that say that something is retried.
+/// The messages of this level about a retry.
 fn retried(registrar: &Registrar, level: &str) -> Vec<String> {
     let says = |message: &str| {
         ["; retrying", "; flapping"]
@@ -89,15 +89,15 @@ fn an_etcd_that_is_away_for_half_a_ttl_is_an_error_once() {
     }
 }
 
-/// A Docker that answers everything, and whose events end as soon as they begin.
+/// A Docker that answers everything, but whose event stream ends at once.
 #[test]
-fn a_docker_that_comes_and_goes_is_one_trouble() {
+fn a_docker_that_flaps_is_one_outage() {
     const TTL: u32 = 6;
     let bed = TestBed::new();
     let ends = Arc::new(AtomicBool::new(true));
     let does_end = Arc::clone(&ends);
     let fake = FakeDocker::start(move |_, path| {
-        // A stream whose sender is gone.
+        // A stream whose sender is dropped.
         let ended = || Reply::Stream(mpsc::channel().1);
         (path == "/events" && does_end.load(Ordering::SeqCst)).then(ended)
     });
@@ -114,7 +114,7 @@ fn a_docker_that_comes_and_goes_is_one_trouble() {
     let most = usize::try_from(begun.elapsed().as_secs()).expect("a small number") + 2;
     let number = tries() - before;
     assert!(number > 0 && number <= most, "{number} tries in 5 s");
-    // Whether a list comes before the end of the stream is chance; then Docker was back, which is told a few times.
+    // By chance a list may be answered before the stream ends. Then Docker was back, which is logged a few times.
     assert!(
         retried(&registrar, "WARN").len() <= FEW,
         "{}",
@@ -130,7 +130,7 @@ fn a_docker_that_comes_and_goes_is_one_trouble() {
 }
 
 #[test]
-fn a_line_at_the_start_says_what_it_works_with() {
+fn a_line_at_the_start_has_the_settings() {
     let bed = TestBed::new();
     let proxy = Proxy::the_docker();
     let docker_id = docker(&["info", "--format", "{{.ID}}"]);

@@ -1,5 +1,5 @@
-//! Programs that read the keys: `HAProxy`, by a small rendering step such as confd's users have, forwards to what the
-//! default layout names.
+//! Programs that read the keys: `HAProxy`, with a configuration rendered from the keys as by confd, forwards to the
+//! members of the default layout.
 
 use crate::common;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{SOON, TestBed, eventually, in_step};
 
-/// `HAProxy` with a configuration of its own, which ends when it goes out of scope.
+/// `HAProxy` with a configuration. It ends when it goes out of scope.
 struct Haproxy {
     child: Child,
     port: u16,

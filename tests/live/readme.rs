@@ -1,5 +1,5 @@
-//! Every command in the README does what the README says, and the links of all pages lead somewhere. `make test` is what
-//! runs this, and is not run once more.
+//! Every command in the README works as described, and no link of the pages is broken. `make test` runs this, and so
+//! is not run by it.
 
 use crate::common;
 
@@ -47,14 +47,14 @@ fn prose(page: &str) -> String {
     outside.collect()
 }
 
-/// What stands in the text between backquotes, and begins with these words; without them.
+/// The backquoted texts that begin with these words, without the words.
 fn in_backquotes<'a>(prose: &'a str, beginning: &str) -> Vec<&'a str> {
     let code = prose.split('`').skip(1).step_by(2);
     code.filter_map(|code| code.strip_prefix(beginning))
         .collect()
 }
 
-/// Where the links of a text lead.
+/// The targets of a text's links.
 fn links(prose: &str) -> impl Iterator<Item = &str> {
     let inline = prose.split("](").skip(1);
     inline.map(|rest| rest.split_once(')').expect("the end of a link").0)
@@ -85,7 +85,7 @@ fn pages() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Puts the test's own etcd in the place of the example's.
+/// Replaces the example's etcd by the test's.
 fn with_etcd(words: &[String], bed: &TestBed) -> Vec<String> {
     words
         .iter()
@@ -144,7 +144,7 @@ fn each_shell_command_is_run_by_a_test_or_is_a_target() {
     let (targets, others): (Vec<&str>, Vec<&str>) = block_lines("sh")
         .into_iter()
         .partition(|line| line.starts_with("make "));
-    // Those that are run below.
+    // The ones that are run below.
     let run =
         ["docker run", "docker-register --host-ip"].map(|beginning| command(beginning).join(" "));
     assert_eq!(others, run);
@@ -157,7 +157,7 @@ fn each_shell_command_is_run_by_a_test_or_is_a_target() {
             .output()
             .expect("`make` can be run");
         assert!(plan.status.success(), "make {target}");
-        // Only the tests install what only the tests need.
+        // Only the tests may install their extra programs.
         let plan = String::from_utf8_lossy(&plan.stdout);
         let purpose = match target {
             "build" | "image" => "tests/setup.sh --for build",
@@ -169,7 +169,7 @@ fn each_shell_command_is_run_by_a_test_or_is_a_target() {
 }
 
 #[test]
-fn each_subcommand_that_it_names_is_one() {
+fn each_subcommand_that_it_names_exists() {
     let pages: Vec<String> = pages()
         .iter()
         .map(|page| prose(&fs::read_to_string(page).expect("a page")))
@@ -204,8 +204,8 @@ fn it_runs_as_a_container() {
     let (run, rest) = words[1..].split_at(2);
     let (name, flags) = rest.split_last().expect("the image's name");
     assert_eq!((run, *name), (["run", "-d"].as_slice(), "docker-register"));
-    // The test's etcd listens on loopback, which a container sees in the host's network alone. Of all containers here
-    // it registers the test's own.
+    // The test's etcd listens on loopback, so the container needs the host's network. It registers only the test's
+    // containers.
     let label = format!("docker-register-test={}", bed.name);
     let filter = format!("DOCKER_REGISTER_FILTER={}", bed.filter());
     // And it shares the host's ports with other tests.
@@ -253,7 +253,7 @@ fn it_runs_as_a_program() {
 fn the_demo_shows_keys_come_and_go() {
     require_docker();
     assert_eq!(command("make demo"), ["make", "demo"]);
-    // What `make demo` runs when it has set the machine up, with the program that is built already.
+    // The command of `make demo` after its setup, with the existing program.
     let demo = Command::new("bash")
         .arg("examples/demo.sh")
         .env("DOCKER_REGISTER", PROGRAM)

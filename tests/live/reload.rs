@@ -1,4 +1,4 @@
-//! SIGHUP loads the policy anew: only the keys that differ change, and a broken script changes nothing.
+//! SIGHUP reloads the policy: only the keys that differ change, and a broken script changes nothing.
 
 use crate::common;
 
@@ -65,7 +65,7 @@ fn a_reload_changes_what_differs_and_nothing_else() {
     registrar.signal("HUP");
     registrar.wait_for_log("the old one stays in force", SOON);
     registrar.wait_for_log("site.lua:1", SOON);
-    // The one in force goes on: a container that comes now is registered by it.
+    // The old script stays in force: a container that starts now is registered by it.
     let other = bed.container().publish_all().start();
     eventually(SOON, "the other's keys", || {
         bed.keys()

@@ -1,5 +1,5 @@
-//! Another layout, prefix or script: the keys of a container that runs stay until what replaces them is in etcd, and what
-//! may be another process's stays until it is known who is at work.
+//! Another layout, prefix or script: the keys of a running container stay until their replacements are in etcd. Keys
+//! that may belong to another process stay until the seat is decided.
 
 use crate::common;
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::etcd_access::etcdctl;
 use super::faults_etcd::assert_never_deleted;
 
-/// Keys as they are below another prefix in the test's own.
+/// The keys as below another prefix, inside the test's own.
 fn below(prefix: &str, keys: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let key = |(key, value): (&String, &String)| (format!("{prefix}/{key}"), value.clone());
     map(keys.iter().map(key))
@@ -27,7 +27,7 @@ fn at_prefix(bed: &TestBed, prefix: &str) -> RegistrarBuilder {
         .flag("--prefix", format!("{}/{prefix}", bed.prefix))
 }
 
-/// An etcd that soon has no space.
+/// An etcd with a small quota.
 fn small_bed() -> TestBed {
     let mut bed = TestBed::new();
     bed.etcd = Etcd::start_with(&["--quota-backend-bytes", "16777216"]);
@@ -77,7 +77,7 @@ fn a_role_without_the_right_to_the_new_prefix_loses_no_key() {
     let registrar = start("new");
     registrar.wait_for_log("permission denied", SOON);
     let_time_pass(2 * Duration::from_secs(TTL.into()));
-    // What is gone is gone, for nothing will replace it.
+    // Keys of a stopped container are removed, because nothing will replace them.
     goes.stop();
     let deletes_of = |container: &common::Container| {
         let log = registrar.log();
@@ -93,7 +93,7 @@ fn a_role_without_the_right_to_the_new_prefix_loses_no_key() {
     registrar.wait_for_log("in step", SOON);
     etcdctl(&bed, "auth disable");
     bed.wait_for_keys(&below("new", &web_keys("web", &web, HOST_IP)), SOON);
-    // At each revision the one that runs had its old keys, its new ones, or both.
+    // At each revision the running container had its old keys, its new ones, or both.
     for (revision, state) in bed.states().into_iter().skip(1) {
         let members = state.keys().filter(|key| key.ends_with(web.short_id()));
         assert!(members.count() >= 2, "at revision {revision}: {state:#?}");
@@ -145,7 +145,7 @@ fn without_space_another_layout_replaces_nothing_and_removes_nothing() {
     let_time_pass(2 * Duration::from_secs(TTL.into()));
     assert_eq!(bed.keys(), joined([&of_web, &of_goes]));
 
-    // What is gone is gone, for nothing will replace it.
+    // Keys of a stopped container are removed, because nothing will replace them.
     goes.stop();
     bed.wait_for_keys(&of_web, SOON);
     assert_eq!(revision_of_web(), before);
@@ -163,7 +163,7 @@ fn a_key_of_a_container_that_is_left_out_goes_without_space_too() {
     });
     let registrar = in_step(&bed.registrar());
     bed.etcd.fill(JUNK);
-    // It has something to put, which is refused.
+    // Its put is refused.
     let _new = bed.container().publish_all().start();
     registrar.wait_for_log("space", SOON);
     other.pause();
@@ -234,7 +234,7 @@ fn a_second_process_that_removes_its_keys_at_exit_leaves_those_of_the_first() {
     bed.wait_for_keys(&old, SOON);
     for _ in 0..3 {
         let second = at_prefix(&bed, "new").flag("--on-exit", "remove").start();
-        // At once, and once it has written something.
+        // At once, and after it has written something.
         second.wait_for_log("policy: ", SOON);
         assert_eq!(second.terminate().code(), Some(0));
         let second = in_step(&at_prefix(&bed, "new").flag("--on-exit", "remove"));
@@ -267,7 +267,7 @@ fn another_prefix_after_a_restart_takes_over_at_once_and_after_a_crash_within_th
 
 // --- Kinds and TTLs --------------------------------------------------------------------------------------------------
 
-/// A policy of one key, beside a member's; it is written anew for each reload.
+/// A policy with one key beside a member's. It is rewritten for each reload.
 fn of_one_key(kind: &str, value: &str, ttl: u32) -> String {
     format!(
         "local etcd, register = require 'etcd', require 'register'\n\
@@ -353,7 +353,7 @@ fn a_port_key_lives_no_longer_than_somebody_needs_it() {
     for ttl in [LONG, SHORT] {
         write(ttl);
         registrar.signal("HUP");
-        // What is to come down does so after 7 twelfths of its life.
+        // A lease that has to become shorter is left after 7/12 of its life.
         let limit = Duration::from_secs(u64::from(LONG) + 5);
         eventually(limit, "the TTL of the port key", || {
             ttl_of("web/1/port") == ttl + 2
@@ -424,7 +424,7 @@ fn a_directory_with_more_than_one_answer_can_hold_is_no_danger() {
     let key = bed.key("c2");
     let before = bed.etcd.kv(&key).expect("its key");
 
-    // After a restart one container is gone, so that its directory has to be looked at.
+    // After a restart one container is gone, so that its directory must be read.
     registrar.kill9();
     let docker = docker_of(vec![lives]);
     let registrar = flat_registrar(&docker).start();
@@ -442,7 +442,7 @@ fn a_directory_with_more_than_one_answer_can_hold_is_no_danger() {
     );
 }
 
-/// A Docker that answers no list until it is told to.
+/// A Docker that holds every list until the test releases it.
 fn silent_docker(containers: Vec<Value>) -> (FakeDocker, Arc<(Mutex<bool>, Condvar)>) {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let for_routes = Arc::clone(&gate);

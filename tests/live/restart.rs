@@ -1,5 +1,5 @@
-//! A registrar that ends or dies, and starts again: live keys are never written anew, and dead ones are gone after its
-//! first look at Docker.
+//! A registrar that ends or dies, and starts again: live keys are never written again, and stale ones are removed
+//! after its first list of Docker's containers.
 
 use crate::common;
 
@@ -16,7 +16,7 @@ fn service(bed: &TestBed, name: &str) -> ContainerBuilder {
     bed.container().env("SERVICE_NAME", name).publish_all()
 }
 
-/// Starts the program as the bed's registrar does, and waits until its first work is done.
+/// Starts the bed's registrar, and waits until its first sync is done.
 #[track_caller]
 fn in_step(registrar: &common::RegistrarBuilder) -> Registrar {
     let registrar = registrar.start();
@@ -24,7 +24,7 @@ fn in_step(registrar: &common::RegistrarBuilder) -> Registrar {
     registrar
 }
 
-/// The keys in etcd with the revisions that tell whether they were ever written anew.
+/// The keys in etcd with their revisions, which show whether they were written again.
 fn revisions(bed: &TestBed) -> BTreeMap<String, i64> {
     let revision = |key: &String| bed.etcd.kv(&bed.key(key)).map_or(0, |kv| kv.mod_revision);
     let keys = bed.keys().into_keys();
@@ -168,7 +168,7 @@ fn a_second_sigterm_ends_it_at_once() {
     let bed = TestBed::new();
     let _web = service(&bed, "web").start();
     let registrar = in_step(&bed.registrar().flag("--on-exit", "remove"));
-    // The goodbye has to wait for an etcd that does not answer.
+    // The shutdown has to wait for an etcd that does not answer.
     bed.etcd.pause();
     registrar.signal("TERM");
     registrar.wait_for_log("SIGTERM", SOON);

@@ -1,9 +1,10 @@
-//! `tests/setup.sh` needs for each purpose what that takes, and nothing else. It is run where nothing is installed.
+//! `tests/setup.sh` requires for each purpose the programs that it needs, and no others. It runs here with a PATH in
+//! which nearly all of them are missing.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-/// The packages that the script misses if there are these programs, and no apt-get that could install others.
+/// The packages that the script reports as missing, if only these programs are installed and there is no apt-get.
 fn missing(purpose: &[&str], programs: &[&str]) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let link = |program: &str, name: &str| {
@@ -17,7 +18,7 @@ fn missing(purpose: &[&str], programs: &[&str]) -> Vec<String> {
     for name in ["bash", "sort"] {
         link(name, name);
     }
-    // It is enough that they are there.
+    // They only have to exist.
     for name in programs {
         link("env", name);
     }
@@ -72,7 +73,7 @@ fn the_demo_needs_docker_etcd_and_busybox_besides() {
 }
 
 #[test]
-fn the_tests_need_more_and_are_what_it_is_for_if_nothing_is_said() {
+fn the_tests_need_more_and_are_the_default() {
     if sbin_has_all() {
         return;
     }

@@ -1,5 +1,4 @@
-//! `--listen` and clients that are slow, silent or strange: they keep nobody from a health check, and the registrar from
-//! nothing.
+//! `--listen` with slow, silent or strange clients: they delay neither a health check nor the registrar's work.
 
 use crate::common;
 
@@ -12,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Port 0 is any that is free.
+/// Port 0 is a free one.
 const ANY: &str = "127.0.0.1:0";
 
-/// How soon a health check has its answer.
+/// The time limit of a health check.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// How many more descriptors there may be than without slow clients: 64 connections, the one that waits for a place, and
-/// what Docker and etcd take at times.
+/// The limit of additional descriptors: 64 connections, one that waits for a place, and those that Docker and etcd
+/// need at times.
 const MOST: usize = 70;
 
 fn descriptors(registrar: &Registrar) -> usize {
@@ -44,7 +43,7 @@ fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// What comes on a connection until it ends; the kernel may say that it was reset.
+/// Reads a connection to its end, which may be a reset.
 fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -55,16 +54,16 @@ fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// Sends something, and returns the whole answer.
+/// Sends bytes, and returns the whole answer.
 fn say(address: &str, text: &str) -> String {
     let mut stream = connect(address);
-    // It may be refused before it is all sent.
+    // The server may close before all is sent.
     let _ = stream.write_all(text.as_bytes());
     read_to_end(&mut stream)
 }
 
-/// Holds many connections that never finish a request, until it is told to stop: half of them send a byte a second, the
-/// others nothing. Each that is closed is made anew at once. Returns how many were made.
+/// Holds many connections that never finish a request, until it is stopped. Half of them send a byte per second, the
+/// others nothing. A closed one is replaced at once. Returns the number of connections made.
 fn be_slow(address: &str, over: &AtomicBool) -> usize {
     let open = || {
         let stream = TcpStream::connect(address).expect("it listens");
@@ -112,7 +111,7 @@ fn two_hundred_slow_clients_keep_nobody_from_a_health_check() {
     let over = AtomicBool::new(false);
     let made = thread::scope(|scope| {
         let slow = scope.spawn(|| be_slow(&address, &over));
-        // A failure must not leave the thread that the scope waits for.
+        // The thread must end after a failure too, because the scope waits for it.
         let checks = scope.spawn(|| {
             let (begun, mut checks) = (Instant::now(), 0);
             while begun.elapsed() < 2 * Duration::from_secs(TTL.into()) {
@@ -145,7 +144,7 @@ fn a_request_that_does_not_come_is_waited_for_two_seconds() {
     let docker = docker_of(Vec::new());
     let registrar = in_step(&bed.registrar_of(&docker).flag("--listen", ANY));
     let address = registrar.address();
-    // The empty lines before a request are none of its head.
+    // Empty lines before a request are not part of its head.
     for text in ["", "GET /healthz HTTP/1.1\r\nHost: test\r\n", "\r\n\r\n"] {
         let begun = Instant::now();
         say(&address, text);
@@ -173,7 +172,7 @@ fn strange_clients_have_one_answer_and_do_no_harm() {
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     };
 
-    // One that would keep its connection.
+    // A client that would keep its connection open.
     let answer = say(&address, "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n");
     is_last(&answer);
     assert!(answer.ends_with("\r\n\r\nalive\n"), "{answer}");
@@ -209,7 +208,7 @@ fn strange_clients_have_one_answer_and_do_no_harm() {
         "one was waited for: {took:?}"
     );
 
-    // Those that do not read their answers, and one that reads it slowly.
+    // Clients that do not read their answers, and one that reads slowly.
     let page = get(&address, "/").body;
     let mut deaf: Vec<TcpStream> = (0..100).map(|_| connect(&address)).collect();
     for stream in &mut deaf {

@@ -1,11 +1,11 @@
-//! While nothing changes, nothing is written: etcd's revision stands still, and no lease is added.
+//! While nothing changes, nothing is written: etcd's revision stays the same, and no lease is added.
 
 use crate::common;
 
 use common::{HOST_IP, SOON, TestBed, eventually, joined, web_keys};
 use std::time::{Duration, Instant};
 
-/// Several times the TTL, so that nothing is left of what is not kept alive.
+/// Several times the TTL, so that every key without renewals expires.
 const STEADY: Duration = Duration::from_secs(20);
 
 #[test]

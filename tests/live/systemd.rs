@@ -1,4 +1,4 @@
-//! What systemd is told, by a socket of the test's own in its place.
+//! The messages to systemd, received by a socket of the test.
 
 use crate::common;
 
@@ -29,7 +29,7 @@ impl Manager {
         registrar.env("NOTIFY_SOCKET", self.directory.path().join("notify"))
     }
 
-    /// Fills the socket, so that those who tell it something wait until it listens again.
+    /// Fills the socket, so that senders block until it is read again.
     fn stop_listening(&self) {
         let sender = UnixDatagram::unbound().expect("a socket");
         sender.set_nonblocking(true).expect("it can be set");
@@ -39,14 +39,14 @@ impl Manager {
         {}
     }
 
-    /// What it is told next, if anything at all.
+    /// The next message, if there is one.
     fn told(&self) -> Option<String> {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
-    /// Waits until it is told `what`, and returns all that it was told until then.
+    /// Waits for the message `what`, and returns all messages up to it.
     #[track_caller]
     fn wait_for(&self, what: &str) -> Vec<String> {
         let mut all = Vec::new();
@@ -99,7 +99,7 @@ fn it_is_ready_when_the_first_sync_is_in_etcd_and_not_before() {
 }
 
 #[test]
-fn the_watchdog_is_fed_for_as_long_as_the_script_lets_go() {
+fn the_watchdog_is_fed_until_the_script_hangs() {
     let bed = TestBed::new();
     let script = Script::new(
         r#"

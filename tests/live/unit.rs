@@ -1,5 +1,4 @@
-//! The systemd unit: what systemd's own tools say of it, and what it comes to under a real systemd, which runs in a
-//! container.
+//! The systemd unit: checked by systemd's own tools, and run under a real systemd in a container.
 
 use crate::common;
 
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 const UNIT: &str = include_str!("../../examples/docker-register.service");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
 
-/// Runs systemd-analyze on the unit, which has the program that is built here.
+/// Runs systemd-analyze on the unit, with the path of the program under test.
 fn analyze(args: &[&str]) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let file = directory.path().join("docker-register.service");
@@ -82,8 +81,8 @@ impl Machine {
                 "/etc/systemd/system/docker-register.service",
             ),
         ];
-        // It is given what systemd needs to shut others in, and not what would let it change the host's kernel: /proc/sys
-        // stays as it is, and nothing is started that a machine starts with. The etcd listens on the host's loopback.
+        // It has the rights that systemd needs for sandboxing, but cannot change the host's kernel: /proc/sys stays
+        // as it is, and the units of a booting machine are not started. The etcd listens on the host's loopback.
         let mut machine = bed.container_of(&bed.systemd_image());
         let args = "--network host --cgroupns private --cap-add ALL --cap-drop SYS_RESOURCE --cap-drop SYS_MODULE \
             --cap-drop SYS_TIME --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
@@ -103,7 +102,7 @@ impl Machine {
         machine
     }
 
-    /// What `systemctl` prints, unless it fails.
+    /// The output of `systemctl`, unless it fails.
     fn systemctl(&self, args: &str) -> Option<String> {
         let output = Command::new("docker")
             .args(["exec", self.container.id(), "systemctl"])
@@ -114,7 +113,7 @@ impl Machine {
         output.status.success().then_some(text)
     }
 
-    /// What the program has logged, and systemd about it.
+    /// The log of the program, and systemd's about it.
     fn log(&self) -> String {
         self.container
             .exec(&["journalctl", "--no-pager", "--unit", "docker-register"])
@@ -139,7 +138,7 @@ fn it_registers_and_reloads_and_ends_under_systemd_with_no_rights() {
     );
     let machine = Machine::start(&bed, UNIT, &variables);
 
-    // This returns when the program says that it is ready.
+    // This returns when the program reports that it is ready.
     machine
         .systemctl("start docker-register")
         .expect("it starts");
@@ -189,7 +188,7 @@ fn it_reads_the_password_that_root_alone_may_read() {
         "--no-block",
         "docker-register",
     ]);
-    // This etcd knows no users, and says so to those who come with a name and a password.
+    // This etcd has no users, and returns an error to clients with a name and a password.
     eventually_some(SOON, "etcd's answer to the user", || {
         let log = machine.log();
         assert!(!log.contains("cannot read the password"), "{log}");

@@ -1,4 +1,4 @@
-//! Which module of `src/` imports what.
+//! The imports of each module of `src/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -111,7 +111,7 @@ pub fn files<const COUNT: usize>(files: [(&str, &str); COUNT]) -> Files {
     files.into()
 }
 
-/// What one file imports, as `line path`.
+/// The imports of one file, as `line path`.
 fn imported_in(file: &str, text: &str) -> Vec<String> {
     let imports = Source::read(&files([(file, text)])).imports.into_iter();
     imports

@@ -1,4 +1,4 @@
-//! The laws of the rooms. A law that is broken is told with all that breaks it.
+//! The laws of the rooms. The report of a broken law lists every violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,15 @@ const ROLES: [&str; 2] = ["register", "discover"];
 /// Rooms and sub-rooms that any role can use.
 const BELOW_ROLES: [&str; 5] = ["policy/sandbox", "docker", "store", "ops", "base"];
 
-/// Rooms that the laws speak of before they are built.
+/// Rooms in the laws that do not exist yet.
 const YET_TO_COME: [&str; 1] = ["discover"];
 
 const MAX_LINES: usize = 400;
 
-/// Nothing, or what is wrong and what to do about it.
+/// Ok, or a report with the violations and advice.
 pub type Kept = Result<(), String>;
 
-/// A law is kept where nothing offends.
+/// A law is kept if there are no offenders.
 pub fn verdict(law: &str, advice: &str, offenders: &[String]) -> Kept {
     if offenders.is_empty() {
         return Ok(());
@@ -56,7 +56,7 @@ pub fn what_any_role_uses_imports_no_role(source: &Source) -> Kept {
     )
 }
 
-/// The laws above hold of rooms by name, so one with a new name would be under no law.
+/// The laws above name rooms, so a renamed room would be under no law.
 pub fn the_rooms_of_the_laws_exist(source: &Source) -> Kept {
     let names = ROLES.into_iter().chain(BELOW_ROLES);
     let is_missing = |name: &&str| {

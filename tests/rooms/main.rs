@@ -1,5 +1,5 @@
-//! The layout of the source: what each room of `src/` may import, and how its files stand. A failure says which law is
-//! broken, where, and what to do.
+//! The layout of the source: the imports that each room of `src/` may have, and the places of its files. A failure
+//! names the broken law, the places, and the remedy.
 
 mod imports;
 mod laws;
@@ -82,7 +82,7 @@ fn a_directory_has_its_module_in_mod_rs() {
 #[test]
 fn the_table_of_rooms_is_what_the_imports_say() {
     let text = fs::read_to_string(Path::new(REPOSITORY).join("ARCHITECTURE.md"));
-    // Without the file, each room is told as one without a row.
+    // Without the file, each room is reported as one without a row.
     let text = text.unwrap_or_default();
     assert_kept(table::the_table_is_what_the_imports_say(&text, &SOURCE));
 }

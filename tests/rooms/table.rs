@@ -63,7 +63,7 @@ fn room_of(row: &str) -> Option<&str> {
     backticked(cells(row)?.first()?)
 }
 
-/// What a row says its room imports.
+/// The imports that a row lists for its room.
 fn imports_of(row: &str) -> Option<BTreeSet<&str>> {
     match *cells(row)?.last()? {
         "–" => Some(BTreeSet::new()),
