@@ -7,7 +7,7 @@ use mlua::{Function, Value};
 
 use super::World;
 use super::api;
-use super::api::shared::State;
+use super::api::shared::Shared;
 use super::bundled::{DEFAULT, SCRIPTS};
 use super::sandbox::failure::Failure;
 use super::sandbox::{Sandbox, Setup};

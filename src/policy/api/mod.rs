@@ -13,11 +13,11 @@ pub mod test;
 use std::rc::Rc;
 
 use super::sandbox::Module;
-use state::State;
+use shared::Shared;
 
 /// The modules of a registrar's policy.
-pub fn modules(state: &Rc<Shared>) -> Vec<Module> {
-    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(state));
+pub fn modules(shared: &Rc<Shared>) -> Vec<Module> {
+    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(shared));
     vec![
         Module::new("docker", move |lua, context| {
             docker::module(lua, context, &for_docker)

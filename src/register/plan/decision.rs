@@ -72,7 +72,7 @@ impl Plan {
         }
     }
 
-    fn decide_wanted(&self, known: &Known, want: &Want) -> (Decision, Option<Note>) {
+    fn decide_wanted(&self, known: &Record, want: &Want) -> (Decision, Option<Note>) {
         let Want { entry, who, .. } = want;
         let key = || Arc::clone(&entry.key);
         let lease = self.lease_of(entry);

@@ -74,7 +74,8 @@ impl Plan {
             self.set_state(&key, state);
         }
         for (key, state) in states {
-            let is_own = matches!(&state, InStore::Ours { lease, .. } if self.identity.owns(*lease));
+            let is_own =
+                matches!(&state, InStore::Ours { lease, .. } if self.identity.owns(*lease));
             if is_own && !self.wants.contains(&key) && !self.doubtful.contains(&key) {
                 surprises.strange.push(Arc::clone(&key));
             }

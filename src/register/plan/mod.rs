@@ -192,7 +192,8 @@ impl Plan {
 
     /// The states of the wanted keys, sorted by key.
     pub fn views(&self) -> Vec<KeyView> {
-        let view = |(entry, who): (&Entry, &Who)| KeyView {
+        let view = |(entry, who): (&Entry, &Who)| {
+            KeyView {
             key: Arc::clone(&entry.key),
             value: Arc::clone(&entry.value),
             shared: entry.shared,
@@ -200,6 +201,7 @@ impl Plan {
             stands: self.known.get(&entry.key).is_some_and(
                 |known| matches!(&known.state, InStore::Ours { value, .. } if *value == entry.value),
             ),
+        }
         };
         let mut views: Vec<KeyView> = self.entries().map(view).collect();
         views.sort_by(|a, b| a.key.cmp(&b.key));
