@@ -187,18 +187,17 @@ impl Work<'_> {
             // The sender is dropped, which is an error here.
             let _ = ended.await;
         };
-        let (mode, status) = (self.settings.mode, Arc::clone(self.status));
-        let ttl = self.settings.host.options.ttl;
-        match mode {
+        let (settings, status) = (self.settings.clone(), Arc::clone(self.status));
+        match settings.mode {
             // On the second thread, because a slow reader of the output may block it.
             Mode::DryRun => {
                 let store = PrintStore::new(stdout());
                 self.side
-                    .spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
+                    .spawn(keep(store, identity, settings, wanted, status, shutdown))
             }
             Mode::Write(_) => {
-                let store = self.settings.host.store();
-                tokio::spawn(keep(store, identity, ttl, wanted, mode, status, shutdown))
+                let store = settings.host.store();
+                tokio::spawn(keep(store, identity, settings, wanted, status, shutdown))
             }
         }
     }

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::leases::Leases;
 use super::plan::{Batch, Plan};
 use super::seat::Seat;
-use super::settings::{Mode, OnExit};
+use super::settings::{Mode, OnExit, Settings};
 use super::status::Status;
 use super::timetable::{call_limit, lifetime, renewal_pause, seat_offset};
 use crate::ops::outage::Outage;
@@ -43,22 +43,21 @@ const MAX_ROUNDS: usize = 20;
 /// The time between two log lines about another process with this identity.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Keeps `store` in step with `wanted` until `shutdown` completes. `ttl` is for entries without one, in seconds.
+/// Keeps `store` in step with `wanted` until `shutdown` completes.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
-    ttl: u32,
+    settings: Settings,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
-    mode: Mode,
     status: Arc<Status>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut keeper = Keeper::new(store, identity, ttl, status);
+    let mut keeper = Keeper::new(store, identity, settings.host.options.ttl, status);
     tokio::select! {
         () = keeper.run(wanted) => {}
         () = shutdown => {}
     }
-    match mode {
+    match settings.mode {
         _ if keeper.gives_way.is_some() => info!("ending; the keys belong to another registrar"),
         Mode::Write(OnExit::Leave) => keeper.leave().await,
         Mode::Write(OnExit::Remove) => keeper.remove_all().await,
