@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 /// A timeout that fires this late was delayed by our own thread.
 const LATE: Duration = Duration::from_millis(50);
 /// The further timeout after such a delay, because an answer that has arrived meanwhile passes through several tasks.
-const MOMENT: Duration = Duration::from_millis(500);
+pub const MOMENT: Duration = Duration::from_millis(500);
 
 /// The output of `work`, or none if it takes longer than `limit`. A delay by our own thread does not count.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {

@@ -29,17 +29,17 @@ pub struct Inspections {
 }
 
 impl Inspections {
-    pub fn have_room(&self) -> bool {
-        self.prompt.len() < AT_ONCE && !self.are_full()
+    pub fn has_room(&self) -> bool {
+        self.prompt.len() < AT_ONCE && !self.is_full()
     }
 
     /// Whether one may begin for a container that could not be inspected before.
-    pub fn have_room_to_repeat(&self) -> bool {
-        self.have_room() && self.pending.len() < MOST_REPEATED
+    pub fn has_room_to_repeat(&self) -> bool {
+        self.has_room() && self.pending.len() < MOST_REPEATED
     }
 
     /// Whether so many hang that no other can begin.
-    pub fn are_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.pending.len() >= MOST
     }
 
@@ -53,7 +53,7 @@ impl Inspections {
         self.pending.push(Box::pin(inspection));
     }
 
-    pub fn contain(&self, id: &str) -> bool {
+    pub fn contains(&self, id: &str) -> bool {
         self.prompt.contains_key(id) || self.late.contains(id)
     }
 
@@ -108,11 +108,11 @@ mod tests {
         for room in [true, true, true, false] {
             hang(&mut inspections, begun..begun + AT_ONCE);
             begun += AT_ONCE;
-            assert!(!inspections.have_room());
+            assert!(!inspections.has_room());
             advance(LATE).await;
             inspections.note_late();
-            assert_eq!(inspections.have_room(), room, "{begun}");
-            assert_eq!(inspections.have_room_to_repeat(), begun < MOST_REPEATED);
+            assert_eq!(inspections.has_room(), room, "{begun}");
+            assert_eq!(inspections.has_room_to_repeat(), begun < MOST_REPEATED);
             assert!(inspections.is_late("0"));
             assert_eq!(inspections.late_at(), None);
         }
@@ -125,9 +125,9 @@ mod tests {
         hang(&mut inspections, 0..1);
         let answer = async { ("1".to_owned(), Inspection::Gone) };
         inspections.begin("1".to_owned(), answer);
-        assert!(inspections.contain("1"));
+        assert!(inspections.contains("1"));
         assert!(matches!(inspections.next().await, Some((id, _)) if id == "1"));
-        assert!(!inspections.contain("1"));
+        assert!(!inspections.contains("1"));
         advance(LATE).await;
         inspections.note_late();
         assert!(inspections.is_late("0") && !inspections.is_late("1"));

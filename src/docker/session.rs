@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
     fn may_matter(&self, event: &Event) -> bool {
         ["start", "unpause", "rename"].contains(&event.action.as_str())
             || self.host.is_interested_in(&event.id)
-            || self.inspections.contain(&event.id)
+            || self.inspections.contains(&event.id)
             || self.lists.pending
             || self.feed.filters.keys().any(|filter| filter != "label")
     }
@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
         let is_full = self.lists.end();
         self.outside.on_passing(listed.keys());
         self.host.settle(&mut self.outside);
-        let is_pending = |id: &str| self.inspections.contain(id);
+        let is_pending = |id: &str| self.inspections.contains(id);
         let unknown = self.host.on_list(listed, is_full, is_pending);
         match &mut self.phase {
             Phase::Listing => self.phase = Phase::Inspecting(unknown),
@@ -255,9 +255,9 @@ impl<'a> Session<'a> {
 
     /// Begins as many inspections as there is room for.
     fn begin_inspections(&mut self) {
-        while self.inspections.have_room() {
-            let is_pending = |id: &str| self.inspections.contain(id);
-            let may_repeat = self.inspections.have_room_to_repeat();
+        while self.inspections.has_room() {
+            let is_pending = |id: &str| self.inspections.contains(id);
+            let may_repeat = self.inspections.has_room_to_repeat();
             let Some(id) = self.host.take_dirty(is_pending, may_repeat) else {
                 return;
             };
@@ -273,7 +273,7 @@ impl<'a> Session<'a> {
             return;
         };
         let is_late = awaited.iter().any(|id| self.inspections.is_late(id));
-        if is_late || self.inspections.are_full() {
+        if is_late || self.inspections.is_full() {
             for id in std::mem::take(awaited) {
                 self.host.give_up_waiting(&id);
             }

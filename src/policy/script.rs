@@ -7,7 +7,7 @@ use mlua::{Function, Value};
 
 use super::World;
 use super::api;
-use super::api::shared::Shared;
+use super::api::state::ScriptState;
 use super::bundled::{DEFAULT, SCRIPTS};
 use super::sandbox::failure::Failure;
 use super::sandbox::{Sandbox, Setup};
@@ -25,7 +25,7 @@ impl Script {
         let setup = setup(&world);
         let script = setup.script.clone();
         let name = script.display();
-        let sandbox = Sandbox::new(setup, api::modules(&Rc::new(Shared::new(world))))?;
+        let sandbox = Sandbox::new(setup, api::modules(&Rc::new(ScriptState::new(world))))?;
         let policy = sandbox.load()?;
         let Some(Value::Table(policy)) = policy.front() else {
             let got = policy.front().map_or("nothing", Value::type_name);

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use super::Failure;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
-use crate::wanted::Entry;
-use crate::wanted::{Claim, Wanted, Who};
+use crate::wanted::{Claim, Entry, Wanted, Who};
 
 /// The pause before a call that exceeded its time is tried again, if nothing has changed.
 const RETRY: Duration = Duration::from_secs(60);

@@ -52,7 +52,7 @@ impl Leases {
     }
 
     /// Whether the keeper renews a lease.
-    pub fn contain(&self, lease: LeaseId) -> bool {
+    pub fn contains(&self, lease: LeaseId) -> bool {
         self.now().renewed.contains(&lease)
     }
 

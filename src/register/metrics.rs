@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
 
-    fn account(left_out: &str) -> ContainerView {
+    fn view(left_out: &str) -> ContainerView {
         ContainerView {
             name: "web".to_owned(),
             entries: [].into(),
@@ -296,9 +296,9 @@ mod tests {
     fn reasons_have_a_bounded_number_of_series() {
         let metrics = Metrics::default();
         let mut containers: Vec<ContainerView> = (0..100)
-            .map(|number| account(&format!("its name is {number}")))
+            .map(|number| view(&format!("its name is {number}")))
             .collect();
-        containers.extend([account("it is stopping"), account("it is stopping")]);
+        containers.extend([view("it is stopping"), view("it is stopping")]);
         let text = metrics
             .text(&Now {
                 containers: Some(&containers),

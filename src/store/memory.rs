@@ -113,7 +113,7 @@ impl Memory {
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
         let Transaction { guards, steps } = transaction;
         if !guards.iter().all(|guard| guard.holds(&self.keys)) {
-            return Ok(Outcome::Refused);
+            return Ok(Outcome::GuardFailed);
         }
         let is_lost =
             |step: &Step| matches!(step, Step::Put(_, _, lease) if !self.has_lease(*lease));

@@ -28,7 +28,7 @@ pub struct Model {
     pub transactions: Vec<[Values; 2]>,
     pub refuses: Refuses,
     /// Carried out right after the next refused transaction, before the registrar reads the keys again.
-    pub after_refusal: Option<Meddle>,
+    pub after_guard_failed: Option<Meddle>,
 }
 
 /// Puts that the store refuses. It takes all deletes.
@@ -133,8 +133,8 @@ impl Model {
         }
         let before = self.newest();
         let outcome = self.memory.transact(transaction)?;
-        if outcome == Outcome::Refused
-            && let Some(meddle) = self.after_refusal.take()
+        if outcome == Outcome::GuardFailed
+            && let Some(meddle) = self.after_guard_failed.take()
         {
             meddle(self);
         } else if self.record() {

@@ -156,7 +156,7 @@ mod tests {
         let done = Outcome::Done { swept: Vec::new() };
         assert_eq!(store.transact(&transaction).await.expect("printed"), done);
         let refused = store.transact(&transaction).await.expect("an answer");
-        assert_eq!(refused, Outcome::Refused);
+        assert_eq!(refused, Outcome::GuardFailed);
         store.out.fails = fails;
         store
     }

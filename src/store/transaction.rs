@@ -52,7 +52,7 @@ pub enum Outcome {
         swept: Vec<Key>,
     },
     /// A guard did not hold.
-    Refused,
+    GuardFailed,
 }
 
 /// The size of a transaction, as etcd counts it (`checkTxnRequest` in its `v3rpc/key.go`). A type of its own, because

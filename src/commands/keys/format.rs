@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::wanted::Entry;
-use crate::wanted::Who;
+use crate::base::text::printable;
+use crate::wanted::{Entry, Who};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -33,22 +33,9 @@ fn text(entries: &[(&Entry, &Who)]) -> String {
     let mut text = String::new();
     for (entry, _) in entries {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} {}", entry.key, one_line(&entry.value));
+        let _ = writeln!(text, "{} {}", entry.key, printable(&entry.value));
     }
     text
-}
-
-/// A value with its control characters escaped.
-fn one_line(value: &str) -> String {
-    let mut line = String::with_capacity(value.len());
-    for c in value.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 fn json(entries: &[(&Entry, &Who)]) -> String {

@@ -8,7 +8,7 @@ use mlua::{Function, Lua, Result, Table, Value};
 use tokio::sync::Mutex;
 
 use super::container::Containers;
-use super::shared::Shared;
+use super::state::ScriptState;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
 use crate::policy::sandbox::Context;
@@ -16,7 +16,7 @@ use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::unlimited::Unlimited;
 use crate::policy::world::Source;
 
-pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Result<Table> {
     state.set_tables(Tables::new(lua, context)?);
     let module = lua.create_table()?;
     let for_watch = (Rc::clone(context), Rc::clone(state));
@@ -40,7 +40,7 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Ta
 }
 
 /// An iterator over snapshots, for a generic `for`. It ends when the source does.
-fn watch(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Function> {
+fn watch(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Result<Function> {
     context.may_wait("docker.watch")?;
     let mut source = state.world.source.clone();
     if let Source::Live(snapshots) = &mut source {
@@ -76,7 +76,7 @@ fn watch(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Functio
 }
 
 /// Waits for a snapshot and returns its list; nil if the source has ended.
-async fn next(lua: &Lua, state: &Shared, source: &mut Source) -> Result<Value> {
+async fn next(lua: &Lua, state: &ScriptState, source: &mut Source) -> Result<Value> {
     let snapshot = match source {
         Source::Once(snapshot) => Arc::clone(snapshot),
         Source::Live(snapshots) => loop {

@@ -10,7 +10,7 @@ use mlua::{Function, Lua, MultiValue, Result, Table, Value, Variadic};
 use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
-use super::shared::Shared;
+use super::state::ScriptState;
 use crate::base::key::{check_segment, is_segment, join};
 use crate::base::text::quote;
 use crate::container::Container;
@@ -27,7 +27,7 @@ use crate::store::etcd::Connection;
 /// How long `etcd.sync` calls policy functions before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
 
-pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Table> {
+pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Result<Table> {
     let module = lua.create_table()?;
     module.set("key", lua.create_function(key)?)?;
     let frozen = context.frozen().clone();
@@ -75,7 +75,7 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<Shared>) -> Result<Ta
 
 /// Reads etcd. A script that runs for ever waits while etcd cannot be reached.
 async fn read_etcd<T>(
-    state: &Shared,
+    state: &ScriptState,
     read: impl AsyncFn(&mut Connection) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let world = &state.world;
@@ -166,7 +166,7 @@ fn text_of(segment: &Value) -> std::result::Result<String, String> {
 }
 
 /// Calls the policy function for each container that has changed, and hands over the wanted state.
-async fn sync(context: Rc<Context>, state: Rc<Shared>, arguments: MultiValue) -> Result<()> {
+async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValue) -> Result<()> {
     context.may_wait("etcd.sync")?;
     let (Some(Value::Table(containers)), Some(Value::Function(function))) =
         (arguments.front(), arguments.get(1))
@@ -216,7 +216,7 @@ async fn sync(context: Rc<Context>, state: Rc<Shared>, arguments: MultiValue) ->
 /// Calls the policy function for one container, and records and reports the result.
 fn call(
     context: &Context,
-    state: &Shared,
+    state: &ScriptState,
     function: &Function,
     id: FunctionId,
     container: &Arc<Container>,

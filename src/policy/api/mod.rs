@@ -7,17 +7,17 @@ mod etcd;
 mod json;
 mod log;
 mod options;
-pub mod shared;
+pub mod state;
 pub mod test;
 
 use std::rc::Rc;
 
 use super::sandbox::Module;
-use shared::Shared;
+use state::ScriptState;
 
 /// The modules of a registrar's policy.
-pub fn modules(shared: &Rc<Shared>) -> Vec<Module> {
-    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(shared));
+pub fn modules(state: &Rc<ScriptState>) -> Vec<Module> {
+    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(state));
     vec![
         Module::new("docker", move |lua, context| {
             docker::module(lua, context, &for_docker)

@@ -16,13 +16,13 @@ impl<S: Store> Keeper<S> {
             .leases
             .iter()
             .copied()
-            .filter(|lease| !self.leases.contain(*lease))
+            .filter(|lease| !self.leases.contains(*lease))
             .collect();
         if new.is_empty() {
             return Ok(());
         }
         let granted = self.store.grant(&new).await?;
-        self.keep(granted);
+        self.add_leases(granted);
         Ok(())
     }
 
@@ -35,7 +35,7 @@ impl<S: Store> Keeper<S> {
         }
         let outcome = outcome?;
         match outcome {
-            Outcome::Refused => {
+            Outcome::GuardFailed => {
                 // A separate read: refusals are rare, and reads within the transactions would make all of them longer.
                 let guards = batch.transaction.guards.iter();
                 let guarded: Vec<Key> = guards.map(|guard| Arc::clone(guard.key())).collect();
@@ -48,7 +48,7 @@ impl<S: Store> Keeper<S> {
                         lease.is_shared_for(&found.key)
                             && self.plan.wants(&found.key)
                             && self.plan.tends(&found.key, *lease, longest)
-                            && !self.leases.contain(*lease)
+                            && !self.leases.contains(*lease)
                     })
                 };
                 let leases: Vec<LeaseId> = found.iter().filter_map(met).collect();
@@ -58,7 +58,7 @@ impl<S: Store> Keeper<S> {
                         .lease
                         .is_none_or(|lease| alive.contains_key(&lease) || !leases.contains(&lease))
                 });
-                self.keep(alive);
+                self.add_leases(alive);
                 self.plan.observe(&guarded, found);
                 Ok(false)
             }

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Keeper, Picture, REMINDER};
+use super::{Keeper, Knowledge, REMINDER};
 use crate::base::key::{Key, directory};
 use crate::base::text::quote;
 use crate::register::plan::Surprises;
@@ -23,7 +23,7 @@ impl<S: Store> Keeper<S> {
         self.forget();
         for _ in 0..MAX_LOADS {
             if self.read_and_renew().await? {
-                self.picture = Picture::Whole;
+                self.knowledge = Knowledge::Whole;
                 return Ok(());
             }
             warn!("a lease expired or was revoked: its keys are put again");
@@ -129,7 +129,7 @@ impl<S: Store> Keeper<S> {
 
     /// Logs how the keys in etcd differ from the state in which this process left them.
     fn tell(&mut self, surprises: &Surprises) {
-        if self.picture == Picture::Unread {
+        if self.knowledge == Knowledge::Unread {
             return;
         }
         match &surprises.missing[..] {
@@ -144,7 +144,7 @@ impl<S: Store> Keeper<S> {
         let now = Instant::now();
         if let Some(key) = surprises.strange.first()
             && self
-                .told_of_strangers
+                .strangers_logged_at
                 .is_none_or(|said| now >= said + REMINDER)
         {
             warn!(
@@ -153,7 +153,7 @@ impl<S: Store> Keeper<S> {
                  of its own",
                 quote(key)
             );
-            self.told_of_strangers = Some(now);
+            self.strangers_logged_at = Some(now);
         }
     }
 
@@ -167,7 +167,7 @@ impl<S: Store> Keeper<S> {
         let wanted: BTreeSet<LeaseId> = ttls.map(|ttl| self.identity.lease(ttl)).collect();
         let mut candidates = BTreeSet::from_iter(self.leases.own(self.identity));
         candidates.extend(&wanted);
-        if self.picture == Picture::Unread {
+        if self.knowledge == Knowledge::Unread {
             // The keys of an earlier process may have had other TTLs.
             let all = match self.store.leases().await {
                 Ok(all) => all,
@@ -195,7 +195,7 @@ impl<S: Store> Keeper<S> {
                     .min();
             }
         }
-        if self.picture == Picture::Unread && self.leases.renewed().is_empty() {
+        if self.knowledge == Knowledge::Unread && self.leases.renewed().is_empty() {
             self.leases.guard(&in_use, until);
         }
         Ok((in_use, keys))

@@ -73,12 +73,12 @@ struct Keeper<S> {
     plan: Plan,
     /// Shared with late renewal.
     leases: Leases,
-    picture: Picture,
+    knowledge: Knowledge,
     /// Whether each container has its own transactions, because the store refused one.
     one_by_one: bool,
     schedule: Schedule,
     /// The last log line about another process's keys on our leases.
-    told_of_strangers: Option<Instant>,
+    strangers_logged_at: Option<Instant>,
     /// The last log line about another process with this identity. While it is set, nothing is written.
     gives_way: Option<Instant>,
     outage: Outage,
@@ -87,7 +87,7 @@ struct Keeper<S> {
 
 /// How much the plan knows of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Picture {
+enum Knowledge {
     /// Nothing. The leases of an earlier process have not been looked for either.
     Unread,
     /// Read before an error, or for another wanted state. It must be read again before anything is written.
@@ -119,14 +119,14 @@ impl<S: Store> Keeper<S> {
             ttl,
             plan: Plan::new(identity),
             leases: status.leases.clone(),
-            picture: Picture::Unread,
+            knowledge: Knowledge::Unread,
             one_by_one: false,
             schedule: Schedule {
                 ttl,
                 renew_at: now,
                 seat_at: now,
             },
-            told_of_strangers: None,
+            strangers_logged_at: None,
             gives_way: None,
             outage: outage.shown_by(&status.etcd),
             status,
@@ -217,7 +217,7 @@ impl<S: Store> Keeper<S> {
         // Neither may block the other: leases are renewed when the seat cannot be, and the other way round.
         let mut seat = Ok(());
         if !self.seat().is_open() && Instant::now() >= self.schedule.seat_at {
-            seat = self.see_to_seat().await;
+            seat = self.update_seat().await;
             if let Err(error) = &seat {
                 // Reported now, because the work below may take as long again to fail.
                 self.outage.failed(error.to_string());
@@ -225,20 +225,20 @@ impl<S: Store> Keeper<S> {
         }
         let mut work = Ok(());
         if self.gives_way.is_none() {
-            work = self.make_it_so().await;
+            work = self.write_changes().await;
         }
         // The first sync does not wait for the seat. Only deletes of keys that may be another process's do.
         if seat.is_ok() && self.seat().is_open() {
-            seat = self.see_to_seat().await;
+            seat = self.update_seat().await;
             if work.is_ok() && self.seat().is_ours() {
-                work = self.make_it_so().await;
+                work = self.write_changes().await;
             }
         }
         work.and(seat)
     }
 
-    async fn make_it_so(&mut self) -> Result<(), StoreError> {
-        if self.picture != Picture::Whole || Instant::now() >= self.schedule.renew_at {
+    async fn write_changes(&mut self) -> Result<(), StoreError> {
+        if self.knowledge != Knowledge::Whole || Instant::now() >= self.schedule.renew_at {
             self.load().await?;
         }
         let mut rounds = 0;
@@ -258,7 +258,7 @@ impl<S: Store> Keeper<S> {
             };
         }
         Err(StoreError::Failed(anyhow!(
-            "etcd refused {MAX_ROUNDS} transactions in a row, because something else changes the same keys"
+            "the guards of {MAX_ROUNDS} transactions in a row failed, because something else changes the same keys"
         )))
     }
 
@@ -313,8 +313,8 @@ impl<S: Store> Keeper<S> {
 
     /// Makes the next write read everything again first.
     fn forget(&mut self) {
-        if self.picture == Picture::Whole {
-            self.picture = Picture::Stale;
+        if self.knowledge == Knowledge::Whole {
+            self.knowledge = Knowledge::Stale;
         }
     }
 
@@ -336,7 +336,7 @@ impl<S: Store> Keeper<S> {
     }
 
     /// Keeps leases alive from now on. The values are the seconds that each lives.
-    fn keep(&mut self, alive: BTreeMap<LeaseId, u32>) {
+    fn add_leases(&mut self, alive: BTreeMap<LeaseId, u32>) {
         let now = Instant::now();
         let Some(shortest) = alive.values().min().copied() else {
             return;

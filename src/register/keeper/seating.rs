@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 
-use super::{Keeper, Picture, REMINDER};
+use super::{Keeper, Knowledge, REMINDER};
 use crate::ops::condition::State;
 use crate::register::seat::Seat;
 use crate::register::timetable::{renewal_pause, seat_offset};
@@ -51,7 +51,7 @@ impl<S: Store> Keeper<S> {
     }
 
     /// Renews the seat, claims it, or finds out whether another process has it.
-    pub(super) async fn see_to_seat(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn update_seat(&mut self) -> Result<(), StoreError> {
         self.renew_or_claim_seat().await?;
         if self.seat().is_anothers() {
             self.give_way();
@@ -118,7 +118,7 @@ impl<S: Store> Keeper<S> {
              (cloned machines may have one Docker id)"
         );
         self.gives_way = Some(now);
-        self.picture = Picture::Unread;
+        self.knowledge = Knowledge::Unread;
         self.plan.set_alone(false);
         self.leases.give_up();
     }

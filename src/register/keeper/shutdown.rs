@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::{Keeper, Picture};
+use super::{Keeper, Knowledge};
 use crate::store::{Store, StoreError};
 use crate::wanted::Wanted;
 
@@ -19,7 +19,7 @@ impl<S: Store> Keeper<S> {
     /// Leaves the keys, and releases the seat, because another process may be waiting for it.
     pub(super) async fn leave(&mut self) {
         info!("ending; the keys stay until their TTL ends");
-        if self.seat().is_ours() && self.picture == Picture::Whole {
+        if self.seat().is_ours() && self.knowledge == Knowledge::Whole {
             let release = self.store.revoke(self.identity.seat());
             if let Ok(Err(error)) = timeout(FAREWELL, release).await {
                 debug!("cannot release the seat: {error}");
@@ -29,7 +29,7 @@ impl<S: Store> Keeper<S> {
 
     pub(super) async fn remove_all(&mut self) {
         if !self.seat().is_ours() {
-            let looked = timeout(FAREWELL, self.see_to_seat()).await;
+            let looked = timeout(FAREWELL, self.update_seat()).await;
             if let Ok(Err(error)) = looked {
                 debug!("cannot take the seat: {error}");
             }
@@ -65,7 +65,7 @@ impl<S: Store> Keeper<S> {
     }
 
     async fn remove(&mut self) -> Result<(), StoreError> {
-        self.make_it_so().await?;
+        self.write_changes().await?;
         let mut leases = self.leases.own(self.identity);
         leases.extend(self.seat().is_ours().then_some(self.identity.seat()));
         for lease in leases {

@@ -10,8 +10,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::base::key::{Key, directory};
 use crate::store::model::{Model, ModelStore, Refuses};
-use crate::wanted::Entry;
-use crate::wanted::{Claim, Who};
+use crate::wanted::{Claim, Entry, Who};
 
 /// The TTLs of the registrars, in seconds: they need not agree.
 const TTLS: [u32; REGISTRARS] = [6, 9];
@@ -142,7 +141,7 @@ impl World {
                 if *is_later {
                     let (meddling, index) = (*meddling, *index);
                     let meddle = move |model: &mut Model| meddling.with(model, index);
-                    model.after_refusal = Some(Box::new(meddle));
+                    model.after_guard_failed = Some(Box::new(meddle));
                 } else {
                     meddling.with(&mut model, *index);
                 }
@@ -187,7 +186,7 @@ impl World {
             self.etcd.model().expire();
             for registrar in first..REGISTRARS {
                 let keeper = &self.keepers[registrar];
-                if keeper.picture != Picture::Whole || Instant::now() >= keeper.next_at() {
+                if keeper.knowledge != Knowledge::Whole || Instant::now() >= keeper.next_at() {
                     self.step(registrar).await;
                 }
             }
@@ -313,7 +312,7 @@ fn run(acts: &[Act], check_history: bool) {
         for act in acts {
             world.act(act).await;
         }
-        world.etcd.model().after_refusal = None;
+        world.etcd.model().after_guard_failed = None;
         world.etcd.model().refuses = Refuses::Nothing;
         // Long enough for all leftovers of failures to expire, with the margin of shared leases.
         for _ in 0..3 * ENTRY_TTLS[2] {

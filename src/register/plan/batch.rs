@@ -86,7 +86,7 @@ impl KeyChange {
     }
 
     /// Shared keys first, so that a container that is split over transactions never has an owned key without them.
-    fn order(&self) -> u8 {
+    fn rank(&self) -> u8 {
         match &self.step {
             Step::Delete(_) => 2,
             _ if self.shared_lease().is_some() => 0,
@@ -193,7 +193,7 @@ pub(super) fn pack(
         current: Batch::default(),
     };
     for (order, mut group) in groups {
-        group.changes.sort_by_key(KeyChange::order);
+        group.changes.sort_by_key(KeyChange::rank);
         if one_by_one || order != packer.order {
             packer.flush();
         }

@@ -58,7 +58,7 @@ impl Plan {
             InStore::Ours { lease, value } => match &known.owner {
                 Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
                 Some(_) => Decision::Change(delete(lease)),
-                None if self.protected.are_in(key) || self.protected.are_in(value) => {
+                None if self.protected.is_in(key) || self.protected.is_in(value) => {
                     Decision::Nothing
                 }
                 None => match self.running().owner(key, value) {

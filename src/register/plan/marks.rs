@@ -13,7 +13,7 @@ pub(super) struct Marks(HashMap<String, Vec<String>>);
 
 impl Marks {
     /// Whether a text contains one of the marks as a word of its own, not as part of a longer word or number.
-    pub fn are_in(&self, text: &str) -> bool {
+    pub fn is_in(&self, text: &str) -> bool {
         words(text).any(|word| {
             let marks = self.0.get(word).into_iter().flatten();
             marks.into_iter().any(|mark| has_word(text, mark))
@@ -24,13 +24,13 @@ impl Marks {
     pub fn owner(&self, key: &str, value: &str) -> Owner {
         let mut ids = words(key).filter(|word| is_id(word)).peekable();
         if ids.peek().is_some() {
-            return if ids.any(|id| self.are_in(id)) {
+            return if ids.any(|id| self.is_in(id)) {
                 Owner::Known
             } else {
                 Owner::Other
             };
         }
-        if self.are_in(key) || self.are_in(value) {
+        if self.is_in(key) || self.is_in(value) {
             Owner::Known
         } else {
             Owner::Unclear
@@ -98,7 +98,7 @@ mod tests {
             "1.2.3.4:8080",
             "http://10.0.0.7/",
         ] {
-            assert!(marks.are_in(text), "{text}");
+            assert!(marks.is_in(text), "{text}");
         }
         for text in [
             "/b/web-12",
@@ -108,7 +108,7 @@ mod tests {
             "10.0.0.70",
             "",
         ] {
-            assert!(!marks.are_in(text), "{text}");
+            assert!(!marks.is_in(text), "{text}");
         }
     }
 

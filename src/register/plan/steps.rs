@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::Plan;
 use crate::policy::steps::Deciding;
-use crate::store::{Identity, Outcome};
+use crate::store::etcd::EtcdStore;
+use crate::store::{Identity, Outcome, Store};
 use crate::wanted::Wanted;
 
-/// The most operations of a transaction that etcd takes by default.
-const MAX_OPERATIONS: usize = 128;
+const MAX_OPERATIONS: usize = <EtcdStore as Store>::MAX_OPERATIONS;
 
 /// Wanted state → transactions. It alternates between the two wanted states of [`Deciding`].
 pub struct Planning {

@@ -9,7 +9,7 @@ impl<S: Bench> Trial<S> {
         let steps = vec![delete(&self.key("no such key"))];
         match self.transact(vec![guard], steps).await {
             Outcome::Done { .. } => true,
-            Outcome::Refused => false,
+            Outcome::GuardFailed => false,
         }
     }
 }
@@ -60,7 +60,7 @@ pub async fn a_transaction_is_carried_out_whole_or_not_at_all(mut trial: Trial<i
         vec![holds_not, holds.clone()],
     ] {
         let outcome = trial.transact(guards, steps.clone()).await;
-        assert_eq!(outcome, Outcome::Refused);
+        assert_eq!(outcome, Outcome::GuardFailed);
         trial.assert_left(&["a"], &["b"]).await;
     }
     let guards = vec![holds, Guard::Missing(b)];
@@ -82,7 +82,7 @@ pub async fn a_put_on_a_missing_lease_is_an_error(mut trial: Trial<impl Bench>) 
     // The guards come first.
     transaction.guards.push(Guard::Missing(a));
     let refused = trial.store.transact(&transaction).await;
-    assert_eq!(refused.expect("an answer"), Outcome::Refused);
+    assert_eq!(refused.expect("an answer"), Outcome::GuardFailed);
 }
 
 pub async fn a_put_moves_a_key_to_another_lease(mut trial: Trial<impl Bench>) {

@@ -40,8 +40,7 @@ const LEASES_IN_A_CALL: usize = 32;
 const LEASE_EXISTS: &str = "lease already exists";
 
 pub struct EtcdStore {
-    /// Reads any other key.
-    pub connection: Connection,
+    connection: Connection,
 }
 
 impl EtcdStore {

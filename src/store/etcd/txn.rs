@@ -17,7 +17,7 @@ pub fn request(transaction: &Transaction) -> Txn {
 
 pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     if !reply.succeeded() {
-        return Outcome::Refused;
+        return Outcome::GuardFailed;
     }
     let mut swept = Vec::new();
     for (step, response) in transaction.steps.iter().zip(reply.op_responses()) {

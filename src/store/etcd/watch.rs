@@ -15,12 +15,10 @@ use super::failure::explain;
 use super::reading::{LARGEST_ANSWER, Range};
 use super::settings::Settings;
 use super::txn::found_of;
+use crate::base::deadline::MOMENT;
 use crate::base::deadline::within;
 use crate::base::text::quote;
 use crate::store::{Change, Changes, StoreError};
-
-/// The least time for an answer to be read, because a script may have blocked the thread until now.
-const MOMENT: Duration = Duration::from_millis(500);
 
 /// The changes of the keys that begin with a prefix.
 ///

@@ -11,7 +11,7 @@ use mlua::{Function, Lua, Result, Table, Value};
 
 use super::container::Containers;
 use super::json::to_json;
-use super::shared::Shared;
+use super::state::ScriptState;
 use crate::container::{Sample, read_saved};
 use crate::docker::Snapshot;
 use crate::policy::sandbox::failure::Failure;
@@ -58,7 +58,7 @@ fn run(world: World, tests: &Rc<RefCell<Tests>>) -> std::result::Result<(), Fail
         looks_above: true,
         ..script::setup(&world)
     };
-    let mut modules = super::modules(&Rc::new(Shared::new(world)));
+    let mut modules = super::modules(&Rc::new(ScriptState::new(world)));
     let tests = Rc::clone(tests);
     modules.push(Module::new("test", move |lua, context| {
         module(lua, context, tests)

@@ -6,10 +6,11 @@ mod transactions;
 mod unclaimed;
 
 use super::*;
-use crate::store::{Found, Guard, Outcome, Transaction};
+use crate::store::etcd::EtcdStore;
+use crate::store::{Found, Guard, Outcome, Store, Transaction};
 
 const TTL: u32 = 60;
-const MAX_OPERATIONS: usize = 128;
+const MAX_OPERATIONS: usize = <EtcdStore as Store>::MAX_OPERATIONS;
 
 fn identity() -> Identity {
     Identity::new("daemon", "")

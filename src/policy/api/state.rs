@@ -16,7 +16,7 @@ use crate::policy::verdicts::FunctionId;
 const NOT_NOW: &str = "this cannot be called here";
 
 /// What the modules of one script share.
-pub struct Shared {
+pub struct ScriptState {
     pub world: World,
     /// The snapshot that the script has got and not yet given to `etcd.sync`.
     pub current: RefCell<Option<Arc<Snapshot>>>,
@@ -26,7 +26,7 @@ pub struct Shared {
     function: RefCell<Option<(Function, FunctionId)>>,
 }
 
-impl Shared {
+impl ScriptState {
     pub fn new(world: World) -> Self {
         Self {
             world,
