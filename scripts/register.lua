@@ -151,7 +151,7 @@ function register.entries(container)
     local service = etcd.segment("the service name", register.service(container, port), container)
     local directory = register.prefix .. "/" .. etcd.key(service, port.index)
     entries[#entries + 1] = {
-      key = directory .. "/" .. etcd.segment("the member's name", register.member(container), container),
+      key = directory .. "/" .. etcd.key(register.member(container)),
       value = register.address(container, port),
       ttl = register.ttl,
     }
@@ -165,22 +165,35 @@ function register.entries(container)
   return entries, left_out
 end
 
+-- The layouts whose `entries` and `run` have been neither read nor set.
+local unused = {}
+
+-- A site that requires a layout for its side effect, which it no longer has, must not get other keys without a word.
+local function check_layouts()
+  if next(unused) then
+    error("a layout was required, and its entries are not used: "
+      .. "write `require(\"NAME\").entries`, or return the layout as the policy", 0)
+  end
+end
+
 -- Keeps etcd in step for ever.
-function register.run()
+local function run()
+  check_layouts()
   for containers in docker.watch() do
     etcd.sync(containers, register.entries)
   end
 end
+register.run = run
 
 -- The tables of decisions: register's own and one for each layout. Errors name their functions `register.NAME`.
 local decisions = {}
 
 -- Guards a table of decisions: a misspelt override, or one of another type, fails when it is assigned, not at the
 -- first container. A decision that the table itself does not have is set in register.
-local function policy(own)
+local function policy(own, index)
   decisions[#decisions + 1] = own
   return setmetatable({}, {
-    __index = own,
+    __index = index or own,
     __newindex = function(_, field, value)
       if own[field] == nil then
         error("register has no decision `" .. tostring(field) .. "`", 2)
@@ -188,6 +201,7 @@ local function policy(own)
         error("register." .. field .. " is a " .. type(own[field]) .. ", not a " .. type(value), 2)
       end
       local owner = rawget(own, field) ~= nil and own or register
+      unused[owner] = nil
       owner[field] = value
     end,
     decisions = decisions,
@@ -199,11 +213,19 @@ function register.layout(entries)
   if type(entries) ~= "function" then error("register.layout takes a function, not a " .. type(entries), 2) end
   local own = setmetatable({ entries = entries }, { __index = register })
   function own.run()
+    check_layouts()
+    if register.run ~= run then
+      error("register.run is overridden, and the policy is a layout, which has its own: override the layout's `run`", 0)
+    end
     for containers in docker.watch() do
       etcd.sync(containers, own.entries)
     end
   end
-  return policy(own)
+  unused[own] = true
+  return policy(own, function(_, field)
+    if field == "entries" or field == "run" then unused[own] = nil end
+    return own[field]
+  end)
 end
 
 return policy(register)

@@ -17,7 +17,7 @@ return register.layout(function(container)
     local service = register.port_service(container, port, #ports)
     local directory = register.prefix .. "/" .. etcd.segment("the service name", service, container)
     entries[#entries + 1] = {
-      key = directory .. "/" .. etcd.segment("the member's name", register.member(container), container),
+      key = directory .. "/" .. etcd.key(register.member(container)),
       value = register.address(container, port),
       ttl = register.ttl,
     }

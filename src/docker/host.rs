@@ -253,3 +253,26 @@ impl Host {
         self.known.pack();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_outside_the_filters_stay_known_through_a_new_connection() {
+        let filters = Filters::from([("label".to_owned(), vec!["seen".to_owned()])]);
+        let mut host = Host::new(&filters);
+        assert_eq!(host.outside, None, "not known is not none");
+        let mut outside = Outside::new(&filters);
+        assert!(outside.should_ask(true));
+        let running = ("a".to_owned(), ContainerSummary::default());
+        outside.on_running(Ok([running].into()));
+        outside.on_passing([].iter());
+        host.settle(&mut outside);
+        let marks: Option<Arc<[String]>> = Some(["a".to_owned(), "a".to_owned()].into());
+        assert_eq!(host.outside, marks);
+        host.settle(&mut Outside::new(&filters));
+        assert_eq!(host.outside, marks);
+        assert_eq!(Host::new(&Filters::new()).outside.as_deref(), Some(&[][..]));
+    }
+}

@@ -30,6 +30,7 @@ impl Signals {
     /// Waits for the next signal.
     pub async fn next(&mut self) -> Request {
         let name = tokio::select! {
+            biased;
             name = ending(&mut self.terminate, &mut self.interrupt) => name,
             _ = self.hangup.recv() => return Request::Reload,
         };

@@ -85,6 +85,8 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+        // After an error the store is read again, and nothing is right before its lines are printed.
+        self.print()?;
         Ok(self.memory.read(keys))
     }
 
@@ -193,6 +195,9 @@ mod tests {
         let mut store = store(Some((3, ErrorKind::StorageFull))).await;
         let failed = store.transact(&delete()).await;
         assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
+        // After an error the keeper reads, and may find nothing else to do.
+        store.read(&[]).await.expect("printed");
+        assert!(store.out.text.ends_with("delete /b/port\n"));
         store.revoke(LEASE).await.expect("printed");
         assert_eq!(
             store.out.text,

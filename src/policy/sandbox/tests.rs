@@ -9,7 +9,7 @@ static SCRIPTS: [Bundled; 1] = [Bundled {
     file: "scripts/greet.lua",
     text: "local greet = {}
         function greet.name() return require('names').first end
-        return setmetatable({}, { __index = greet, __newindex = greet })",
+        return setmetatable({}, { __index = greet, __newindex = greet, decisions = { greet } })",
 }];
 
 /// Loads a script of the role. Returns its result as text, or its failure without the directory.

@@ -145,3 +145,37 @@ async fn a_failure_in_a_bundled_layout_has_its_line() {
         "{failure}"
     );
 }
+
+#[tokio::test]
+async fn a_layout_that_is_required_for_a_side_effect_fails_loudly() {
+    let unused = "a layout was required, and its entries are not used: \
+                  write `require(\"NAME\").entries`, or return the layout as the policy";
+    let own_run = "register.run is overridden, and the policy is a layout, which has its own: override the layout's `run`";
+    for (script, message) in [
+        (
+            "local register = require 'register'
+            local default = register.entries
+            require 'coredns'
+            local dns = register.entries
+            function register.entries(container)
+              local entries, left_out = default(container)
+              for _, entry in ipairs(dns(container)) do entries[#entries + 1] = entry end
+              return entries, left_out
+            end
+            return register",
+            unused,
+        ),
+        ("require 'traefik'\nreturn require 'register'", unused),
+        ("require 'traefik'\nreturn require 'coredns'", unused),
+        (
+            "local register = require 'register'
+            function register.run() end
+            return require 'coredns'",
+            own_run,
+        ),
+    ] {
+        let site = Site::new(&[web("a")]);
+        let failure = site.run(script).await.expect_err("it fails");
+        assert_eq!(failure.message, message, "{script}");
+    }
+}
