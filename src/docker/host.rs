@@ -45,9 +45,10 @@ impl Host {
         }
     }
 
-    /// Takes a list, and marks the containers that need an inspection: all of them if it `is_full`. Events may have told of
-    /// later changes, so a container that is missing is inspected too before it is given up; and so is one whose inspection
-    /// `is_pending`, because that answer may be older than the list. Returns the listed containers that are not known.
+    /// Takes a list, and marks the containers that need an inspection: all of them if it `is_full`. Events may have
+    /// told of later changes, so a container that is missing is inspected too before it is given up; and so is one
+    /// whose inspection `is_pending`, because that answer may be older than the list. Returns the listed containers
+    /// that are not known.
     pub fn on_list(
         &mut self,
         listed: BTreeMap<String, ContainerSummary>,
@@ -170,8 +171,8 @@ impl Host {
         self.outside.is_some()
     }
 
-    /// Whether an event about a container can matter because the container is known or looked for. The owner of a network
-    /// may be looked for by a name, so until it is found any container may be the one.
+    /// Whether an event about a container can matter because the container is known or looked for. The owner of a
+    /// network may be looked for by a name, so until it is found any container may be the one.
     pub fn is_interested_in(&self, id: &str) -> bool {
         self.known.get(id).is_some()
             || self.dirty.contains(id)
@@ -189,8 +190,8 @@ impl Host {
         self.dirty.contains(id)
     }
 
-    /// The next container to inspect that is not `is_pending` already. A container that could not be inspected before comes
-    /// last, and only if `may_repeat`.
+    /// The next container to inspect that is not `is_pending` already. A container that could not be inspected before
+    /// comes last, and only if `may_repeat`.
     pub fn take_dirty(
         &mut self,
         is_pending: impl Fn(&str) -> bool,

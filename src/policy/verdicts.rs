@@ -1,5 +1,6 @@
-//! The last result for each container: the entries of the last good call, and the last failure. It outlives a script, so
-//! that neither an error nor a reload takes keys away. `etcd.sync` writes it; the status page and the commands read it.
+//! The last result for each container: the entries of the last good call, and the last failure. It outlives a script,
+//! so that neither an error nor a reload takes keys away. `etcd.sync` writes it; the status page and the commands read
+//! it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -197,8 +198,8 @@ impl Verdicts {
         )
     }
 
-    /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the marks
-    /// of containers that Docker could not show.
+    /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the
+    /// marks of containers that Docker could not show.
     pub fn end(&mut self, pass: Pass, mut protected: Vec<String>) -> Wanted {
         for rank in pass.removed {
             self.claims.remove(&rank);

@@ -1,5 +1,6 @@
-//! What a script works with: its options, where containers come from, where the wanted state goes, and what is reported.
-//! Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants otherwise.
+//! What a script works with: its options, where containers come from, where the wanted state goes, and what is
+//! reported. Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants
+//! otherwise.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -53,7 +54,8 @@ pub enum Source {
     Once(Arc<Snapshot>),
 }
 
-/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last one.
+/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last
+/// one.
 #[derive(Clone)]
 pub struct World {
     pub(super) script: Option<PathBuf>,
