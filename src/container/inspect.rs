@@ -28,7 +28,6 @@ impl Inspect {
         let _ = self.packed();
     }
 
-    /// Decodes it.
     pub fn object(&self) -> anyhow::Result<Value> {
         Ok(serde_json::from_slice(&decompress_size_prepended(
             &self.packed()?,

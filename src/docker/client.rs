@@ -261,7 +261,7 @@ async fn within<T>(
     }
 }
 
-/// Keeps the innermost cause alone, because an operator can act on that one.
+/// Keeps only the innermost cause, because an operator can act on that one.
 pub fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::DockerResponseServerError {

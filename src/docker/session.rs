@@ -285,7 +285,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Never returns without a moment.
+/// Waits for ever if there is no moment.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -15,7 +15,7 @@ use crate::container::Container;
 use crate::wanted::Entry;
 use crate::wanted::{Claim, Wanted, Who};
 
-/// The pause before a call that exceeded its time is tried again, if nothing has changed.
+/// The shortest pause before a call that exceeded its time is tried again; the next snapshot retries.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Tells the policy function that made entries from that of another script, or of the same script loaded again.
@@ -259,7 +259,6 @@ impl Verdicts {
         failures.all(Option::is_some).then(|| first.to_string())
     }
 
-    /// All verdicts, by name.
     pub fn all(&self) -> Vec<&Verdict> {
         let mut all: Vec<&Verdict> = self.containers.values().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -296,7 +295,7 @@ impl Verdict {
 }
 
 impl ContainerView {
-    /// Of a container that Docker lists and cannot show. It has no verdict.
+    /// The view of a container that Docker lists but cannot show. It has no verdict.
     pub fn unreadable(name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -126,7 +126,7 @@ function load(chunk, name, _, ...)
   return raw_load(chunk, name, "t", (...))
 end
 
--- Moves the items after the first `from` of a list, so that they come after the first `to`.
+-- Moves items `from + 1` … `length` to `to + 1`.
 local function splice(list, from, to, length)
   move(list, from + 1, length, to + 1)
   for place = length - from + to + 1, length do list[place] = nil end
