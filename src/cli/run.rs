@@ -10,7 +10,6 @@ use super::Wrong;
 use super::flags::HostArgs;
 use crate::register::{Mode, OnExit, Settings};
 
-/// The flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Print each change and write nothing; etcd is not needed
