@@ -1,5 +1,5 @@
-//! The floor that `docker-register` is measured against: the same crates and the same calls (subscribe, list, inspect, put
-//! on one lease, delete), and nothing else. No policy, no plan, no repair: it ignores a failure to register a
+//! The floor that `docker-register` is measured against: the same crates and the same calls (subscribe, list, inspect,
+//! put on one lease, delete), and nothing else. No policy, no plan, no repair: it ignores a failure to register a
 //! container that has started, and any other failure ends it.
 //!
 //! `bare ENDPOINT PREFIX HOST_IP LABEL` registers the containers that have the label, in the default layout.

@@ -4,23 +4,10 @@
 //! docker daemon ─> feed ─snapshots─> script: docker.watch() ─policy─ etcd.sync() ─wanted─> plan ─changes─> store
 //! ```
 //!
-//! The source is in rooms; `ARCHITECTURE.md` has the map and the walk of a container through them.
+//! The source is in rooms; `ARCHITECTURE.md` has their table, and the walk of a container through them.
 //!
-//! | room | what it is |
-//! | --- | --- |
-//! | `cli` | the command line → each command's settings, checked in one step |
-//! | `commands` | a file for each command |
-//! | `register` | the writing role: settings, run, plan, keeper, leases, timetable, status |
-//! | `policy` | the sandbox of any role's script, the bindings, the verdicts on containers |
-//! | `docker` | Docker's containers as whole snapshots |
-//! | `container` | the facts that Docker tells of one container |
-//! | `wanted` | the keys that a policy asks for |
-//! | `store` | leases and transactions: the contract, the store in memory, etcd |
-//! | `ops` | how a role runs, and what an operator sees of it |
-//! | `base` | keys, text, files, addresses, time limits |
-//!
-//! Two laws, kept by `tests/rooms.rs`: roles never import each other; `policy/sandbox`, `docker`, `store`, `ops` and
-//! `base` import no role. No room imports another in a circle.
+//! Three laws, kept by `tests/rooms`: roles never import each other; `policy/sandbox`, `docker`, `store`, `ops` and
+//! `base` import no role; no room imports another in a circle.
 //!
 //! A policy decides which keys should exist; Rust puts and deletes them. An error is never an empty list: when
 //! Docker's containers or etcd's keys cannot be read, nothing is deleted.

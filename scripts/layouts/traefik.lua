@@ -22,7 +22,7 @@ return register.layout(function(container)
     local field = ({ http = "url", tcp = "address", udp = "address" })[kind] or error("Traefik speaks no " .. kind)
     local entrypoints = label("entrypoints") or kind == "http" and (options.entrypoints or "")
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
-    -- To Traefik, digits are a list index, as a server has (its container's id), and text after `@` is a provider.
+    -- Traefik reads a name of digits as a list index, and text after `@` as a provider.
     local name = register.port_service(container, port, #ports):lower()
     name = name:gsub("[^a-z0-9]+", "-"):gsub("^-*(.-)-*$", "%1"):gsub("^%d+$", "service-%0")
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"

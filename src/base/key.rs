@@ -26,7 +26,7 @@ impl fmt::Display for Illegal {
 impl std::error::Error for Illegal {}
 
 impl Illegal {
-    /// With the reason as a message.
+    /// The reason is the whole message.
     pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }

@@ -146,8 +146,7 @@ type Wrong = (ErrorKind, String);
 
 impl Cli {
     /// Parses the arguments. Prints usage and exits with 2 if they are wrong. Without a command, the flags are those
-    /// of
-    /// `run`.
+    /// of `run`.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
         let mut arguments: Vec<OsString> = arguments.into_iter().collect();
         let first = arguments

@@ -10,7 +10,6 @@ use super::Wrong;
 use super::flags::HostArgs;
 use crate::register::{Mode, OnExit, Settings};
 
-/// The flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Print each change and write nothing; etcd is not needed
@@ -23,8 +22,8 @@ pub struct RunArgs {
 
     /// The time between two lists of all containers
     ///
-    /// Finds changes whose event Docker dropped. Containers whose list entry has changed are inspected; every tenth time,
-    /// all are.
+    /// Finds changes whose event Docker dropped. Containers whose list entry has changed are inspected; every tenth
+    /// time, all are.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 

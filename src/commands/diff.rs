@@ -1,6 +1,5 @@
 //! `diff`: compares the keys in etcd with the keys that should be there. It reports the changes that `run` would make,
-//! by
-//! `run`'s own plan, and writes nothing.
+//! by `run`'s own plan, and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

@@ -1,6 +1,6 @@
-//! The fields of a container and of the records in it: one row for each, with the name, the Lua type and the meaning that
-//! `scripts/types.lua` tells editors, and the value. A container's row also says how a test sets the field. This file knows
-//! no Lua: `policy/api/container` makes Lua values of these.
+//! The fields of a container and of the records in it: one row for each, with the name, the Lua type and the meaning
+//! that `scripts/types.lua` tells editors, and the value. A container's row also says how a test sets the field. This
+//! file knows no Lua: `policy/api/container` makes Lua values of these.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about an eighth of the memory
-//! that it takes decoded. The feed chooses the moment, because compression takes time.
+//! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about an eighth of the
+//! memory that it takes decoded. The feed chooses the moment, because compression takes time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +28,6 @@ impl Inspect {
         let _ = self.packed();
     }
 
-    /// Decodes it.
     pub fn object(&self) -> anyhow::Result<Value> {
         Ok(serde_json::from_slice(&decompress_size_prepended(
             &self.packed()?,
@@ -50,8 +49,8 @@ impl Inspect {
     }
 }
 
-/// The maps of a reply have no order, so equal objects may have different texts. This is rarely reached: containers that
-/// differ mostly do so in an earlier field.
+/// The maps of a reply have no order, so equal objects may have different texts. This is rarely reached: containers
+/// that differ mostly do so in an earlier field.
 impl PartialEq for Inspect {
     fn eq(&self, other: &Self) -> bool {
         let are_same = || {

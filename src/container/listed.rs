@@ -1,5 +1,5 @@
-//! Docker's list entries (`docker ps`), which cost less than inspections: whether one agrees with a known container, and the
-//! little that it tells of an unknown one.
+//! Docker's list entries (`docker ps`), which cost less than inspections: whether one agrees with a known container,
+//! and the little that it tells of an unknown one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,8 +8,8 @@ use bollard::models::ContainerSummary;
 use super::{Binding, Container, Network};
 
 impl Container {
-    /// Whether a list entry agrees with this container in all that an entry has and that can change: the name, the state,
-    /// the health, the published ports, the networks and the addresses in them.
+    /// Whether a list entry agrees with this container in all that an entry has and that can change: the name, the
+    /// state, the health, the published ports, the networks and the addresses in them.
     pub fn is_listed_as(&self, summary: &ContainerSummary) -> bool {
         let mut names = summary.names.iter().flatten();
         names.any(|name| name.trim_start_matches('/') == &*self.name)

@@ -1,5 +1,5 @@
-//! A read-only map in one allocation. Each container's labels and environment are kept for long, and a tree would keep spare
-//! room in each.
+//! A read-only map in one allocation. Each container's labels and environment are kept for long, and a tree would keep
+//! spare room in each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A container as a policy sees it, read from the daemon's inspect reply or from saved `docker inspect` output.
 //!
-//! It is data alone: the feed asks the daemon, and the policy's bindings turn the fields into Lua. Only fields that the Docker
-//! API 1.52 still has are read.
+//! It is data alone: the feed asks the daemon, and the policy's bindings turn the fields into Lua. Only fields that the
+//! Docker API 1.52 still has are read.
 
 pub mod fields;
 mod image;
@@ -177,8 +177,8 @@ impl Container {
         })
     }
 
-    /// Reads an inspect object from bytes, as Docker's client does. The decoder of its many types is generic over the source,
-    /// and another kind of source would put it in the program a second time.
+    /// Reads an inspect object from bytes, as Docker's client does. The decoder of its many types is generic over the
+    /// source, and another kind of source would put it in the program a second time.
     fn read(object: &[u8]) -> anyhow::Result<Self> {
         let inspect = serde_json::from_slice(object).map_err(|error| {
             // The line is counted within the object, so it is misleading.
@@ -235,8 +235,8 @@ impl Container {
         }
     }
 
-    /// Whether a signal, given by its number, is meant to end this container: its own stop signal, TERM or KILL. Others, such
-    /// as HUP for a reload, are not.
+    /// Whether a signal, given by its number, is meant to end this container: its own stop signal, TERM or KILL.
+    /// Others, such as HUP for a reload, are not.
     pub fn ends_by(&self, signal: &str) -> bool {
         let stop_signal = self.stop_signal.as_deref();
         let number = signal::number(signal);
@@ -246,8 +246,8 @@ impl Container {
                 || number == stop_signal.and_then(signal::number))
     }
 
-    /// How long it may take to end after such a signal. Only the caller of `docker stop --time` knows that time, so this is
-    /// the container's own `--stop-timeout`.
+    /// How long it may take to end after such a signal. Only the caller of `docker stop --time` knows that time, so
+    /// this is the container's own `--stop-timeout`.
     pub fn stop_grace(&self) -> Duration {
         let seconds = self.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT);
         // Negative means for ever; a day is enough.

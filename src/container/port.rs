@@ -48,8 +48,8 @@ impl Binding {
     }
 }
 
-/// All exposed ports, in order of number, then protocol: those of the image, of `--expose` and of `--publish`, which Docker
-/// merges in the configuration, and any other published port.
+/// All exposed ports, in order of number, then protocol: those of the image, of `--expose` and of `--publish`, which
+/// Docker merges in the configuration, and any other published port.
 pub fn all(
     config: Option<&ContainerConfig>,
     mut published: PortMap,

@@ -1,5 +1,6 @@
-//! The address of Docker, read from the environment as Docker's own client reads it, and advice for an operator when the
-//! connection fails. Each connection begins here; a role also reads the address at its start, to refuse a malformed one.
+//! The address of Docker, read from the environment as Docker's own client reads it, and advice for an operator when
+//! the connection fails. Each connection begins here; a role also reads the address at its start, to refuse a malformed
+//! one.
 
 use std::env;
 use std::fs;
@@ -19,8 +20,8 @@ use crate::base::text::quote;
 const SOCKET: &str = "/var/run/docker.sock";
 /// The same with `DOCKER_TLS_VERIFY`.
 const TLS_HOST: &str = "localhost:2376";
-/// Parts of the errors that follow when a daemon refuses a client certificate. It sends an alert, which may be lost with the
-/// connection.
+/// Parts of the errors that follow when a daemon refuses a client certificate. It sends an alert, which may be lost
+/// with the connection.
 const LOST: [&str; 7] = [
     "alert",
     "reset",
@@ -52,8 +53,8 @@ enum Transport {
 }
 
 impl Endpoint {
-    /// Reads `DOCKER_HOST` and `DOCKER_TLS_VERIFY`. An empty variable counts as unset. Fails only if `DOCKER_HOST` is malformed,
-    /// so that a retry is useless.
+    /// Reads `DOCKER_HOST` and `DOCKER_TLS_VERIFY`. An empty variable counts as unset. Fails only if `DOCKER_HOST` is
+    /// malformed, so that a retry is useless.
     pub fn from_env() -> anyhow::Result<Self> {
         let host = variable("DOCKER_HOST").unwrap_or_default();
         Self::new(host.trim(), variable("DOCKER_TLS_VERIFY").is_some())

@@ -1,4 +1,5 @@
-//! The calls to Docker, each with a timeout, and with errors in an operator's words. The only file that sends requests to it.
+//! The calls to Docker, each with a timeout, and with errors in an operator's words. The only file that sends requests
+//! to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -23,14 +24,14 @@ pub type Filters = HashMap<String, Vec<String>>;
 
 /// The timeout of each call.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// The client library's own timeout, which also covers the start of a stream. It is longer, so that ours ends a call first and
-/// the error can name the call.
+/// The client library's own timeout, which also covers the start of a stream. It is longer, so that ours ends a call
+/// first and the error can name the call.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How old an answer with the daemon's time may be when events are subscribed to from that time on: all events of that span
-/// come again.
+/// How old an answer with the daemon's time may be when events are subscribed to from that time on: all events of that
+/// span come again.
 const FRESH: Duration = Duration::from_secs(2);
-/// The actions that may change a container's keys. Docker takes `health_status` as a prefix, which `health_status: healthy`
-/// needs. Podman sends `die` to a subscriber of `died`.
+/// The actions that may change a container's keys. Docker takes `health_status` as a prefix, which
+/// `health_status: healthy` needs. Podman sends `die` to a subscriber of `died`.
 const EVENTS: [&str; 13] = [
     "start",
     "die",
@@ -50,8 +51,8 @@ const EVENTS: [&str; 13] = [
 /// A daemon's identity and time. Docker takes longer for this than for any other answer, so it is asked once.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// The id of `docker info`, which is the same after a restart. Podman has none; for it, this is the host's name and the
-    /// directory of the containers.
+    /// The id of `docker info`, which is the same after a restart. Podman has none; for it, this is the host's name and
+    /// the directory of the containers.
     pub id: String,
     /// The time by its own clock, in the form that a subscription to events takes, and when it was asked for.
     time: Option<(String, Instant)>,
@@ -99,15 +100,15 @@ pub enum Inspection {
     },
     /// There is no such container.
     Gone,
-    /// Docker answered with an error, with something that is no container, or not at all. The daemon may be well and only this
-    /// one container hang.
+    /// Docker answered with an error, with something that is no container, or not at all. The daemon may be well and
+    /// only this one container hang.
     Failed(anyhow::Error),
 }
 
 pub type Events = BoxStream<'static, Result<EventMessage, Error>>;
 
-/// Connects as Docker's own client does, by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with the newest version
-/// of the API that both sides know.
+/// Connects as Docker's own client does, by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with the newest
+/// version of the API that both sides know.
 pub async fn connect() -> anyhow::Result<Docker> {
     let endpoint = Endpoint::from_env()?;
     let host = quote(&endpoint.url);
@@ -120,8 +121,9 @@ pub async fn connect() -> anyhow::Result<Docker> {
         .with_context(|| format!("cannot reach Docker at {host}"))
 }
 
-/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it was
-/// open, so no change is missed if a list is asked for after it. The time comes from `daemon` if that was asked a moment ago.
+/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it
+/// was open, so no change is missed if a list is asked for after it. The time comes from `daemon` if that was asked a
+/// moment ago.
 pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Events> {
     let is_fresh =
         |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
@@ -189,8 +191,8 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
         .await
     {
         Ok(inspect) => Container::new(inspect),
-        // Not every 404 is about the container: a proxy sends one too. Podman sends this text with 500 while it removes a
-        // container.
+        // Not every 404 is about the container: a proxy sends one too. Podman sends this text with 500 while it removes
+        // a container.
         Err(Error::DockerResponseServerError { message, .. })
             if message.to_ascii_lowercase().contains("no such container") =>
         {
@@ -208,9 +210,9 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
             container,
         };
     }
-    // Docker lists the containers that have any of several ids, so an id among the user's filters must stay the only one.
-    // It makes lists from a copy that is older than its events, but not older than its answer to an inspection; so the list
-    // comes second.
+    // Docker lists the containers that have any of several ids, so an id among the user's filters must stay the only
+    // one. It makes lists from a copy that is older than its events, but not older than its answer to an inspection; so
+    // the list comes second.
     filters
         .entry("id".to_owned())
         .or_insert_with(|| vec![container.id.to_string()]);
@@ -223,8 +225,8 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
     }
 }
 
-/// Whether a container passes the filters, if they are all by label, which saves a list. A label without a value matches any
-/// value (`MatchKVList` in Docker's `filters/parse.go`). None if only Docker can tell.
+/// Whether a container passes the filters, if they are all by label, which saves a list. A label without a value
+/// matches any value (`MatchKVList` in Docker's `filters/parse.go`). None if only Docker can tell.
 fn passes(filters: &Filters, container: &Container) -> Option<bool> {
     if filters.keys().any(|name| name != "label") {
         return None;
@@ -259,7 +261,7 @@ async fn within<T>(
     }
 }
 
-/// Keeps the innermost cause alone, because an operator can act on that one.
+/// Keeps only the innermost cause, because an operator can act on that one.
 pub fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::DockerResponseServerError {

@@ -1,7 +1,7 @@
 //! The feed: publishes a snapshot whenever the containers of this host have changed, for as long as the process lives.
 //!
-//! It outlives connections and only joins them: a [`Session`] works on each, and [`Host`] is what stays known from one to
-//! the next. A role starts one feed as a task; a command that needs a single snapshot calls [`super::look_once`].
+//! It outlives connections and only joins them: a [`Session`] works on each, and [`Host`] is what stays known from one
+//! to the next. A role starts one feed as a task; a command that needs a single snapshot calls [`super::look_once`].
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -45,9 +45,11 @@ impl Host {
         }
     }
 
-    /// Takes a list, and marks the containers that need an inspection: all of them if it `is_full`. Events may have told of
-    /// later changes, so a container that is missing is inspected too before it is given up; and so is one whose inspection
-    /// `is_pending`, because that answer may be older than the list. Returns the listed containers that are not known.
+    /// Takes a list, and marks the containers that need an inspection. Returns the listed containers that are not
+    /// known. Events may have told of later changes, so a container that is missing is inspected before it is given up.
+    ///
+    /// `is_full`: whether all containers are inspected. `is_pending`: whether a container's inspection is under way.
+    /// Another follows, because that answer may be older than the list.
     pub fn on_list(
         &mut self,
         listed: BTreeMap<String, ContainerSummary>,
@@ -79,7 +81,6 @@ impl Host {
         unknown
     }
 
-    /// Takes an event.
     pub fn on_event(&mut self, event: &Event) {
         let id = &event.id;
         match event.action.as_str() {
@@ -170,8 +171,8 @@ impl Host {
         self.outside.is_some()
     }
 
-    /// Whether an event about a container can matter because the container is known or looked for. The owner of a network
-    /// may be looked for by a name, so until it is found any container may be the one.
+    /// Whether an event about a container can matter because the container is known or looked for. The owner of a
+    /// network may be looked for by a name, so until it is found any container may be the one.
     pub fn is_interested_in(&self, id: &str) -> bool {
         self.known.get(id).is_some()
             || self.dirty.contains(id)
@@ -189,8 +190,10 @@ impl Host {
         self.dirty.contains(id)
     }
 
-    /// The next container to inspect that is not `is_pending` already. A container that could not be inspected before comes
-    /// last, and only if `may_repeat`.
+    /// The next container to inspect. A container that could not be inspected before comes last.
+    ///
+    /// `is_pending`: whether a container's inspection is under way, so that it has to wait. `may_repeat`: whether there
+    /// is room for a container that could not be inspected before.
     pub fn take_dirty(
         &mut self,
         is_pending: impl Fn(&str) -> bool,

@@ -11,9 +11,9 @@ use super::client::Inspection;
 
 /// The most inspections under way that are not late.
 pub const AT_ONCE: usize = 16;
-/// The most in all.
+/// The limit of inspections under way, late ones included.
 const MOST: usize = 64;
-/// The most in all before one begins for a container that could not be inspected before. The rest is left to others.
+/// The limit for retries; the remaining places are for first inspections.
 const MOST_REPEATED: usize = MOST - AT_ONCE;
 /// From when on an inspection is late: no other waits for it any longer.
 const LATE: Duration = Duration::from_secs(1);

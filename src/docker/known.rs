@@ -1,7 +1,7 @@
 //! The containers that were inspected, and the snapshots made of them.
 //!
-//! A container in the network of another (`--network container:ID`), a guest, has the ports of that one. So a guest is shown
-//! joined with the owner of its network, which is known too even if it does not pass the filters.
+//! A container in the network of another (`--network container:ID`), a guest, has the ports of that one. So a guest is
+//! shown joined with the owner of its network, which is known too even if it does not pass the filters.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -163,8 +163,8 @@ impl Known {
         }
     }
 
-    /// A guest as a snapshot has it, given its state in the snapshot `before`. None if the owner is unreadable and always
-    /// was: ports that are not known are not the same as none.
+    /// A guest as a snapshot has it, given its state in the snapshot `before`. None if the owner is unreadable and
+    /// always was: ports that are not known are not the same as none.
     fn join(
         &mut self,
         guest: &Arc<Container>,

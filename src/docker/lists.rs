@@ -1,7 +1,8 @@
 //! The lists of one session: which of them is a full look, and whether events still arrive between them.
 
-/// After how many lists all containers are inspected. Each other list only leads to the containers whose entry has changed:
-/// an inspection costs far more than a list, and hardly any change shows neither in an event nor in a list.
+/// The number of lists per full look, which inspects all containers. After any other list, only containers whose entry
+/// has changed are inspected: an inspection costs far more than a list, and hardly any change shows neither in an event
+/// nor in a list.
 const LISTS_TO_A_FULL_LOOK: u32 = 10;
 
 /// How far a session is with its lists.

@@ -1,7 +1,8 @@
 //! Docker's containers, as whole snapshots.
 //!
-//! An event only means "look again": the container is inspected, and the next snapshot has the result. While Docker does
-//! not answer, there is no new snapshot, so an error never looks like an empty host. The room knows no role and no policy.
+//! An event only means "look again": the container is inspected, and the next snapshot has the result. While Docker
+//! does not answer, there is no new snapshot, so an error never looks like an empty host. The room knows no role and no
+//! policy.
 //!
 //! ```text
 //! DOCKER_HOST ─access─> client ─events, lists, inspections─> session ─> host ─> snapshot

@@ -41,8 +41,9 @@ impl Outside {
         }
     }
 
-    /// Whether to ask for a list without filters now, whose answer goes to [`Outside::on_running`]. The first snapshot waits
-    /// for it if it `is_first`.
+    /// Whether to ask for a list without filters now, whose answer goes to [`Outside::on_running`].
+    ///
+    /// `is_first`: whether there has been no such list yet. The first snapshot waits for the first one.
     pub fn should_ask(&mut self, is_first: bool) -> bool {
         let should_ask = std::mem::take(&mut self.is_wanted);
         if should_ask && is_first && self.awaited_until.is_none() {
@@ -89,8 +90,10 @@ impl Outside {
         }
     }
 
-    /// Compares both lists, if both are there, and returns the ids, short ids and names of the containers that are in one
-    /// alone. A container that was started between the lists `is_known` by its event.
+    /// The marks of the running containers that do not pass the filters: ids, short ids and names. None until both
+    /// lists are there.
+    ///
+    /// `is_known`: whether an event has told of a container; one may start between the lists.
     pub fn settle(&mut self, is_known: impl Fn(&str) -> bool) -> Option<Arc<[String]>> {
         let running = self.running.take_if(|_| self.passing.is_some())?;
         let passing = self.passing.take().unwrap_or_default();

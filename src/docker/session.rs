@@ -1,9 +1,9 @@
 //! One connection to Docker: its events, the requests and inspections under way, and its timers. Made anew for each
 //! connection, so that no state of a broken one is left; [`super::feed`] runs it.
 //!
-//! Docker answers the inspection of a starting container only when that has started, so each inspection runs by itself and
-//! none holds up the others; nor does a list. A snapshot is published whenever something has changed and nothing more is
-//! ready at once.
+//! Docker answers the inspection of a starting container only when that has started, so each inspection runs by itself
+//! and none holds up the others; nor does a list. A snapshot is published whenever something has changed and nothing
+//! more is ready at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -136,10 +136,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether an event can tell of a change. An unknown container does not run or does not pass the filters, and few events
-    /// change that: neither the connection to a network before its start, nor the events after its end. The exceptions:
-    /// Podman lists no paused container, so `unpause` may be about an unknown one; a new name may be that of a network's
-    /// owner; a list that is under way may be older than the event; and filters other than by label may match after any.
+    /// Whether an event can tell of a change. An unknown container does not run or does not pass the filters, and few
+    /// events change that: neither the connection to a network before its start, nor the events after its end. The
+    /// exceptions: Podman lists no paused container, so `unpause` may be about an unknown one; a new name may be that
+    /// of a network's owner; a list that is under way may be older than the event; and filters other than by label may
+    /// match after any.
     fn may_matter(&self, event: &Event) -> bool {
         ["start", "unpause", "rename"].contains(&event.action.as_str())
             || self.host.is_interested_in(&event.id)
@@ -148,8 +149,8 @@ impl<'a> Session<'a> {
             || self.feed.filters.keys().any(|filter| filter != "label")
     }
 
-    /// Takes an answer, unless the container has changed since, because then another inspection follows. But a container
-    /// that changes all the time must neither hold up the first snapshot nor stay unreadable.
+    /// Takes an answer, unless the container has changed since, because then another inspection follows. But a
+    /// container that changes all the time must neither hold up the first snapshot nor stay unreadable.
     fn on_inspection(&mut self, id: &str, inspection: Inspection) {
         let is_awaited = match &mut self.phase {
             Phase::Inspecting(awaited) => awaited.remove(id),
@@ -266,8 +267,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Goes on to the first snapshot once its parts are there. A container that hangs holds it up no longer than a moment,
-    /// and neither do those that wait behind it: until they are inspected, they are unreadable.
+    /// Goes on to the first snapshot once its parts are there. A container that hangs holds it up no longer than a
+    /// moment, and neither do those that wait behind it: until they are inspected, they are unreadable.
     fn advance(&mut self) {
         let Phase::Inspecting(awaited) = &mut self.phase else {
             return;
@@ -284,7 +285,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Never returns without a moment.
+/// Waits for ever if there is no moment.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -1,4 +1,5 @@
-//! All containers of the host at one moment: the feed publishes such snapshots, and commands make one of saved containers.
+//! All containers of the host at one moment: the feed publishes such snapshots, and commands make one of saved
+//! containers.
 
 use std::sync::Arc;
 

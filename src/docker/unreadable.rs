@@ -119,8 +119,8 @@ impl Retries {
         self.retry(id, container);
     }
 
-    /// Notes a failed inspection of a container, which is `known` from an earlier one or not. Returns whether the container
-    /// was readable before.
+    /// Notes a failed inspection of a container, which is `known` from an earlier one or not. Returns whether the
+    /// container was readable before.
     pub fn fail(&mut self, id: &str, known: Option<&Arc<Container>>, why: &Error) -> bool {
         let is_new = !self.contains(id);
         let container = known.map_or_else(

@@ -27,7 +27,6 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal.
     pub async fn next(&mut self) -> Request {
         let name = tokio::select! {
             biased;

@@ -13,7 +13,6 @@ use super::sandbox::failure::Failure;
 use super::sandbox::{Sandbox, Setup};
 use super::world::Source;
 
-/// A loaded policy.
 pub struct Script {
     sandbox: Sandbox,
     run: Function,

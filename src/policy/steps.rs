@@ -25,7 +25,7 @@ pub struct Deciding {
 }
 
 impl Deciding {
-    /// On a host with so many containers, each like the one that was inspected.
+    /// A host with `containers` containers, each like the inspected one.
     pub fn new(inspected: &Value, containers: usize) -> anyhow::Result<Self> {
         let snapshots =
             host(inspected, containers)?.map(|containers| Arc::new(Snapshot::of(containers)));
@@ -65,7 +65,6 @@ impl Deciding {
         self.runtime.block_on(decided).context("the policy ended")
     }
 
-    /// The newest wanted state.
     pub(crate) fn wanted(&self) -> Option<Arc<Wanted>> {
         self.wanted.borrow().clone()
     }

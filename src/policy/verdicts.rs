@@ -1,5 +1,6 @@
-//! The last result for each container: the entries of the last good call, and the last failure. It outlives a script, so
-//! that neither an error nor a reload takes keys away. `etcd.sync` writes it; the status page and the commands read it.
+//! The last result for each container: the entries of the last good call, and the last failure. It outlives a script,
+//! so that neither an error nor a reload takes keys away. `etcd.sync` writes it; the status page and the commands read
+//! it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
 use crate::wanted::{Claim, Entry, Wanted, Who};
 
-/// The pause before a call that exceeded its time is tried again, if nothing has changed.
+/// The shortest pause before a call that exceeded its time is tried again; the next snapshot retries.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Tells the policy function that made entries from that of another script, or of the same script loaded again.
@@ -196,8 +197,8 @@ impl Verdicts {
         )
     }
 
-    /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the marks
-    /// of containers that Docker could not show.
+    /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the
+    /// marks of containers that Docker could not show.
     pub fn end(&mut self, pass: Pass, mut protected: Vec<String>) -> Wanted {
         for rank in pass.removed {
             self.claims.remove(&rank);
@@ -257,7 +258,6 @@ impl Verdicts {
         failures.all(Option::is_some).then(|| first.to_string())
     }
 
-    /// All verdicts, by name.
     pub fn all(&self) -> Vec<&Verdict> {
         let mut all: Vec<&Verdict> = self.containers.values().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -294,7 +294,7 @@ impl Verdict {
 }
 
 impl ContainerView {
-    /// Of a container that Docker lists and cannot show. It has no verdict.
+    /// The view of a container that Docker lists but cannot show. It has no verdict.
     pub fn unreadable(name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -1,5 +1,6 @@
-//! What a script works with: its options, where containers come from, where the wanted state goes, and what is reported.
-//! Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants otherwise.
+//! What a script works with: its options, where containers come from, where the wanted state goes, and what is
+//! reported. Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants
+//! otherwise.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ pub type Reader = Rc<Mutex<Connection>>;
 pub struct Options {
     /// The beginning of every key, without a slash at its end.
     pub prefix: String,
-    /// The TTL of entries that name none, in seconds.
+    /// The default TTL, in seconds: that of entries without one.
     pub ttl: u32,
     /// The address under which others reach this host.
     pub host_ip: String,
@@ -53,7 +54,8 @@ pub enum Source {
     Once(Arc<Snapshot>),
 }
 
-/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last one.
+/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last
+/// one.
 #[derive(Clone)]
 pub struct World {
     pub(super) script: Option<PathBuf>,
@@ -68,12 +70,12 @@ pub struct World {
 }
 
 impl World {
-    /// Of a running daemon, for a script that runs for ever.
+    /// The world of a running daemon, for a script that runs for ever.
     pub fn live(options: Options, snapshots: Snapshots) -> Self {
         Self::new(options, Source::Live(snapshots), Report::Failures)
     }
 
-    /// Of one snapshot, for a script that runs once. The caller reads the verdicts.
+    /// The world of one snapshot, for a script that runs once. The caller reads the verdicts.
     pub fn once(options: Options, snapshot: Snapshot) -> Self {
         Self::new(options, Source::Once(Arc::new(snapshot)), Report::Nothing)
     }
@@ -92,12 +94,12 @@ impl World {
         }
     }
 
-    /// With this script, a file or the name of a bundled one, instead of the default policy.
+    /// Sets the script: a file, or the name of a bundled one; none is the default policy.
     pub fn script(self, script: Option<PathBuf>) -> Self {
         Self { script, ..self }
     }
 
-    /// With a reader for `etcd.get` and `etcd.list`, which fail without one.
+    /// Adds a reader for `etcd.get` and `etcd.list`, which fail without one.
     pub fn reading(self, reader: Reader) -> Self {
         Self {
             reader: Some(reader),
@@ -109,7 +111,7 @@ impl World {
         Self { report, ..self }
     }
 
-    /// With the verdicts in a place that others read too.
+    /// Keeps the verdicts in a place that others read too.
     pub fn keeping(self, verdicts: Rc<RefCell<Verdicts>>) -> Self {
         Self { verdicts, ..self }
     }

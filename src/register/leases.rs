@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::seat::Seat;
 use crate::store::{Identity, LeaseId};
 
-/// The one owner of the kept leases. A clone shares them.
+/// The kept leases, shared by the keeper and late renewal.
 #[derive(Debug, Clone)]
 pub struct Leases(Arc<watch::Sender<Kept>>);
 

@@ -235,7 +235,7 @@ impl Default for Metrics {
                     &registry,
                     IntGauge::new(
                         "docker_register_ready",
-                        "1 if Docker and etcd are reached, the policy works, and the leases are held; else 0.",
+                        "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
                     ),
                 ),
                 lease: add(

@@ -169,7 +169,7 @@ fn draw(page: &Page) -> String {
 fn condition(state: &State) -> Markup {
     html! {
         @match state {
-            State::Unknown => span.dim { "not reached yet" },
+            State::Unknown => span.dim { "no answer yet" },
             State::Good { since } => { span.good { "good" } small { " since " (time(*since)) } }
             State::Bad { since, why } => { span.bad { (why) } small { " since " (time(*since)) } }
         }

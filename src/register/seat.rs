@@ -18,7 +18,7 @@ const PROOF: u32 = 2;
 /// The seat of this process's identity, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seat {
-    /// The TTL in seconds, while we hold it.
+    /// The seat's TTL, in seconds.
     ttl: u32,
     holder: Holder,
 }
@@ -55,7 +55,7 @@ impl Seat {
         matches!(self.holder, Holder::Ours { renewed, .. } if now < renewed + seat_is_sure_for(self.ttl))
     }
 
-    /// The TTL in seconds, while we hold it.
+    /// The seat's TTL, in seconds.
     pub fn ttl(&self) -> u32 {
         self.ttl
     }

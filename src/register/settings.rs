@@ -11,7 +11,6 @@ use crate::policy::{Options, Reader};
 use crate::store::Store;
 use crate::store::etcd::{self, Connection, EtcdStore};
 
-/// The settings of `run`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub host: HostSettings,
@@ -52,7 +51,7 @@ pub enum OnExit {
 }
 
 impl Settings {
-    /// The lifetime of keys whose entries name no TTL.
+    /// The default TTL.
     pub fn lifetime(&self) -> Duration {
         lifetime(self.host.options.ttl)
     }

@@ -44,7 +44,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Nothing is known yet. `ttl` is for entries without one, in seconds.
+    /// Nothing is known yet. `ttl` is the default TTL, in seconds.
     pub fn new(ttl: u32) -> Self {
         Self {
             docker: Condition::default(),

@@ -51,7 +51,7 @@ pub fn seat_is_late_after(ttl: u32) -> Duration {
     lifetime(ttl) / 2
 }
 
-/// The time after the seat's renewal up to which the next renewal certainly renews our seat.
+/// How long after its renewal the seat is certainly still ours.
 pub fn seat_is_sure_for(ttl: u32) -> Duration {
     lifetime(ttl) * 2 / 3
 }

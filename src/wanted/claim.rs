@@ -11,7 +11,7 @@ use crate::container::Container;
 /// Names a container in messages, and tells two of one name apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {
-    /// Of full length.
+    /// The full id.
     pub id: Arc<str>,
     /// The name, for people.
     pub name: Arc<str>,

@@ -266,8 +266,8 @@ fn a_docker_host_that_no_daemon_can_have_ends_it() {
     }
 }
 
-/// Docker and Podman without root listen on sockets of their users. None of them can be run here, so a way to the tests'
-/// Docker stands at such a place.
+/// Docker and Podman without root listen on sockets of their users. None of them can be run here, so a way to the
+/// tests' Docker stands at such a place.
 #[test]
 fn without_access_to_the_default_socket_another_one_is_suggested() {
     let bed = TestBed::new();

@@ -20,7 +20,7 @@ pub struct Import {
     pub to: Path,
 }
 
-/// `src/docker/feed.rs:31 imports crate::register::Held`
+/// `src/docker/feed.rs:31 imports crate::register::Status`
 impl Display for Import {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{} imports crate", self.file, self.line)?;

@@ -121,8 +121,8 @@ impl Tables {
         })
     }
 
-    /// Takes a snapshot's containers. Returns a list of their tables, which the script may change. A container that has not
-    /// changed keeps its table.
+    /// Takes a snapshot's containers. Returns a list of their tables, which the script may change. A container that has
+    /// not changed keeps its table.
     fn update(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {

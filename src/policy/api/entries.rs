@@ -1,5 +1,5 @@
-//! Reads the results of a policy function: entries, and what is left out. They are converted by hand, so that a message names
-//! the entry and the field.
+//! Reads the results of a policy function: entries, and what is left out. They are converted by hand, so that a message
+//! names the entry and the field.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for, and
-//! hands the result over; `register/plan` makes etcd so.
+//! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for,
+//! and hands the result over; `register/plan` makes etcd so.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -192,8 +192,8 @@ async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValu
         }
         let table = state.tables()?.of(container)?;
         call(&context, &state, function, id, container, &table);
-        // Its labels, ports and so on take more memory than all else that is kept of it. An error is ignored: without the
-        // memory for this economy, the other containers still have their turn.
+        // The fields that were read take most of a container's memory, so they are freed. An error is ignored, because
+        // the other containers still have their turn.
         let _ = state.tables()?.slim(&table);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;

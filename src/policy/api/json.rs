@@ -1,4 +1,5 @@
-//! The module `json`. The same content always becomes the same text, although the order of a Lua table changes between runs.
+//! The module `json`. The same content always becomes the same text, although the order of a Lua table changes between
+//! runs.
 
 use std::rc::Rc;
 

@@ -1,4 +1,5 @@
-//! The modules that a policy requires. Each file makes the table of one, from the sandbox's context and what a role adds.
+//! The modules that a policy requires. Each file makes the table of one, from the sandbox's context and what a role
+//! adds.
 
 mod container;
 mod docker;

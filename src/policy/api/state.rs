@@ -1,5 +1,5 @@
-//! What the modules `docker` and `etcd` of one script share: above all the snapshot, from the call that yields it to the
-//! call of `etcd.sync` that takes it.
+//! What the modules `docker` and `etcd` of one script share: above all the snapshot, from the call that yields it to
+//! the call of `etcd.sync` that takes it.
 
 use std::cell::{RefCell, RefMut};
 use std::sync::Arc;

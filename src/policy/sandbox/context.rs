@@ -101,8 +101,8 @@ impl Context {
         result
     }
 
-    /// Calls a function, the first of the arguments, in the time and the phase of the call around it. A failure names the
-    /// line in the function, and not that of the call around it.
+    /// Calls a function, the first of the arguments, in the time and the phase of the call around it. A failure names
+    /// the line in the function, and not that of the call around it.
     pub fn call_within(&self, arguments: impl IntoLuaMulti) -> Result<MultiValue, Failure> {
         outcome(self.protected.call(arguments))
     }

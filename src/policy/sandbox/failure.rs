@@ -1,4 +1,5 @@
-//! A script's error as its author reads it: the message and the line to blame, without frames of Rust or of our own Lua.
+//! A script's error as its author reads it: the message and the line to blame, without frames of Rust or of our own
+//! Lua.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Read-only tables, so that one call of a policy function cannot change what the next one sees. `prelude.lua` makes them;
-//! modules get them from the context.
+//! Read-only tables, so that one call of a policy function cannot change what the next one sees. `prelude.lua` makes
+//! them; modules get them from the context.
 
 use mlua::{Function, Lua, Result, Table, Value};
 

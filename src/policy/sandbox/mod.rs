@@ -1,5 +1,6 @@
-//! A script of any role in a Lua state without a way out: no files but scripts, no processes, no bytecode, limited memory
-//! and time. It knows no role. A role hands in its modules and its bundled scripts, and calls what its script returns.
+//! A script of any role in a Lua state without a way out: no files but scripts, no processes, no bytecode, limited
+//! memory and time. It knows no role. A role hands in its modules and its bundled scripts, and calls what its script
+//! returns.
 
 mod context;
 pub mod failure;

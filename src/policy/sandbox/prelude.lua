@@ -79,8 +79,8 @@ local function record(kind, fields)
   }
 end
 
--- A function that makes a record of a handle. `make` makes a field of the handle, by the field's place in the list, when
--- it is first read.
+-- A function that makes a record of a handle. `make` makes a field of the handle, by the field's place in the list,
+-- when it is first read.
 local function lazy(kind, fields, make)
   local known = places(fields)
   local function get(t, field)
@@ -126,14 +126,14 @@ function load(chunk, name, _, ...)
   return raw_load(chunk, name, "t", (...))
 end
 
--- Moves the items after the first `from` of a list, so that they come after the first `to`.
+-- Moves items `from + 1` … `length` to `to + 1`.
 local function splice(list, from, to, length)
   move(list, from + 1, length, to + 1)
   for place = length - from + to + 1, length do list[place] = nil end
 end
 
--- The body of a coroutine that works once each time it is resumed. The host takes the time limit off it, which makes loops
--- over all containers several times as fast.
+-- The body of a coroutine that works once each time it is resumed. The host takes the time limit off it, which makes
+-- loops over all containers several times as fast.
 local function repeated(work)
   return function(list, other, length)
     while true do

@@ -1,5 +1,5 @@
-//! The time limit of a script's calls. It counts the processor time of the thread and not the wall clock, because a busy
-//! host that lets the thread wait is no fault of the script.
+//! The time limit of a script's calls. It counts the processor time of the thread and not the wall clock, because a
+//! busy host that lets the thread wait is no fault of the script.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Work of `prelude.lua` that has no time limit, which makes it several times as fast. It is only for work whose time no
-//! script can extend.
+//! Work of `prelude.lua` that has no time limit, which makes it several times as fast. It is only for work whose time
+//! no script can extend.
 
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, Result, Thread};
 

@@ -55,7 +55,7 @@ async fn renew<S: Store>(store: &mut S, before: &Kept) -> Result<Kept, StoreErro
         after.seat.hold(seat, asked);
     }
     let mut leases: Vec<LeaseId> = before.renewed.union(&before.guarded).copied().collect();
-    // Shared leases have the higher ids, and are renewed first.
+    // Shared leases have the higher ids, and are begun first; the store renews several at a time.
     leases.reverse();
     let alive = store.renew(&leases).await?;
     if leases.iter().all(|lease| alive.contains_key(lease)) {

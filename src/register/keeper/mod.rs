@@ -68,7 +68,7 @@ pub async fn keep<S: Store>(
 struct Keeper<S> {
     store: S,
     identity: Identity,
-    /// The TTL of entries without one, in seconds. A registrar without keys looks at the store at its pace.
+    /// The default TTL, in seconds. A registrar without keys looks at the store at its pace.
     ttl: u32,
     plan: Plan,
     /// Shared with late renewal.

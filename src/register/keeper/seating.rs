@@ -27,7 +27,7 @@ const LONGEST_SEAT: u32 = 60;
 /// The pause before another look at a seat that should have expired: etcd ends leases twice a second.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
-/// The seat's TTL in seconds, if `ttl` is that of entries without one.
+/// The seat's TTL, in seconds. `ttl` is the default TTL, in seconds.
 pub fn seat_ttl(ttl: u32) -> u32 {
     ttl.min(LONGEST_SEAT)
 }

@@ -19,6 +19,8 @@ impl<S: Store> Keeper<S> {
     /// Leaves the keys, and releases the seat, because another process may be waiting for it.
     pub(super) async fn leave(&mut self) {
         info!("ending; the keys stay until their TTL ends");
+        // After an error a write may be in doubt, and may still arrive. So the seat is left to expire, and the next
+        // process waits for that before it deletes keys that may be ours.
         if self.seat().is_ours() && self.knowledge == Knowledge::Whole {
             let release = self.store.revoke(self.identity.seat());
             if let Ok(Err(error)) = timeout(FAREWELL, release).await {

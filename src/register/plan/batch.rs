@@ -141,7 +141,7 @@ impl Group {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Requires those guards whose keys are beside the owned keys that this puts.
+    /// Requires only the guards of keys in a directory where this group puts an owned key.
     fn require_beside(&mut self, guards: &[Guard]) {
         let directories: BTreeSet<&str> = self
             .changes

@@ -17,7 +17,7 @@ pub(super) struct Record {
     pub state: InStore,
     /// The container that last claimed the key, while we hold the key.
     pub owner: Option<Who>,
-    /// For a shared key: our wanted value when we last put the key, or last found that value in the store.
+    /// For a shared key: the value of ours that the store last had.
     pub settled: Option<Arc<str>>,
 }
 

@@ -65,7 +65,7 @@ pub struct Plan {
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
     known: HashMap<Key, Record>,
-    /// Keys whose wants or state have changed since the last decision that left nothing to do.
+    /// Keys to decide again, because their wants or their state have changed.
     dirty: BTreeSet<Key>,
     /// Shared keys that we hold and no longer want, with their leases. Each is deleted with the last owned key in its
     /// directory.

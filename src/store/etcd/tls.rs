@@ -35,7 +35,6 @@ pub fn is_server_name(name: &str) -> bool {
 }
 
 impl Tls {
-    /// Reads the files.
     pub(super) fn options(&self) -> anyhow::Result<TlsOptions> {
         let mut options = match &self.authorities {
             Some(path) => TlsOptions::new().trust_anchors(read_authorities(path)?),
