@@ -100,3 +100,79 @@ pub async fn watch_expiry(leases: Leases) -> Infallible {
         told = Some(until);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::store::Identity;
+    use crate::store::model::ModelStore;
+
+    const TTL: u32 = 12;
+
+    /// A registrar that has granted the lease of its keys and its seat, with late renewal at work.
+    async fn registrar() -> (ModelStore, Leases, Identity) {
+        let (mut store, identity) = (ModelStore::default(), Identity::new("daemon", ""));
+        let leases = Leases::new(TTL);
+        let lease = identity.lease(TTL);
+        store.grant(&[lease]).await.expect("a lease");
+        assert!(store.claim(identity.seat(), TTL).await.expect("the seat"));
+        let now = Instant::now();
+        leases.add([lease], now + lifetime(TTL));
+        leases.set_seat(|seat| seat.hold(identity.seat(), now));
+        let (etcd, kept) = (store.connect(), leases.clone());
+        tokio::spawn(renew_late(move || etcd.connect(), kept));
+        (store, leases, identity)
+    }
+
+    async fn seconds(seconds: u32) {
+        sleep(Duration::from_secs(seconds.into())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leases_and_the_seat_outlive_a_keeper_that_is_late() {
+        let (mut store, leases, identity) = registrar().await;
+        seconds(10 * TTL).await;
+        for lease in [identity.lease(TTL), identity.seat()] {
+            assert!(store.lookup(lease).await.expect("an answer").is_some());
+        }
+        assert!(leases.now().seat.is_ours() && leases.now().left() > Some(lifetime(TTL) / 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registrar_that_has_lost_its_seat_renews_nothing_until_the_keeper_does() {
+        let (mut store, leases, identity) = registrar().await;
+        store.revoke(identity.seat()).await.expect("an answer");
+        seconds(2 * TTL).await;
+        assert!(leases.now().keeper_only);
+        let lease = identity.lease(TTL);
+        assert_eq!(store.lookup(lease).await.expect("an answer"), None);
+        // The keeper has taken the seat again.
+        store.grant(&[lease]).await.expect("a lease");
+        assert!(store.claim(identity.seat(), TTL).await.expect("the seat"));
+        let now = Instant::now();
+        leases.set_seat(|seat| seat.hold(identity.seat(), now));
+        leases.add([lease], now + lifetime(TTL));
+        leases.replace([lease].into(), [].into(), Some(now + lifetime(TTL)));
+        seconds(2 * TTL).await;
+        assert!(store.lookup(lease).await.expect("an answer").is_some());
+        assert!(!leases.now().keeper_only);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_keepers_change_during_a_renewal_is_newer() {
+        let (_, leases, identity) = registrar().await;
+        let before = leases.now().clone();
+        leases.give_up();
+        let renewed = Kept {
+            until: Some(Instant::now() + lifetime(2 * TTL)),
+            ..before.clone()
+        };
+        leases.replace_if_same(&before, renewed);
+        assert_eq!(leases.now().until, None);
+        assert!(!leases.contains(identity.lease(TTL)));
+    }
+}

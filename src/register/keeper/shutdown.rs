@@ -30,8 +30,9 @@ impl<S: Store> Keeper<S> {
     }
 
     pub(super) async fn remove_all(&mut self) {
+        let deadline = Instant::now() + FAREWELL;
         if !self.seat().is_ours() {
-            let looked = timeout(FAREWELL, self.update_seat()).await;
+            let looked = timeout_at(deadline, self.update_seat()).await;
             if let Ok(Err(error)) = looked {
                 debug!("cannot take the seat: {error}");
             }
@@ -45,7 +46,6 @@ impl<S: Store> Keeper<S> {
         // A transaction that the shutdown interrupted may have been carried out or not.
         self.forget();
         self.plan.want(&Arc::new(Wanted::default()));
-        let deadline = Instant::now() + FAREWELL;
         let mut last = None;
         loop {
             match timeout_at(deadline, self.remove()).await {
