@@ -40,7 +40,7 @@ pub struct Field<R> {
 
 /// A table with known fields.
 pub trait Record: Sized + 'static {
-    /// What messages call it.
+    /// Its name in messages.
     const KIND: &'static str;
     const FIELDS: &'static [Field<Self>];
 }

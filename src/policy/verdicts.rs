@@ -63,7 +63,7 @@ pub struct Verdict {
     claim: Option<Arc<Claim>>,
     /// The error of the last call, if it failed.
     pub failure: Option<Failure>,
-    /// What the policy left out, and why.
+    /// The reasons why the policy left out the container, or some of its ports.
     pub left_out: Vec<String>,
     pub name: Arc<str>,
     rank: Rank,
@@ -73,14 +73,14 @@ pub struct Verdict {
     since: Timestamp,
 }
 
-/// The last result for one container, as others are shown it.
+/// The last result for one container, as the page and the metrics show it.
 #[derive(Debug, Clone)]
 pub struct ContainerView {
     /// Its name, or its id if the name is not known.
     pub name: String,
     /// The entries of the last good call.
     pub entries: Arc<[Entry]>,
-    /// What is left out, and why.
+    /// The reasons why the container, or some of its ports, are left out.
     pub left_out: Vec<String>,
     /// The error of the last call, or of Docker.
     pub failure: Option<String>,

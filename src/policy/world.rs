@@ -1,6 +1,5 @@
-//! What a script works with: its options, where containers come from, where the wanted state goes, and what is
-//! reported. Whoever loads a script makes one, with [`World::live`] or [`World::once`], and changes what it wants
-//! otherwise.
+//! The world of a script: its options, the source of its containers, the channel of the wanted state, and the log of its
+//! calls. `register/run` makes one with [`World::live`], and a command with [`World::once`].
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use crate::wanted::Wanted;
 /// Reads etcd for scripts.
 pub type Reader = Rc<Mutex<Connection>>;
 
-/// What a policy reads in `options`.
+/// The module `options` of a policy.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The beginning of every key, without a slash at its end.
@@ -34,7 +33,7 @@ pub struct Options {
     pub set: Vec<(String, String)>,
 }
 
-/// What is logged of the calls of policy functions.
+/// The log lines about calls of policy functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// Failures, and what is left out.
@@ -54,8 +53,7 @@ pub enum Source {
     Once(Arc<Snapshot>),
 }
 
-/// What a script works with. A clone shares everything, so that a script can be loaded again in the world of the last
-/// one.
+/// The world of a script. A clone shares everything, so that a script can be loaded again in the world of the last one.
 #[derive(Clone)]
 pub struct World {
     pub(super) script: Option<PathBuf>,

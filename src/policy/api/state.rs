@@ -1,5 +1,5 @@
-//! What the modules `docker` and `etcd` of one script share: above all the snapshot, from the call that yields it to
-//! the call of `etcd.sync` that takes it.
+//! The state that the modules `docker` and `etcd` of one script share. Above all it holds the snapshot, from the call
+//! that yields it to the call of `etcd.sync` that takes it.
 
 use std::cell::{RefCell, RefMut};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::policy::verdicts::FunctionId;
 /// The error for a call at a forbidden moment, such as in a finalizer.
 const NOT_NOW: &str = "this cannot be called here";
 
-/// What the modules of one script share.
+/// The state that the modules of one script share.
 pub struct ScriptState {
     pub world: World,
     /// The snapshot that the script has got and not yet given to `etcd.sync`.

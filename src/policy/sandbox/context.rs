@@ -1,5 +1,5 @@
-//! What a module can ask of the sandbox that it is in: calls of the script's functions, each protected and limited in
-//! time, read-only tables, and whether a call may wait at this moment.
+//! The sandbox as a module sees it: protected and timed calls of the script's functions, read-only tables, and whether a
+//! call may wait at this moment.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
@@ -15,7 +15,7 @@ use super::frozen::Frozen;
 use super::names::Names;
 use super::time_limit::TimeLimit;
 
-/// What the modules of one sandbox share. It does not keep the Lua state alive.
+/// The state that the modules of one sandbox share. It does not keep the Lua state alive.
 pub struct Context {
     pub(super) setup: Setup,
     /// The names of the modules that were handed in.
@@ -32,7 +32,7 @@ pub struct Context {
     digest: RefCell<Sha256>,
 }
 
-/// What the script is doing. Some calls are not allowed at all times.
+/// The part of the script that runs. Some calls are not allowed at all times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Its text runs, and defines functions.

@@ -36,7 +36,7 @@ pub struct Sandbox {
     context: Rc<Context>,
 }
 
-/// What a role tells the sandbox of a script.
+/// The settings of a sandbox.
 pub struct Setup {
     /// The main script: a file, or the name of a bundled one.
     pub script: PathBuf,
@@ -47,7 +47,7 @@ pub struct Setup {
     pub elsewhere: &'static [(&'static str, &'static str)],
     /// Whether modules are also looked for in the directory above the script's.
     pub looks_above: bool,
-    /// Whether the script soon ends. It may come from a pipe, and leaves its garbage lying.
+    /// Whether the script soon ends. It may be read from a pipe, and its garbage is not collected.
     pub runs_once: bool,
 }
 

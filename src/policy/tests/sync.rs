@@ -104,7 +104,7 @@ async fn one_snapshot_is_synced_once_with_its_own_containers() {
             "setmetatable({}, { __gc = function() while true do end end })",
             "a metatable cannot have `__gc` here",
         ),
-        // What a script says of equality is not asked: it might loop, or lie.
+        // The script's own `__eq` is not called, because it might loop or lie.
         (
             "local equal = { __eq = function() return true end }
              containers[1] = setmetatable({}, equal) etcd.sync(containers, register.entries)",

@@ -97,7 +97,7 @@ fn the_types_are_those_of_the_api() {
     ] {
         assert_eq!(documented(class), real(table), "{class}");
     }
-    // What `--set` sets is the user's own.
+    // The fields of `--set` have no type here.
     let mut options = real("require 'options'");
     assert!(options.remove("color"));
     assert_eq!(documented("options"), options);

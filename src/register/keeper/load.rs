@@ -185,7 +185,7 @@ impl<S: Store> Keeper<S> {
             let Some(found) = self.store.lookup(lease).await? else {
                 continue;
             };
-            // Without any wanted key the lease is kept all the same, for the next container.
+            // Without any wanted key the lease is kept too, because the next container needs it.
             if wanted.is_empty() || wanted.contains(&lease) || !found.keys.is_empty() {
                 in_use.push(lease);
                 keys.extend(found.keys);

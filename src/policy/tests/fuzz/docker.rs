@@ -1,14 +1,14 @@
-//! What Docker might say of containers, and what it never would.
+//! Random replies of Docker about containers: possible ones, and impossible ones.
 
 use std::fmt::Write as _;
 
 use super::rng::Rng;
 use super::*;
 
-/// What is saved of real containers.
+/// Saved real containers.
 const FLEET: &str = include_str!("../../../../examples/fleet.json");
 
-/// What may stand where a text is expected.
+/// Texts to put where a text is expected.
 const TEXTS: [&str; 34] = [
     "",
     "web",
@@ -45,7 +45,7 @@ const TEXTS: [&str; 34] = [
     "::",
     "container:",
 ];
-/// What may stand where a number is expected, or anything else, as JSON has it.
+/// JSON scalars to put anywhere.
 const SCALARS: [&str; 16] = [
     "null",
     "true",
@@ -94,7 +94,7 @@ pub struct Docker {
 impl Docker {
     pub fn new(seed: u64) -> Self {
         let mut templates: Vec<Json> = serde_json::from_str(FLEET).expect("the fleet");
-        // What is not read makes the cases slow and tries nothing.
+        // Fields that the program does not read would only make the cases slow.
         for template in &mut templates {
             let object = template.as_object_mut().expect("an object");
             object.retain(|name, _| {

@@ -15,12 +15,12 @@ use crate::store::Identity;
 use crate::wanted::Claim;
 use docker::Docker;
 
-/// How many cases are tried if nothing else is said.
+/// The default number of cases.
 const CASES: u64 = 30_000;
-/// How many containers are in one snapshot.
+/// The containers of one snapshot.
 const BATCH: u64 = 100;
 
-/// What one run of a target is told, and what it came to.
+/// The settings and the results of one run.
 struct Run {
     seed: u64,
     cases: u64,
@@ -147,7 +147,7 @@ fn check_layout(claim: &Claim, containers: &[Arc<Container>]) {
     }
 }
 
-/// What is said to an operator stays on its line.
+/// A text for an operator stays on its line.
 fn check_text(text: &str) {
     assert!(
         !text.is_empty() && !text.chars().any(|c| c.is_control() && c != '\n'),
