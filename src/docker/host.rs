@@ -160,8 +160,8 @@ impl Host {
     }
 
     /// Takes the lists that tell which containers are outside the filters, if both are there.
-    pub fn settle(&mut self, outside: &mut Outside) {
-        if let Some(marks) = outside.settle(|id| self.known.is_listed(id)) {
+    pub fn take_outside(&mut self, outside: &mut Outside) {
+        if let Some(marks) = outside.take(|id| self.known.is_listed(id)) {
             self.changed |= self.outside.as_ref() != Some(&marks);
             self.outside = Some(marks);
         }
@@ -271,10 +271,10 @@ mod tests {
         let running = ("a".to_owned(), ContainerSummary::default());
         outside.on_running(Ok([running].into()));
         outside.on_passing([].iter());
-        host.settle(&mut outside);
+        host.take_outside(&mut outside);
         let marks: Option<Arc<[String]>> = Some(["a".to_owned(), "a".to_owned()].into());
         assert_eq!(host.outside, marks);
-        host.settle(&mut Outside::new(&filters));
+        host.take_outside(&mut Outside::new(&filters));
         assert_eq!(host.outside, marks);
         assert_eq!(Host::new(&Filters::new()).outside.as_deref(), Some(&[][..]));
     }

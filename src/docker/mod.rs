@@ -57,7 +57,7 @@ pub async fn look_once(filters: Filters) -> anyhow::Result<Snapshot> {
     if outside.should_ask(true) {
         outside.on_running(Ok(list(docker.clone(), Filters::new()).await?));
     }
-    host.settle(&mut outside);
+    host.take_outside(&mut outside);
     host.on_list(listed, true, |_| false);
     loop {
         let ids = host.take_all_dirty();

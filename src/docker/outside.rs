@@ -94,7 +94,7 @@ impl Outside {
     /// lists are there.
     ///
     /// `is_known`: whether an event has told of a container; one may start between the lists.
-    pub fn settle(&mut self, is_known: impl Fn(&str) -> bool) -> Option<Arc<[String]>> {
+    pub fn take(&mut self, is_known: impl Fn(&str) -> bool) -> Option<Arc<[String]>> {
         let running = self.running.take_if(|_| self.passing.is_some())?;
         let passing = self.passing.take().unwrap_or_default();
         let is_outside = |id: &String| !passing.contains(id) && !is_known(id);
@@ -145,15 +145,15 @@ mod tests {
             let running = list(&["0123456789abcdef", "b", "c"]);
             if running_first {
                 outside.on_running(Ok(running));
-                assert_eq!(outside.settle(|_| false), None);
+                assert_eq!(outside.take(|_| false), None);
                 pass(&mut outside, &["b"]);
             } else {
                 pass(&mut outside, &["b"]);
-                assert_eq!(outside.settle(|_| false), None);
+                assert_eq!(outside.take(|_| false), None);
                 outside.on_running(Ok(running));
             }
             assert!(outside.awaited_until().is_some());
-            let marks = outside.settle(|id| id == "c").expect("both lists");
+            let marks = outside.take(|id| id == "c").expect("both lists");
             let id = "0123456789abcdef";
             assert_eq!(*marks, [id, "0123456789ab", "0123456789abcdef-name"]);
             assert_eq!(outside.awaited_until(), None);
@@ -166,13 +166,13 @@ mod tests {
         assert!(outside.should_ask(true));
         pass(&mut outside, &["b"]);
         outside.on_running(Err(anyhow!("out of memory")));
-        assert_eq!(outside.settle(|_| false), None);
+        assert_eq!(outside.take(|_| false), None);
         tokio::time::advance(PATIENCE).await;
         outside.give_up();
         assert_eq!(outside.awaited_until(), None);
         assert!(outside.should_ask(true));
         outside.on_running(Ok(list(&["b"])));
-        assert_eq!(outside.settle(|_| false).as_deref(), Some(&[][..]));
+        assert_eq!(outside.take(|_| false).as_deref(), Some(&[][..]));
         // A later session asks again, and no snapshot waits for it.
         let mut outside = Outside::new(&filters());
         assert!(outside.should_ask(false));

@@ -174,7 +174,7 @@ impl<'a> Session<'a> {
             Reply::Listed(listed) => self.on_list(listed),
             Reply::Running(running) => {
                 self.outside.on_running(running);
-                self.host.settle(&mut self.outside);
+                self.host.take_outside(&mut self.outside);
             }
             Reply::Pong => {
                 // A Docker that only answers pings is not back.
@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
     fn on_list(&mut self, listed: BTreeMap<String, ContainerSummary>) {
         let is_full = self.lists.end();
         self.outside.on_passing(listed.keys());
-        self.host.settle(&mut self.outside);
+        self.host.take_outside(&mut self.outside);
         let is_pending = |id: &str| self.inspections.contains(id);
         let unknown = self.host.on_list(listed, is_full, is_pending);
         match &mut self.phase {

@@ -80,7 +80,7 @@ impl Outage {
         if let Some(condition) = &self.condition {
             condition.bad(&message);
         }
-        self.settle();
+        self.end_if_steady();
         let now = Instant::now();
         let Some(current) = &mut self.current else {
             warn!("{message}; retrying, {}", self.consequence);
@@ -131,7 +131,7 @@ impl Outage {
         if let Some(condition) = &self.condition {
             condition.good();
         }
-        self.settle();
+        self.end_if_steady();
         if let Some(current) = &mut self.current
             && current.back.is_none()
         {
@@ -144,7 +144,7 @@ impl Outage {
     }
 
     /// Ends the outage if the partner is steady.
-    fn settle(&mut self) {
+    fn end_if_steady(&mut self) {
         if let Some(current) = &self.current
             && let Some(back) = current.back
             && back.elapsed() >= STEADY

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::Failure;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
-use crate::wanted::{Claim, Entry, Wanted, Who};
+use crate::wanted::{Claim, ContainerName, Entry, Wanted};
 
 /// The shortest pause before a call that exceeded its time is tried again; the next snapshot retries.
 const RETRY: Duration = Duration::from_secs(60);
@@ -144,7 +144,7 @@ impl Verdicts {
         verdict.retry_at = None;
         let mut is_changed = verdict.failure.take().is_some();
         // An equal claim stays the same allocation, by which the plan sees that nothing has changed.
-        let who = Who {
+        let who = ContainerName {
             id: Arc::clone(&container.id),
             name: Arc::clone(&container.name),
         };

@@ -83,12 +83,12 @@ impl Memory {
 
     pub fn grant(&mut self, leases: &[LeaseId], now: Instant) -> BTreeMap<LeaseId, u32> {
         for lease in leases {
-            self.claim(*lease, lease.ttl(), now);
+            self.grant_new(*lease, lease.ttl(), now);
         }
         self.renew(leases, now)
     }
 
-    pub fn claim(&mut self, lease: LeaseId, ttl: u32, now: Instant) -> bool {
+    pub fn grant_new(&mut self, lease: LeaseId, ttl: u32, now: Instant) -> bool {
         if self.has_lease(lease) {
             return false;
         }

@@ -117,7 +117,7 @@ pub trait Store: Send + 'static {
     ) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, StoreError>> + Send;
 
     /// Grants a lease for `ttl` seconds. Returns false, and changes nothing, if it exists.
-    fn claim(
+    fn grant_new(
         &mut self,
         lease: LeaseId,
         ttl: u32,

@@ -116,11 +116,11 @@ impl Model {
         !log.is_empty()
     }
 
-    fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
+    fn grant_new(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
         if self.refuses == Refuses::Everything && !self.memory.has_lease(lease) {
             return Err(StoreError::Refused(anyhow!("no space")));
         }
-        Ok(self.memory.claim(lease, ttl, Instant::now()))
+        Ok(self.memory.grant_new(lease, ttl, Instant::now()))
     }
 
     fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
@@ -218,14 +218,14 @@ impl Store for ModelStore {
     async fn grant(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         self.call(|model| {
             for lease in leases {
-                model.claim(*lease, lease.ttl())?;
+                model.grant_new(*lease, lease.ttl())?;
             }
             Ok(model.memory.renew(leases, Instant::now()))
         })
     }
 
-    async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
-        self.call(|model| model.claim(lease, ttl))
+    async fn grant_new(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
+        self.call(|model| model.grant_new(lease, ttl))
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {

@@ -79,9 +79,9 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
         Ok(self.memory.grant(leases, self.now))
     }
 
-    async fn claim(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
+    async fn grant_new(&mut self, lease: LeaseId, _ttl: u32) -> Result<bool, StoreError> {
         // A seat's id has the TTL 0, so no time is left, and the seat never seems to be renewed by another process.
-        Ok(self.memory.claim(lease, lease.ttl(), self.now))
+        Ok(self.memory.grant_new(lease, lease.ttl(), self.now))
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {

@@ -10,7 +10,7 @@ use crate::container::Container;
 
 /// Names a container in messages, and tells two of one name apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Who {
+pub struct ContainerName {
     /// The full id.
     pub id: Arc<str>,
     /// The name, for people.
@@ -20,7 +20,7 @@ pub struct Who {
 /// The entries of one container.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    pub who: Who,
+    pub who: ContainerName,
     /// The container's age. If two containers claim one key, the one whose age sorts first keeps it.
     pub age: Arc<str>,
     pub entries: Arc<[Entry]>,
@@ -50,7 +50,7 @@ impl Ranked for Claim {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for ContainerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", quote(&self.name))
     }

@@ -3,5 +3,5 @@
 mod claim;
 mod entry;
 
-pub use claim::{Claim, Wanted, Who};
+pub use claim::{Claim, ContainerName, Wanted};
 pub use entry::{Entry, TTL};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use crate::base::text::printable;
-use crate::wanted::{Entry, Who};
+use crate::wanted::{ContainerName, Entry};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -20,7 +20,7 @@ pub enum Format {
 
 impl Format {
     /// Formats the entries, each with its container, in their order.
-    pub fn print(self, entries: &[(&Entry, &Who)]) -> String {
+    pub fn print(self, entries: &[(&Entry, &ContainerName)]) -> String {
         match self {
             Self::Text => text(entries),
             Self::Json => json(entries),
@@ -29,7 +29,7 @@ impl Format {
     }
 }
 
-fn text(entries: &[(&Entry, &Who)]) -> String {
+fn text(entries: &[(&Entry, &ContainerName)]) -> String {
     let mut text = String::new();
     for (entry, _) in entries {
         // Writing to a string cannot fail.
@@ -38,7 +38,7 @@ fn text(entries: &[(&Entry, &Who)]) -> String {
     text
 }
 
-fn json(entries: &[(&Entry, &Who)]) -> String {
+fn json(entries: &[(&Entry, &ContainerName)]) -> String {
     let list = entries.iter().map(|(entry, who)| {
         json!({
             "key": &*entry.key,
@@ -51,7 +51,7 @@ fn json(entries: &[(&Entry, &Who)]) -> String {
     format!("{:#}\n", list.collect::<serde_json::Value>())
 }
 
-fn etcdctl(entries: &[(&Entry, &Who)]) -> String {
+fn etcdctl(entries: &[(&Entry, &ContainerName)]) -> String {
     let mut script = "#!/bin/sh\n# Puts the keys on leases that nobody renews: they expire after their TTL.\nset -eu\n\
                       export ETCDCTL_API=3\n\
                       grant() { etcdctl lease grant \"$1\" | cut -d ' ' -f 2; }\n"

@@ -119,7 +119,12 @@ mod tests {
         let leases = Leases::new(TTL);
         let lease = identity.lease(TTL);
         store.grant(&[lease]).await.expect("a lease");
-        assert!(store.claim(identity.seat(), TTL).await.expect("the seat"));
+        assert!(
+            store
+                .grant_new(identity.seat(), TTL)
+                .await
+                .expect("the seat")
+        );
         let now = Instant::now();
         leases.add([lease], now + lifetime(TTL));
         leases.set_seat(|seat| seat.hold(identity.seat(), now));
@@ -152,7 +157,12 @@ mod tests {
         assert_eq!(store.lookup(lease).await.expect("an answer"), None);
         // The keeper has taken the seat again.
         store.grant(&[lease]).await.expect("a lease");
-        assert!(store.claim(identity.seat(), TTL).await.expect("the seat"));
+        assert!(
+            store
+                .grant_new(identity.seat(), TTL)
+                .await
+                .expect("the seat")
+        );
         let now = Instant::now();
         leases.set_seat(|seat| seat.hold(identity.seat(), now));
         leases.add([lease], now + lifetime(TTL));

@@ -96,7 +96,7 @@ impl<S: Store> Keeper<S> {
             return Ok(());
         }
         self.leases.set_seat(Seat::open);
-        match self.store.claim(lease, seat_ttl(self.ttl)).await {
+        match self.store.grant_new(lease, seat_ttl(self.ttl)).await {
             Ok(true) => self.leases.set_seat(|seat| seat.hold(lease, asked)),
             Ok(false) => {}
             // An etcd without space grants no lease.

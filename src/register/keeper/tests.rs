@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::base::key::{Key, directory};
 use crate::store::model::{Model, ModelStore, Refuses};
-use crate::wanted::{Claim, Entry, Who};
+use crate::wanted::{Claim, ContainerName, Entry};
 
 /// The TTLs of the registrars, in seconds: they need not agree.
 const TTLS: [u32; REGISTRARS] = [6, 9];
@@ -233,7 +233,7 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
             ttl: ENTRY_TTLS[asked.ttl],
             shared,
         };
-        let who = Who {
+        let who = ContainerName {
             id: name.as_str().into(),
             name: name.as_str().into(),
         };

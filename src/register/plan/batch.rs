@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::key::{Key, directory};
 use crate::store::{Guard, LeaseId, Size, Step, Sweep, Transaction};
-use crate::wanted::{Entry, Who};
+use crate::wanted::{ContainerName, Entry};
 
 /// The most bytes of keys and values in one transaction: two thirds of etcd's limit for a request (1.5 MiB).
 const MAX_BYTES: usize = 1024 * 1024;
@@ -17,7 +17,7 @@ pub struct Batch {
     /// The leases that must be granted first.
     pub leases: BTreeSet<LeaseId>,
     /// The container of each step, for the log; none for a container that ended before this process started.
-    pub owners: Vec<Option<Who>>,
+    pub owners: Vec<Option<ContainerName>>,
     pub(super) order: Order,
 }
 
@@ -33,32 +33,38 @@ impl Batch {
 /// One step for one key, with its guard.
 #[derive(Debug)]
 pub(super) struct KeyChange {
-    pub who: Option<Who>,
+    pub who: Option<ContainerName>,
     guard: Guard,
     step: Step,
     lease: Option<LeaseId>,
 }
 
 impl KeyChange {
-    pub fn create(entry: &Entry, lease: LeaseId, who: &Who) -> Self {
+    pub fn create(entry: &Entry, lease: LeaseId, who: &ContainerName) -> Self {
         let (key, value) = (Arc::clone(&entry.key), Arc::clone(&entry.value));
         let guard = Guard::Missing(Arc::clone(&key));
         Self::put(guard, Step::Put(key, value, lease), lease, who)
     }
 
-    pub fn replace(key: &Key, value: &Arc<str>, lease: LeaseId, at: LeaseId, who: &Who) -> Self {
+    pub fn replace(
+        key: &Key,
+        value: &Arc<str>,
+        lease: LeaseId,
+        at: LeaseId,
+        who: &ContainerName,
+    ) -> Self {
         let guard = Guard::OnLease(Arc::clone(key), at);
         let step = Step::Put(Arc::clone(key), Arc::clone(value), lease);
         Self::put(guard, step, lease, who)
     }
 
-    pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &Who) -> Self {
+    pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &ContainerName) -> Self {
         let guard = Guard::Unchanged(Arc::clone(&entry.key), revision);
         let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
         Self::put(guard, step, lease, who)
     }
 
-    pub fn delete(key: &Key, lease: LeaseId, who: Option<Who>) -> Self {
+    pub fn delete(key: &Key, lease: LeaseId, who: Option<ContainerName>) -> Self {
         Self {
             who,
             guard: Guard::OnLease(Arc::clone(key), lease),
@@ -67,7 +73,7 @@ impl KeyChange {
         }
     }
 
-    fn put(guard: Guard, step: Step, lease: LeaseId, who: &Who) -> Self {
+    fn put(guard: Guard, step: Step, lease: LeaseId, who: &ContainerName) -> Self {
         Self {
             who: Some(who.clone()),
             guard,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::KeyChange;
-use super::marks::Owner;
+use super::marks::Match;
 use super::want::Want;
 use super::{InStore, Note, Plan, Record};
 use crate::base::key::Key;
@@ -61,11 +61,11 @@ impl Plan {
                 None if self.protected.is_in(key) || self.protected.is_in(value) => {
                     Decision::Nothing
                 }
-                None => match self.running().owner(key, value) {
-                    Owner::Known if !self.alone => Decision::Nothing,
-                    Owner::Other if !self.alone && !self.knows_outside() => Decision::Nothing,
-                    Owner::Other => Decision::Change(delete(lease)),
-                    Owner::Known | Owner::Unclear => Decision::AfterPuts(delete(lease)),
+                None => match self.running().find(key, value) {
+                    Match::Known if !self.alone => Decision::Nothing,
+                    Match::Other if !self.alone && !self.knows_outside() => Decision::Nothing,
+                    Match::Other => Decision::Change(delete(lease)),
+                    Match::Known | Match::Unclear => Decision::AfterPuts(delete(lease)),
                 },
             },
             _ => Decision::Nothing,
@@ -103,7 +103,7 @@ impl Plan {
                 )
             }
             InStore::Ours { value, lease: at } if entry.shared => {
-                let ours_is_new = known.settled.as_ref() != Some(&entry.value);
+                let ours_is_new = known.agreed.as_ref() != Some(&entry.value);
                 let differs = (*value != entry.value && !ours_is_new).then(|| Note::Differs {
                     key: key(),
                     wanted: Arc::clone(&entry.value),

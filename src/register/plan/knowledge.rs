@@ -6,19 +6,19 @@ use std::sync::Arc;
 use super::{Batch, Plan};
 use crate::base::key::Key;
 use crate::store::{Found, LeaseId, Outcome, Step};
-use crate::wanted::Who;
+use crate::wanted::ContainerName;
 
 /// The most keys that are remembered as doubtful.
 const MOST_DOUBTFUL: usize = 10_000;
 
-/// The state of one key in the store, with its owner and the settled value.
+/// The state of one key in the store, with its owner and the agreed value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Record {
     pub state: InStore,
     /// The container that last claimed the key, while we hold the key.
-    pub owner: Option<Who>,
+    pub owner: Option<ContainerName>,
     /// For a shared key: the value of ours that the store last had.
-    pub settled: Option<Arc<str>>,
+    pub agreed: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Plan {
         for key in batch.puts() {
             // A different value that is found later may be our own former one, and not another registrar's.
             if let Some(known) = self.known.get_mut(key) {
-                known.settled = None;
+                known.agreed = None;
             }
             self.doubtful.insert(Arc::clone(key));
         }
@@ -131,7 +131,7 @@ impl Plan {
                     // Our value counts as put, even if another registrar's was only moved to a longer lease.
                     let ours = self.wants.winner(key);
                     let ours = ours.map(|want| Arc::clone(&want.entry.value));
-                    self.known_mut(key).settled = ours;
+                    self.known_mut(key).agreed = ours;
                 }
                 Step::Delete(key) => self.set_state(key, InStore::Missing),
                 Step::Sweep(_) => {}
@@ -167,11 +167,11 @@ impl Plan {
             known.state = state;
             self.dirty.insert(Arc::clone(key));
         }
-        self.settle(key);
+        self.refresh(key);
     }
 
-    /// Updates the owner and the settled value of a key, and forgets a key that is neither wanted nor held.
-    pub(super) fn settle(&mut self, key: &Key) {
+    /// Updates the owner and the agreed value of a key, and forgets a key that is neither wanted nor held.
+    pub(super) fn refresh(&mut self, key: &Key) {
         let Some(known) = self.known.get_mut(key) else {
             return;
         };
@@ -180,10 +180,10 @@ impl Plan {
             if let InStore::Ours { value, .. } = &known.state
                 && *value == want.entry.value
             {
-                known.settled = Some(Arc::clone(value));
+                known.agreed = Some(Arc::clone(value));
             }
         } else {
-            known.settled = None;
+            known.agreed = None;
             if !matches!(known.state, InStore::Ours { .. }) {
                 self.known.remove(key);
                 self.idle.remove(key);

@@ -20,26 +20,26 @@ impl Marks {
         })
     }
 
-    /// The owner of a key. An id in the key decides, because an address may belong to a new container by now.
-    pub fn owner(&self, key: &str, value: &str) -> Owner {
+    /// Whether a key is one of these containers'. An id in the key decides, because an address may belong to a new container by now.
+    pub fn find(&self, key: &str, value: &str) -> Match {
         let mut ids = words(key).filter(|word| is_id(word)).peekable();
         if ids.peek().is_some() {
             return if ids.any(|id| self.is_in(id)) {
-                Owner::Known
+                Match::Known
             } else {
-                Owner::Other
+                Match::Other
             };
         }
         if self.is_in(key) || self.is_in(value) {
-            Owner::Known
+            Match::Known
         } else {
-            Owner::Unclear
+            Match::Unclear
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Match {
     /// One of the containers with these marks.
     Known,
     /// Another container.
@@ -115,12 +115,12 @@ mod tests {
     #[test]
     fn an_id_in_a_key_decides() {
         let marks = marks(&["0123456789ab", "web-1", ":8080"]);
-        let owner = |member: &str, value| marks.owner(&format!("/b/web/1/{member}"), value);
-        assert_eq!(owner("0123456789ab", "1.2.3.4:9999"), Owner::Known);
-        assert_eq!(owner("web-1", "1.2.3.4:9999"), Owner::Known);
-        assert_eq!(owner("other", "1.2.3.4:8080"), Owner::Known);
+        let find = |member: &str, value| marks.find(&format!("/b/web/1/{member}"), value);
+        assert_eq!(find("0123456789ab", "1.2.3.4:9999"), Match::Known);
+        assert_eq!(find("web-1", "1.2.3.4:9999"), Match::Known);
+        assert_eq!(find("other", "1.2.3.4:8080"), Match::Known);
         // A new container has the port of one that is gone.
-        assert_eq!(owner("fedcba987654", "1.2.3.4:8080"), Owner::Other);
-        assert_eq!(owner("other", "1.2.3.4:9999"), Owner::Unclear);
+        assert_eq!(find("fedcba987654", "1.2.3.4:8080"), Match::Other);
+        assert_eq!(find("other", "1.2.3.4:9999"), Match::Unclear);
     }
 }

@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use crate::base::key::Key;
 use crate::register::timetable::{self, SHARED_MARGIN};
 use crate::store::{Identity, LeaseId, Step};
-use crate::wanted::{Claim, Entry, Wanted, Who};
+use crate::wanted::{Claim, ContainerName, Entry, Wanted};
 
 pub use batch::Batch;
 use batch::{Group, KeyChange, Order};
@@ -186,13 +186,13 @@ impl Plan {
     }
 
     /// The entry that counts for each wanted key, with its container.
-    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Who)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &ContainerName)> {
         self.wants.winners().map(|want| (&want.entry, &want.who))
     }
 
     /// The states of the wanted keys, sorted by key.
     pub fn views(&self) -> Vec<KeyView> {
-        let view = |(entry, who): (&Entry, &Who)| {
+        let view = |(entry, who): (&Entry, &ContainerName)| {
             KeyView {
             key: Arc::clone(&entry.key),
             value: Arc::clone(&entry.value),
@@ -224,7 +224,7 @@ impl Plan {
         }
         let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
         let mut shared: HashMap<Key, KeyChange> = HashMap::new();
-        let (mut after_puts, mut settled) = (Group::default(), Vec::new());
+        let (mut after_puts, mut decided) = (Group::default(), Vec::new());
         // Wanted keys first, because a container's deletes depend on the obstacles to its puts.
         let is_wanted = |key: &&Key| self.wants.contains(key);
         let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
@@ -240,11 +240,11 @@ impl Plan {
                 }
             }
             match decision {
-                Decision::Nothing => settled.push(Arc::clone(key)),
+                Decision::Nothing => decided.push(Arc::clone(key)),
                 Decision::Later => {}
                 Decision::Idle(lease) => {
                     self.idle.insert(Arc::clone(key), lease);
-                    settled.push(Arc::clone(key));
+                    decided.push(Arc::clone(key));
                 }
                 Decision::AfterPuts(change) => after_puts.push(change),
                 Decision::Change(change) => {
@@ -258,9 +258,9 @@ impl Plan {
                 }
             }
         }
-        for key in settled {
+        for key in decided {
             self.dirty.remove(&key);
-            self.settle(&key);
+            self.refresh(&key);
         }
         let mut groups = self.with_shared(groups, shared);
         if !after_puts.is_empty() {

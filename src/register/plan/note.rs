@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::store::LeaseId;
-use crate::wanted::Who;
+use crate::wanted::ContainerName;
 
 /// A fact about a key for the operator. It is logged once, until it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,22 +15,22 @@ pub enum Note {
     Collision {
         key: Key,
         /// The container whose value stands.
-        kept: Who,
+        kept: ContainerName,
         /// The container whose value does not.
-        refused: Who,
+        refused: ContainerName,
     },
     /// The key is on a lease that is neither ours nor its shared one.
     Foreign {
         key: Key,
         /// The container that wants the key.
-        who: Who,
+        who: ContainerName,
         lease: LeaseId,
     },
     /// The key was on no lease, and is taken over.
     Leftover {
         key: Key,
         /// The container that gets the key.
-        who: Who,
+        who: ContainerName,
     },
     /// Another registrar gave the shared key another value.
     Differs {

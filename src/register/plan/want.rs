@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::key::Key;
-use crate::wanted::{Claim, Entry, Who};
+use crate::wanted::{Claim, ContainerName, Entry};
 
 /// The wants for each key, the oldest container's first.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Wants(HashMap<Key, Vec<Want>>);
 #[derive(Debug, Clone)]
 pub(super) struct Want {
     pub age: Arc<str>,
-    pub who: Who,
+    pub who: ContainerName,
     pub entry: Entry,
 }
 

@@ -35,16 +35,16 @@ pub async fn a_renewal_leaves_out_missing_leases(mut trial: Trial<impl Bench>) {
 
 pub async fn a_claim_is_granted_once(mut trial: Trial<impl Bench>) {
     let seat = trial.identity.seat();
-    assert!(trial.store.claim(seat, TTL).await.expect("an answer"));
+    assert!(trial.store.grant_new(seat, TTL).await.expect("an answer"));
     let mut other = trial.store.connect();
-    assert!(!other.claim(seat, 2 * TTL).await.expect("an answer"));
+    assert!(!other.grant_new(seat, 2 * TTL).await.expect("an answer"));
     let found = trial.store.lookup(seat).await.expect("an answer");
     let remaining = found.expect("it exists").remaining;
     assert!((TTL / 2..=TTL).contains(&remaining), "{remaining}");
     let renewed = trial.store.renew(&[seat]).await.expect("an answer");
     assert!(renewed.contains_key(&seat));
     trial.store.revoke(seat).await.expect("an end");
-    assert!(other.claim(seat, TTL).await.expect("an answer"));
+    assert!(other.grant_new(seat, TTL).await.expect("an answer"));
 }
 
 pub async fn a_revoked_lease_removes_its_keys(mut trial: Trial<impl Bench>) {

@@ -122,7 +122,7 @@ impl Store for EtcdStore {
         self.each(leases, grant).await
     }
 
-    async fn claim(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
+    async fn grant_new(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
         let options = LeaseGrantOptions::new().with_id(lease.0);
         self.connection
             .call(Client::lease_client, |mut client| {

@@ -13,7 +13,7 @@ fn a_missing_key_is_put_if_it_is_still_missing() {
         let transaction = only(&mut plan);
         assert_eq!(transaction.guards, [Guard::Missing("/x/a".into())]);
         assert_eq!(transaction.steps, [put("/x/a", "1", lease)]);
-        settle(&mut plan);
+        carry_out_all(&mut plan);
     }
 }
 
@@ -44,7 +44,7 @@ fn another_value_or_ttl_is_put_if_the_key_is_still_ours() {
         let transaction = only(&mut plan);
         assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), at)]);
         assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
-        settle(&mut plan);
+        carry_out_all(&mut plan);
     }
 }
 
@@ -57,7 +57,7 @@ fn a_key_on_no_lease_is_taken_over_with_a_warning() {
             notes(&mut plan),
             ["`/x/a` was on no lease, so nothing would ever have removed it: taken over for `a`"]
         );
-        settle(&mut plan);
+        carry_out_all(&mut plan);
         assert!(notes(&mut plan).is_empty());
     }
 }
@@ -89,7 +89,7 @@ fn an_unwanted_key_is_deleted_if_it_is_still_ours() {
     let transaction = only(&mut plan);
     assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), own())]);
     assert_eq!(transaction.steps, [Step::Delete("/x/a".into())]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_key_that_is_not_ours_is_never_deleted() {
 #[test]
 fn a_key_that_moves_from_one_container_to_another_is_never_deleted() {
     let mut plan = plan(&[claim("a", &[owned("/x/web", "1")])], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[claim("b", &[owned("/x/web", "2")])]));
     assert_eq!(only(&mut plan).steps, [put("/x/web", "2", own())]);
 }
@@ -127,11 +127,11 @@ fn the_older_container_keeps_a_key_that_two_want() {
         let mut plan = plan(&order, &[]);
         assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
         assert_eq!(notes(&mut plan), [warning]);
-        settle(&mut plan);
+        carry_out_all(&mut plan);
         assert!(notes(&mut plan).is_empty(), "logged once");
         plan.want(&wanted(std::slice::from_ref(&b)));
         assert_eq!(only(&mut plan).steps, [put("/x", "2", own())]);
-        settle(&mut plan);
+        carry_out_all(&mut plan);
         plan.want(&wanted(&order));
         assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
         assert_eq!(notes(&mut plan), [warning]);
@@ -144,7 +144,7 @@ fn two_containers_may_want_one_key_with_one_value() {
         &[web("a"), claim("b", &[shared("/b/web/1/port", "80")])],
         &[],
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     assert!(notes(&mut plan).is_empty());
     plan.want(&wanted(&[claim("b", &[shared("/b/web/1/port", "80")])]));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/b/web/1/a".into())]);
@@ -153,14 +153,14 @@ fn two_containers_may_want_one_key_with_one_value() {
 #[test]
 fn the_old_key_of_a_renamed_container_is_deleted_with_the_put_of_the_new_one() {
     let named = |name: &str| Claim {
-        who: Who {
+        who: ContainerName {
             id: "0".into(),
             name: name.into(),
         },
         ..claim("0", &[owned(&format!("/x/{name}"), "1")])
     };
     let mut plan = plan(&[named("before")], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[named("after")]));
     assert_eq!(
         only(&mut plan).steps,
@@ -206,7 +206,7 @@ fn deletes_wait_for_the_puts_that_replace_them() {
 fn a_container_keeps_its_old_key_while_another_registrar_holds_the_new_one() {
     let stranger = LeaseId(0x77);
     let mut plan = plan(&[claim("a", &[owned("/old/a", "1")])], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[claim("a", &[owned("/new/a", "1")])]));
     let old = found("/old/a", "1", Some(own()));
     plan.learn(vec![old.clone(), found("/new/a", "9", Some(stranger))]);

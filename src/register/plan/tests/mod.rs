@@ -39,7 +39,7 @@ fn shared(key: &str, value: &str) -> Entry {
 /// A claim. A container whose name sorts first is older.
 fn claim(name: &str, entries: &[Entry]) -> Claim {
     Claim {
-        who: Who {
+        who: ContainerName {
             id: name.into(),
             name: name.into(),
         },
@@ -96,7 +96,7 @@ fn only(plan: &mut Plan) -> Transaction {
 }
 
 /// Carries out all transactions, as a store in which every guard holds and every sweep succeeds.
-fn settle(plan: &mut Plan) {
+fn carry_out_all(plan: &mut Plan) {
     for batch in plan.batches(MAX_OPERATIONS, false) {
         let swept = batch.transaction.steps.iter().flat_map(|step| match step {
             Step::Sweep(sweep) => sweep.keys.iter().map(|(key, _)| Arc::clone(key)).collect(),

@@ -22,7 +22,7 @@ fn a_shared_value_is_put_once_and_then_not_fought_over() {
         only(&mut plan).guards,
         [Guard::OnLease("/x/port".into(), lease)]
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     // They put theirs again, and it stays.
     plan.learn(vec![theirs.clone()]);
     assert_is_settled(&mut plan);
@@ -51,11 +51,11 @@ fn a_shared_key_is_on_the_longest_lease_that_anybody_wants() {
         [Guard::OnLease("/x/port".into(), short)]
     );
     assert_eq!(transaction.steps, [put("/x/port", "80", long)]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     // Another registrar's value is kept, and moved to the longer lease.
     plan.learn(vec![found("/x/port", "81", Some(short))]);
     assert_eq!(only(&mut plan).steps, [put("/x/port", "81", long)]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     // A longer one than ours is left as it is.
     let longer = LeaseId::shared("/x/port", 1000);
     plan.learn(vec![found("/x/port", "81", Some(longer))]);
@@ -77,10 +77,10 @@ fn a_new_shared_value_is_put_even_if_a_missing_key_turns_out_to_exist() {
 #[test]
 fn a_shared_key_is_deleted_with_the_last_owned_key_of_its_directory() {
     let mut plan = plan(&[web("a"), web("b")], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[web("a")]));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/b/web/1/b".into())]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[]));
     let sweep = Step::Sweep(Sweep {
         expected: vec!["/b/web/1/a".into(), "/b/web/1/port".into()],
@@ -94,7 +94,7 @@ fn a_shared_key_is_deleted_with_the_last_owned_key_of_its_directory() {
         only(&mut plan).steps,
         [Step::Delete("/b/web/1/a".into()), sweep]
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_shared_key_without_an_owned_one_beside_it_is_left_to_its_lease() {
         )],
         &[],
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[]));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/s/web/a".into())]);
 }
@@ -114,7 +114,7 @@ fn a_shared_key_without_an_owned_one_beside_it_is_left_to_its_lease() {
 #[test]
 fn a_sweep_that_leaves_its_keys_to_others_is_not_repeated() {
     let mut plan = plan(&[web("a")], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[]));
     let batch = plan.batches(MAX_OPERATIONS, false).remove(0);
     // Another host has a member: the sweep finds more than it expects.
@@ -125,7 +125,7 @@ fn a_sweep_that_leaves_its_keys_to_others_is_not_repeated() {
 #[test]
 fn a_new_member_requires_that_its_shared_keys_are_there() {
     let mut plan = plan(&[web("a")], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[web("a"), web("b")]));
     let transaction = only(&mut plan);
     let lease = LeaseId::shared("/b/web/1/port", TTL + 2);

@@ -12,7 +12,7 @@ fn all_of_a_container_changes_in_one_transaction_and_puts_go_first() {
         claim("b", &[owned("/x/b", "1")]),
     ];
     let mut plan = plan(&before, &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[
         claim("a", &[owned("/x/new", "1")]),
         claim("c", &[owned("/x/c", "1")]),
@@ -144,7 +144,7 @@ fn no_transaction_is_larger_than_etcd_allows_when_every_key_is_deleted() {
         })
         .collect();
     let mut plan = plan(&claims, &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[]));
     let mut swept = BTreeMap::new();
     for batch in plan.batches(MAX_OPERATIONS, false) {
@@ -173,7 +173,7 @@ fn the_parts_of_a_container_wait_for_one_another() {
         (0..MAX_OPERATIONS).map(entry).collect()
     };
     let mut plan = plan(&[claim("a", &entries("old"))], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[claim("a", &entries("new"))]));
     let batches = plan.batches(MAX_OPERATIONS, false);
     assert_eq!(batches.len(), 2);

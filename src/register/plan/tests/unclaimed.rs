@@ -31,11 +31,11 @@ fn a_key_that_may_belong_to_a_protected_container_is_not_deleted() {
         only(&mut plan).steps,
         gone.map(|key| Step::Delete(key.into()))
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     // A key that a container has claimed since the start is not a protected one's, whatever marks it has.
     plan.want(&wanted_beside(&[], protected));
     assert_eq!(only(&mut plan).steps, [Step::Delete("/x/failing-a".into())]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.want(&wanted(&[]));
     assert_eq!(
         only(&mut plan).steps,
@@ -73,7 +73,7 @@ fn a_key_that_may_be_another_processs_stays_until_this_process_is_alone() {
         ],
         "the id of a container that does not run decides, and a key without marks is a leftover"
     );
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     plan.set_alone(true);
     assert_eq!(only(&mut plan).steps.len(), 4);
     plan.set_alone(false);
@@ -93,7 +93,7 @@ fn nothing_is_planned_before_the_first_wanted_state() {
 #[test]
 fn differences_in_the_store_are_returned() {
     let mut plan = plan(&[web("a")], &[]);
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     let surprises = plan.learn(vec![found("/b/web/1/strange", "1", Some(own()))]);
     let keys = |keys: &[Key]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut missing = keys(&surprises.missing);
@@ -104,7 +104,7 @@ fn differences_in_the_store_are_returned() {
     let batch = plan.batches(MAX_OPERATIONS, false).remove(0);
     plan.doubt(&batch);
     plan.want(&wanted(&[]));
-    settle(&mut plan);
+    carry_out_all(&mut plan);
     let surprises = plan.learn(vec![found("/b/web/1/a", "1", Some(own()))]);
     assert_eq!(keys(&surprises.strange), Vec::<String>::new());
 }
