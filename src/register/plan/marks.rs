@@ -20,7 +20,8 @@ impl Marks {
         })
     }
 
-    /// Whether a key is one of these containers'. An id in the key decides, because an address may belong to a new container by now.
+    /// Whether a key is one of these containers'. An id in the key decides, because an address may belong to a new
+    /// container by now.
     pub fn find(&self, key: &str, value: &str) -> Match {
         let mut ids = words(key).filter(|word| is_id(word)).peekable();
         if ids.peek().is_some() {
