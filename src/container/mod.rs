@@ -52,9 +52,9 @@ pub struct Container {
     /// As its processes see it.
     pub hostname: String,
     pub image: Image,
-    /// Those of the image included.
+    /// With those of the image.
     pub labels: Map<Box<str>>,
-    /// Those of the image included.
+    /// With those of the image.
     pub env: Map<Box<str>>,
     /// Docker's word: `running`, `paused`, `restarting`, …
     pub status: String,

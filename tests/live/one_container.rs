@@ -514,7 +514,7 @@ fn one_whose_health_changes_all_the_time_disturbs_no_other() {
         .into_iter()
         .filter(|event| !event.key.contains("/s1/") && !event.key.contains("/s2"))
         .count();
-    // Those of s3 … s101, but for s20 … s29, whose names begin as the new ones' do.
+    // The events of s3 … s101, except s20 … s29, whose names begin like those of the new containers.
     assert_eq!(quiet, 4 * 89);
     assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
 }

@@ -66,7 +66,7 @@ impl Haproxy {
         haproxy
     }
 
-    /// What it forwards to answers.
+    /// The backend's answer through the proxy.
     fn get(&self) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

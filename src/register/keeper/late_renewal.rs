@@ -117,20 +117,20 @@ mod tests {
     async fn registrar() -> (ModelStore, Leases, Identity) {
         let (mut store, identity) = (ModelStore::default(), Identity::new("daemon", ""));
         let leases = Leases::new(TTL);
-        let lease = identity.lease(TTL);
-        store.grant(&[lease]).await.expect("a lease");
-        assert!(
-            store
-                .grant_new(identity.seat(), TTL)
-                .await
-                .expect("the seat")
-        );
-        let now = Instant::now();
-        leases.add([lease], now + lifetime(TTL));
-        leases.set_seat(|seat| seat.hold(identity.seat(), now));
+        take(&mut store, &leases, identity).await;
         let (etcd, kept) = (store.connect(), leases.clone());
         tokio::spawn(renew_late(move || etcd.connect(), kept));
         (store, leases, identity)
+    }
+
+    /// Grants the lease of the keys and the seat, as the keeper does.
+    async fn take(store: &mut ModelStore, leases: &Leases, identity: Identity) {
+        let (lease, seat) = (identity.lease(TTL), identity.seat());
+        store.grant(&[lease]).await.expect("a lease");
+        assert!(store.grant_new(seat, TTL).await.expect("the seat"));
+        let now = Instant::now();
+        leases.replace([lease].into(), [].into(), Some(now + lifetime(TTL)));
+        leases.set_seat(|kept| kept.hold(seat, now));
     }
 
     async fn seconds(seconds: u32) {
@@ -155,18 +155,7 @@ mod tests {
         assert!(leases.now().keeper_only);
         let lease = identity.lease(TTL);
         assert_eq!(store.lookup(lease).await.expect("an answer"), None);
-        // The keeper has taken the seat again.
-        store.grant(&[lease]).await.expect("a lease");
-        assert!(
-            store
-                .grant_new(identity.seat(), TTL)
-                .await
-                .expect("the seat")
-        );
-        let now = Instant::now();
-        leases.set_seat(|seat| seat.hold(identity.seat(), now));
-        leases.add([lease], now + lifetime(TTL));
-        leases.replace([lease].into(), [].into(), Some(now + lifetime(TTL)));
+        take(&mut store, &leases, identity).await;
         seconds(2 * TTL).await;
         assert!(store.lookup(lease).await.expect("an answer").is_some());
         assert!(!leases.now().keeper_only);
