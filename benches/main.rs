@@ -1,17 +1,18 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
-//! alternating runs. The parts `latency` and `speed` use a real Docker; `scale` and `fleet` use simulated ones. Each
-//! prints a table, and writes its samples to `target/bench-speed.json` and so on. The part `micro` measures single
-//! steps, without Docker and etcd. `make bench PART=speed` runs one part.
+//! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale` and
+//! `fleet` use simulated Dockers. Each prints a table, and writes its samples to `target/bench-speed.json` and so on. The
+//! part `micro` measures single steps, without Docker and etcd. `make bench PART=speed` runs one part.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod discover;
 mod fleet;
 mod micro;
 mod scale;
 mod speed;
 mod table;
 
-const PARTS: [&str; 5] = ["latency", "speed", "scale", "fleet", "micro"];
+const PARTS: [&str; 6] = ["latency", "speed", "discover", "scale", "fleet", "micro"];
 
 fn main() {
     if micro::was_asked_to_repeat() {
@@ -31,6 +32,9 @@ fn main() {
     }
     if asked_for("speed") {
         table::print("target/bench-speed.json", &speed::rows());
+    }
+    if asked_for("discover") {
+        table::print("target/bench-discover.json", &discover::rows());
     }
     if asked_for("scale") {
         table::print("target/bench-scale.json", &scale::rows());

@@ -42,30 +42,40 @@ pub struct Row {
 }
 
 impl Program {
+    /// The file of docker-register, or of a bare client by its name.
+    pub fn path(self, bare: &str) -> PathBuf {
+        let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
+        match self {
+            Self::Register => register,
+            Self::Bare => register.with_file_name("examples").join(bare),
+        }
+    }
+
     /// Starts it, with the Docker of the environment or a simulated one.
     pub fn start(self, bed: &TestBed, docker: Option<&Simulated>) -> Running {
         Running::new(&mut self.command(bed, docker))
     }
 
     pub fn command(self, bed: &TestBed, docker: Option<&Simulated>) -> Command {
-        let register = PathBuf::from(env!("CARGO_BIN_EXE_docker-register"));
+        self.command_at(HOST_IP, bed, docker)
+    }
+
+    /// The same with another address of the host.
+    pub fn command_at(self, ip: &str, bed: &TestBed, docker: Option<&Simulated>) -> Command {
         let filter = bed.filter();
-        let mut command = Command::new(match self {
-            Self::Register => register,
-            Self::Bare => register.with_file_name("examples").join("bare"),
-        });
+        let mut command = Command::new(self.path("bare"));
         match self {
             Self::Register => {
                 let endpoint = bed.etcd.endpoint();
                 command.args(["run", "--etcd", &endpoint, "--prefix", &bed.prefix]);
-                command.args(["--host-ip", HOST_IP]);
+                command.args(["--host-ip", ip]);
                 if docker.is_none() {
                     command.args(["--filter", &filter]);
                 }
             }
             Self::Bare => {
                 let label = filter.trim_start_matches("label=");
-                command.args([&bed.etcd.endpoint(), &bed.prefix, HOST_IP, label]);
+                command.args([&bed.etcd.endpoint(), &bed.prefix, ip, label]);
             }
         }
         if let Some(docker) = docker {
@@ -107,10 +117,17 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    /// Kills it, and waits for its end.
+    pub fn end(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

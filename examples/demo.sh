@@ -1,32 +1,53 @@
 #!/usr/bin/env bash
-# Shows docker-register at work: two registrars, as on two hosts, keep one etcd in step with four containers.
-# Needs a Docker daemon; `make demo` starts one if necessary. DOCKER_REGISTER=PATH uses an existing program.
+# Shows the whole at work on two hosts: containers are registered in etcd, and reached through a HAProxy on each host.
+# A host is a network namespace with a Docker daemon of its own, so this needs root, and asks sudo for it; everything is
+# removed at the end. `make demo` installs what it needs. DOCKER_REGISTER=PATH uses an existing program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export ETCDCTL_API=3
-readonly LABEL=docker-register-demo.host
-readonly DEADLINE=20 # the time limit of each wait, in seconds
+if [ -z "${DOCKER_REGISTER-}" ]; then
+  echo "demo: compiling the program, which takes minutes the first time"
+  cargo build
+  DOCKER_REGISTER=$PWD/${CARGO_TARGET_DIR:-target}/debug/docker-register
+fi
+[ "$(id -u)" = 0 ] || exec sudo env "PATH=$PATH" "DOCKER_REGISTER=$DOCKER_REGISTER" bash examples/demo.sh
 
-work=$(mktemp -d)
-run=${work##*.} # a label on this run's containers, to tell them from another's
-processes=()
+export ETCDCTL_API=3
+readonly ETCD=10.77.0.254:2379
+readonly TTL=5       # seconds
+readonly DEADLINE=60 # the time limit of each wait, in seconds
+readonly IMAGE=docker-register-test/web:1
+declare -rA ADDRESSES=([a]=10.77.0.1 [b]=10.77.0.2)
+
+work=$(mktemp -d /tmp/docker-register-demo.XXXXXX)
+run=${work##*.} # in the names of this run's network namespaces
 
 say() {
   if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
 }
 
+# inside NAMESPACE COMMAND...: a host's name, or `between`, where the cable and etcd are. It keeps /sys, which
+# `ip netns exec` would not.
+inside() { nsenter --net="/run/netns/demo-$run-$1" "${@:2}"; }
+# on HOST ARGUMENTS...: the docker client.
+on() { docker --host "unix://$work/$1.sock" "${@:2}"; }
+# start NAMESPACE NAME COMMAND...: in the background, with a log. `inside` would be a process between.
+start() { nsenter --net="/run/netns/demo-$run-$1" "${@:3}" >"$work/$2.log" 2>&1 & }
+
 clean_up() {
   trap '' INT TERM
-  local ids
-  ids=$(docker ps --all --quiet --filter "label=docker-register-demo.run=$run" 2>/dev/null) || true
-  # shellcheck disable=SC2086 # a list of ids
-  [ -z "$ids" ] || docker rm --force $ids >/dev/null || true
-  if [ ${#processes[@]} -gt 0 ]; then
-    kill "${processes[@]}" 2>/dev/null || true
-    wait "${processes[@]}" 2>/dev/null || true
-  fi
-  rm -rf "$work"
+  local host pid mount
+  for host in a b; do
+    # shellcheck disable=SC2046 # a list of ids
+    on $host rm --force $(on $host ps --all --quiet 2>/dev/null) >/dev/null 2>&1 || true
+  done
+  for pid in $(jobs -p); do kill "$pid" 2>/dev/null || true; done
+  wait || true
+  for host in a b between; do ip netns delete "demo-$run-$host" 2>/dev/null || true; done
+  # dockerd mounts its directory on itself, and not everywhere does it undo that.
+  awk -v inside="$work/" 'index($2, inside) == 1 { print $2 }' /proc/mounts | sort -r |
+    while read -r mount; do umount "$mount" || true; done
+  rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT
@@ -49,90 +70,116 @@ until_true() {
   done
 }
 
-etcd_get() { etcdctl --endpoints "$endpoint" get --prefix "$@"; }
-keys_are() { [ "$(etcd_get /backends/ --keys-only | grep -c .)" = "$1" ]; }
-show_keys() { etcd_get /backends/ | paste - - | expand -t 46 | sed 's/^/    /'; }
-
-# etcd cannot choose free ports itself, so this tries pairs of ports until it starts.
-start_etcd() {
-  local port pid deadline=$((SECONDS + DEADLINE))
-  while :; do
-    port=$((20000 + RANDOM % 20000))
-    endpoint=127.0.0.1:$port
-    etcd --name demo --data-dir "$work/etcd" --listen-client-urls "http://$endpoint" \
-      --advertise-client-urls "http://$endpoint" --listen-peer-urls "http://127.0.0.1:$((port + 1))" \
-      --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
-      --initial-cluster "demo=http://127.0.0.1:$((port + 1))" >"$work/etcd.log" 2>&1 &
-    pid=$!
-    processes+=("$pid")
-    until etcdctl --endpoints "$endpoint" endpoint health >/dev/null 2>&1; do
-      kill -0 "$pid" 2>/dev/null || break
-      [ $SECONDS -lt $deadline ] || give_up "etcd does not answer"
-    done
-    ! kill -0 "$pid" 2>/dev/null || return 0
-    grep -q 'address already in use' "$work/etcd.log" || give_up "etcd does not start"
-    rm -rf "$work/etcd"
+# Two hosts on one cable. All addresses are in namespaces, so none can be in this machine's way.
+lay_cable() {
+  local host
+  for host in between a b; do
+    ip netns add "demo-$run-$host"
+    inside $host ip link set lo up
   done
+  inside between ip link add name cable type bridge
+  inside between ip address add "${ETCD%:*}/24" dev cable
+  inside between ip link set cable up
+  for host in a b; do
+    inside between ip link add name $host type veth peer name eth0 netns "demo-$run-$host"
+    inside between ip link set dev $host master cable up
+    inside $host ip address add "${ADDRESSES[$host]}/24" dev eth0
+    inside $host ip link set eth0 up
+    inside $host ip route add default via "${ETCD%:*}"
+  done
+}
+
+etcd_get() { inside between etcdctl --endpoints "$ETCD" get --prefix /backends/ "$@"; }
+keys_are() { [ "$(etcd_get --keys-only | grep -c .)" = "$1" ]; }
+
+start_host() {
+  start "$1" "dockerd-$1" dockerd --host "unix://$work/$1.sock" --data-root "$work/$1/data" \
+    --exec-root "$work/$1/exec" --pidfile "$work/$1.pid"
+  until_true "the Docker daemon of host $1 answers" on "$1" info
+  DOCKER_HOST=unix://$work/$1.sock bash tests/image.sh test >/dev/null
+  DOCKER_HOST=unix://$work/$1.sock start "$1" "registrar-$1" \
+    "$DOCKER_REGISTER" --host-ip "${ADDRESSES[$1]}" --etcd "$ETCD" --ttl $TTL --instance "$1"
+  start "$1" "discover-$1" "$DOCKER_REGISTER" discover --etcd "$ETCD" --directory "$work/discover-$1"
 }
 
 # start_container HOST NAME
 start_container() {
-  docker run --detach --pull never --name "demo-$2-$run" --label "$LABEL=$1" --label "docker-register-demo.run=$run" \
-    --env SERVICE_NAME=service_name --publish-all docker-register-test/web:1 >/dev/null
+  on "$1" run --detach --pull never --name "$2" --hostname "$2" --publish-all \
+    --env SERVICE_NAME=web --env SERVICE_8005_HTTP=web.example.com $IMAGE >/dev/null
 }
 
-# start_registrar HOST ADDRESS
-start_registrar() {
-  "$DOCKER_REGISTER" --instance "demo-$1" --host-ip "$2" --etcd "$endpoint" --ttl 5 \
-    --filter "label=$LABEL=$1" --filter "label=docker-register-demo.run=$run" >"$work/registrar-$1.log" 2>&1 &
-  processes+=($!)
+# ask HOST: prints the answer of port 8005. It is bash alone, because a static busybox cannot look names up.
+ask() {
+  exec 3<>"/dev/tcp/$1/8005" && printf "GET / HTTP/1.0\r\n\r\n" >&3 && mapfile -t answer <&3 &&
+    [[ ${answer[0]} == *" 200 "* ]] && echo "${answer[-1]}"
+}
+ASK=$(declare -f ask)
+
+# Five loops in a container on host a ask without a pause, from begin_requests to end_requests.
+readonly LOOPS='for loop in 1 2 3 4 5; do while :; do (ask host.docker.internal) || echo failed; done & done; wait'
+begin_requests() {
+  on a run --detach --pull never --name client --env SERVICE_IGNORE=true --add-host host.docker.internal:host-gateway \
+    demo-client bash -c "$ASK; $LOOPS" >/dev/null
+}
+answers_of() { on a logs client 2>/dev/null | grep "^$1 "; }
+end_requests() {
+  on a logs client 2>/dev/null >"$work/answers"
+  on a rm --force client >/dev/null
+  printf '    %s answers, %s requests failed\n' "$(grep -vc '^failed' "$work/answers")" \
+    "$(grep -c '^failed' "$work/answers")"
+  grep -v '^failed' "$work/answers" | cut -d ' ' -f 1 | sort | uniq -c | awk '{ print "    " $1 " by " $2 }' || true
 }
 
-docker info >/dev/null 2>&1 || {
-  echo "error: no Docker daemon answers: run \`make demo\`, which starts one" >&2
-  exit 1
-}
-if [ -z "${DOCKER_REGISTER-}" ]; then
-  echo "demo: compiling the program, which takes minutes the first time"
-  cargo build
-  DOCKER_REGISTER=${CARGO_TARGET_DIR:-target}/debug/docker-register
-fi
-bash tests/image.sh test
-
-echo "demo: starting etcd"
-start_etcd
-say "An etcd listens on $endpoint. Two containers start on each of two hosts, a and b."
+echo "demo: starting two hosts and an etcd, which takes some seconds"
+lay_cable
+start between etcd etcd --data-dir "$work/etcd" --listen-client-urls "http://$ETCD" --advertise-client-urls "http://$ETCD"
+until_true "etcd answers" inside between etcdctl --endpoints "$ETCD" endpoint health
+start_host a
+start_host b
+DOCKER_HOST=unix://$work/a.sock bash tests/image.sh programs demo-client bash >/dev/null
+say "On each of two hosts, a and b, run a Docker daemon, a registrar and a discover. Two containers start on each."
 for host in a b; do
   for number in 1 2; do start_container $host $host$number; done
 done
-docker ps --filter "label=docker-register-demo.run=$run" --format '    {{.ID}}  {{.Names}}  {{.Ports}}' | sort -k 2
-
-say "A registrar starts on each host: a is 127.0.0.1, b is 127.0.0.2."
-start_registrar a 127.0.0.1
-start_registrar b 127.0.0.2
-until_true "the ten keys of four containers" keys_are 10
+until_true "the eleven keys of four containers" keys_are 11
 echo "etcdctl get --prefix /backends/"
-show_keys
+etcd_get | paste - - | expand -t 36 | sed 's/^/    /'
 
-say "Anyone who reads etcd can now reach a container, by the address that is the key's value."
-id=$(docker ps --quiet --filter "name=demo-b1-$run")
-address=$(etcd_get "/backends/service_name/1/$id" --print-value-only)
-until_true "a page from $address" busybox wget -q -O - "http://$address/"
-echo "wget http://$address/"
-busybox wget -q -O - "http://$address/" | sed 's/^/    /'
+say "The same as a person reads it."
+echo "docker-register services"
+inside between "$DOCKER_REGISTER" services --etcd "$ETCD" | sed 's/^/    /'
 
-say "A container of host b stops. Its two keys are removed when the stop begins."
-docker stop "$id" >/dev/null
-until_true "the keys of $id are gone" keys_are 8
-show_keys
+say "A container on host a asks host.docker.internal:8005. Containers of both hosts answer."
+begin_requests
+for name in a1 a2 b1 b2; do until_true "an answer of $name" answers_of $name; done
+end_requests
 
-say "Host b's last container stops too. The port keys stay, because host a still needs them."
-docker stop "demo-b2-$run" >/dev/null
-until_true "host b's keys are gone" keys_are 6
-show_keys
+say "A rolling replacement: each container is replaced by a new one, while the requests go on."
+begin_requests
+for old in a1 a2 b1 b2; do
+  host=${old%?}
+  start_container "$host" "$old-new"
+  until_true "an answer of $old-new" answers_of "$old-new"
+  on "$host" stop $old >/dev/null
+done
+end_requests
 
-say "Both containers of host a stop. The port keys are removed with the last container: nothing is left."
-docker stop "demo-a1-$run" "demo-a2-$run" >/dev/null
+say "The network of host b is cut off without a word. Its keys are removed after the TTL of $TTL seconds."
+begin_requests
+until_true "an answer of b1-new" answers_of b1-new
+inside between ip link set dev b down
+until_true "the keys of host b expire" keys_are 7
+end_requests
+echo "    meanwhile host b goes on with what it has: $(inside b bash -c "$ASK; ask 127.0.0.1" || echo failed)"
+
+say "The network is back, and with it the keys and the routes."
+begin_requests
+inside between ip link set dev b up
+until_true "an answer of b1-new" answers_of b1-new
+end_requests
+
+say "All containers stop. Nothing is left."
+for host in a b; do on $host stop "${host}1-new" "${host}2-new" >/dev/null; done
 until_true "no key is left" keys_are 0
-echo "    $(etcd_get /backends/ --keys-only | grep -c . || true) keys"
-say "That was it. Containers, registrars and etcd are removed."
+echo "    $(etcd_get --keys-only | grep -c . || true) keys"
+say "That was it. Hosts, containers and etcd are removed."

@@ -8,10 +8,13 @@
 -- Each function below is a decision. A site overrides some of them:
 --
 --   local register = require "register"
---   function register.service(container, port) return container.labels["com.acme.service"] end
+--   function register.service(container, port)
+--     return container.labels["com.acme.service"] or container.image.name
+--   end
 --   return register
 
-local docker, etcd, options = require "docker", require "etcd", require "options"
+local decisions, docker, etcd, log = require "decisions", require "docker", require "etcd", require "log"
+local options = require "options"
 
 local register = {
   prefix = options.prefix,                -- the beginning of every key
@@ -34,17 +37,86 @@ local function switched_on(value)
   return value ~= nil and value ~= "" and value ~= "0" and value:lower() ~= "false"
 end
 
-local function is_loopback(ip)
-  return ip:find("^127%.") ~= nil or ip == "::1"
+-- Docker's bridges on this host, which no other host reaches. The first is that of docker0 unless it is configured.
+local bridges = { ["172.17.0.1"] = true }
+for name, addresses in pairs(options.interfaces) do
+  if name:find("^docker") or name:find("^podman") or name:find("^cni%-podman") or name:find("^br%-%x+$") then
+    for _, ip in ipairs(addresses) do bridges[ip] = true end
+  end
 end
 
--- The binding that is registered: the best one that other hosts can reach; nil if there is none.
-local function binding(port)
-  local every_address = register.host_ip:find(":", 1, true) and "::" or "0.0.0.0"
-  for _, candidate in ipairs(port.bindings) do
-    local unspecified = candidate.ip == "0.0.0.0" or candidate.ip == "::"
-    if candidate.ip == every_address or not unspecified and not is_loopback(candidate.ip) then return candidate end
+-- How good an address is for other hosts: 1 every address of the host, 2 global, 3 private; false if it is bad.
+local kinds = setmetatable({}, {
+  __index = function(kinds, ip)
+    local kind = 2
+    local second = tonumber(ip:match("^172%.(%d+)%.") or ip:match("^100%.(%d+)%."))
+    if ip == "0.0.0.0" or ip == "::" then
+      kind = 1
+    elseif ip == "::1" or ip:find("^127%.") or ip:find("^169%.254%.") or ip:find("^fe[89ab]%x:") or bridges[ip] then
+      kind = false
+    elseif ip:find("^10%.") or ip:find("^192%.168%.") or ip:find("^f[cd]%x%x:")
+      or second and (ip:find("^172") and second >= 16 and second < 32 or ip:find("^100") and second >= 64 and second < 128)
+    then
+      kind = 3
+    end
+    kinds[ip] = kind
+    return kind
+  end,
+})
+
+local function is_ip6(ip)
+  return ip:find(":", 1, true) ~= nil
+end
+
+local function is_gateway(container, ip)
+  for _, network in pairs(container.networks) do
+    if ip == network.gateway or ip == network.gateway6 then return true end
   end
+  return false
+end
+
+-- The binding that is registered: the best one that other hosts reach; nil if there is none. The binding at `host_ip`
+-- is better than one at every address; any other comes after them, those of the same family first.
+function register.binding(container, port)
+  local best, best_rank
+  for _, candidate in ipairs(port.bindings) do
+    local ip = candidate.ip
+    local rank = kinds[ip]
+    local other_family = is_ip6(ip) ~= is_ip6(register.host_ip)
+    if ip == register.host_ip and not ip:find("^127%.") and ip ~= "::1" then
+      rank = 0
+    elseif rank == 1 then
+      rank = not other_family and rank
+    elseif rank and is_gateway(container, ip) then
+      rank = false
+    elseif rank and other_family then
+      rank = rank + 2
+    end
+    if rank and (not best or rank < best_rank) then best, best_rank = candidate, rank end
+  end
+  return best
+end
+
+-- Whether a service name is given for a container, which is not its image's.
+local function is_named(container)
+  if variable(container, "SERVICE_NAME") then return true end
+  for _, port in ipairs(container.ports) do
+    if variable(container, "SERVICE_" .. port.port .. "_NAME") then return true end
+  end
+  return false
+end
+
+-- Why an infra container is left out, with the ports that are in nobody's reach.
+local function infra_reason(container)
+  local lost = {}
+  for _, port in ipairs(container.ports) do
+    if port.host_port then lost[#lost + 1] = port.port .. "/" .. port.protocol end
+  end
+  local reason = "it only holds a pod's network: " .. container.infra
+  if lost[1] then
+    reason = reason .. "; no container in that network exposes " .. table.concat(lost, ", ") .. ", which it publishes"
+  end
+  return reason
 end
 
 -- Whether a container is registered, and if not, why.
@@ -55,26 +127,70 @@ function register.accept(container)
     return false, "its health is " .. container.health
   end
   if switched_on(setting(container, nil, "IGNORE")) then return false, "SERVICE_IGNORE is set" end
+  if container.infra and not is_named(container) then return false, infra_reason(container) end
+  if container.cut_off then
+    return false, "the owner of its network, " .. container.network_owner .. ", has started after it: restart it too"
+  end
   return true
+end
+
+local function unreachable(port)
+  local addresses = {}
+  for _, candidate in ipairs(port.bindings) do
+    if kinds[candidate.ip] == 1 then
+      return "it is published over " .. (is_ip6(candidate.ip) and "IPv6" or "IPv4") .. " alone, and the host's address is "
+        .. register.host_ip
+    end
+    addresses[#addresses + 1] = candidate.ip
+  end
+  return "it is published on " .. table.concat(addresses, " and ") .. " alone"
 end
 
 -- Whether a port of an accepted container is registered, and if not, why.
 function register.accept_port(container, port)
   local protocols = "," .. register.protocols .. ","
   if not protocols:find("," .. port.protocol .. ",", 1, true) then
-    return false, port.protocol .. " is not asked for (--set protocols=tcp,udp)"
+    local more = register.protocols .. "," .. port.protocol
+    return false, port.protocol .. " is not asked for (--set protocols=" .. more .. ")"
   end
-  if not port.host_port then return false, "it is not published" end
-  if not binding(port) then return false, "it is published on " .. port.host_ip .. " alone" end
+  if port.guests then return false, "it belongs to " .. port.guests .. ", in its network" end
+  if not port.host_port and container.labels["com.docker.swarm.service.name"] then
+    return false, "it is not published: except in host mode, Swarm publishes ports for a service, not for its tasks"
+  end
+  if not port.host_port then
+    local owner = container.network_owner
+    if owner then return false, owner .. ", the owner of its network, does not publish it" end
+    if container.network_mode:find("^container:") then return false, "the owner of its network does not run" end
+    return false, "it is not published"
+  end
+  if not register.binding(container, port) then return false, unreachable(port) end
   if switched_on(setting(container, port, "IGNORE")) then
     return false, "SERVICE_" .. port.port .. "_IGNORE is set"
   end
   return true
 end
 
+-- The odd names that were warned of, by container. A container's table is the same until it changes.
+local odd_names = setmetatable({}, { __mode = "k" })
+
+-- Warns, once for each name, of quotes and blanks around it: `docker run --env-file` does not strip them.
+local function check_name(container, port, name)
+  local bare = name:match("^%s*(.-)%s*$")
+  bare = bare:match('^"(.+)"$') or bare:match("^'(.+)'$") or bare
+  local known = odd_names[container] or {}
+  if bare == name or known[name] then return end
+  known[name] = true
+  odd_names[container] = known
+  local of_port = "SERVICE_" .. port.port .. "_NAME"
+  local key = variable(container, of_port) and of_port or "SERVICE_NAME"
+  log.warn(("`%s`: the quotes or blanks around its %s are part of the name: write %s=%s (an --env-file needs no quotes)")
+    :format(container.name, key, key, bare ~= "" and bare or "NAME"))
+end
+
 -- The service that a port belongs to.
 function register.service(container, port)
-  local name = setting(container, port, "NAME") or container.image.name
+  local name = setting(container, port, "NAME")
+  if name then check_name(container, port, name) else name = container.image.name end
   if not name then error("its image was given by id, which has no name: set SERVICE_NAME") end
   if name == "" then error("its SERVICE_NAME or SERVICE_" .. port.port .. "_NAME is empty: give it a value, or remove it") end
   return name
@@ -90,23 +206,61 @@ function register.port_service(container, port, count)
   return service
 end
 
+-- A name as a DNS label: in lower case, with `-` for `_`. Any other change is an error, because two names could then
+-- become one label.
+function register.dns_label(name)
+  local label = name:lower():gsub("_", "-")
+  if #label > 63 or not label:find("^[a-z0-9][a-z0-9-]*$") or label:sub(-1) == "-" then
+    error("the service name `" .. name .. "` makes no DNS label: it may have up to 63 characters of a to z, 0 to 9, "
+      .. "`-` and `_` (which becomes `-`), but no `-` or `_` at an end: set SERVICE_NAME=NAME")
+  end
+  return label
+end
+
 -- The key segment that tells the containers of a service apart.
 function register.member(container)
   return container.short_id
 end
 
--- The address at which a port is reached.
-function register.address(container, port)
-  local bound = binding(port) or error("port " .. port.port .. " cannot be reached from outside")
+-- The host, without brackets, and the number at which a port is reached.
+function register.endpoint(container, port)
+  local bound = register.binding(container, port) or error("port " .. port.port .. " cannot be reached from outside")
   local unspecified = bound.ip == "0.0.0.0" or bound.ip == "::"
-  local ip = unspecified and register.host_ip or bound.ip
-  if ip:find(":", 1, true) then ip = "[" .. ip .. "]" end
-  return ip .. ":" .. bound.port
+  return unspecified and register.host_ip or bound.ip, bound.port
 end
 
--- The value of the `port` key.
+-- The address at which a port is reached: the endpoint as one text.
+function register.address(container, port)
+  local host, number = register.endpoint(container, port)
+  if is_ip6(host) then host = "[" .. host .. "]" end
+  return host .. ":" .. number
+end
+
+-- The value of a container's key.
+function register.value(container, port)
+  return register.address(container, port)
+end
+
+-- The directory of a port's keys.
+function register.directory(container, port)
+  local service = etcd.segment("the service name", register.service(container, port), container)
+  return register.prefix .. "/" .. etcd.key(service, port.index)
+end
+
+-- The value of the `port` key, at which readers reach the service.
 function register.port_value(container, port)
-  return port.protocol == "tcp" and tostring(port.port) or port.port .. "/" .. port.protocol
+  local number = variable(container, "SERVICE_" .. port.port .. "_PORT") or tostring(port.port)
+  local value = number:find("^%d%d?%d?%d?%d?$") and tonumber(number) or 0
+  if value < 1 or value > 65535 then
+    error("its SERVICE_" .. port.port .. "_PORT, `" .. number .. "`, is no port: ports are from 1 to 65535")
+  end
+  return port.protocol == "tcp" and number or number .. "/" .. port.protocol
+end
+
+-- The host names at which readers reach the service by HTTP, with commas between them; nil for none.
+function register.http(container, port)
+  local hosts = setting(container, port, "HTTP")
+  return hosts ~= "" and hosts or nil
 end
 
 local function because(port, why)
@@ -118,7 +272,11 @@ end
 function register.ports(container)
   local accepted, why = register.accept(container)
   if not accepted then return {}, { why or "it is not accepted" } end
-  if #container.ports == 0 then return {}, { "it exposes no port" } end
+  if #container.ports == 0 then
+    local owner = container.network_owner
+    local reason = owner and "it exposes no port, so those of its network belong to " .. owner or "it exposes no port"
+    return {}, { reason }
+  end
   local ports, left_out = {}, {}
   for _, port in ipairs(container.ports) do
     accepted, why = register.accept_port(container, port)
@@ -148,11 +306,10 @@ end
 function register.entries(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local service = etcd.segment("the service name", register.service(container, port), container)
-    local directory = register.prefix .. "/" .. etcd.key(service, port.index)
+    local directory = register.directory(container, port)
     entries[#entries + 1] = {
       key = directory .. "/" .. etcd.key(register.member(container)),
-      value = register.address(container, port),
+      value = register.value(container, port),
       ttl = register.ttl,
     }
     entries[#entries + 1] = {
@@ -161,8 +318,18 @@ function register.entries(container)
       ttl = register.ttl,
       shared = true,
     }
+    local http = register.http(container, port)
+    if http then
+      entries[#entries + 1] = { key = directory .. "/http", value = http, ttl = register.ttl, shared = true }
+    end
   end
   return entries, left_out
+end
+
+-- The keys that belong to this host and to no container, made of all of its containers. It is called for each snapshot
+-- that differs from the last.
+function register.host_entries(containers)
+  return {}
 end
 
 -- The layouts whose `entries` and `run` have been neither read nor set.
@@ -180,32 +347,33 @@ end
 local function run()
   check_layouts()
   for containers in docker.watch() do
-    etcd.sync(containers, register.entries)
+    etcd.sync(containers, register.entries, register.host_entries)
   end
 end
 register.run = run
 
--- The tables of decisions: register's own and one for each layout. Errors name their functions `register.NAME`.
-local decisions = {}
+-- The types of the results of a site's functions.
+local results = {
+  accept = "boolean, string?",
+  accept_port = "boolean, string?",
+  binding = "table?",
+  ports = "table, table?",
+  tcp_ports = "table",
+  service = "string|number",
+  port_service = "string|number",
+  dns_label = "string",
+  member = "string|number",
+  endpoint = "string, integer",
+  address = "string",
+  value = "string|number",
+  directory = "string",
+  port_value = "string|number",
+  http = "string?",
+}
 
--- Guards a table of decisions: a misspelt override, or one of another type, fails when it is assigned, not at the
--- first container. A decision that the table itself does not have is set in register.
-local function policy(own, index)
-  decisions[#decisions + 1] = own
-  return setmetatable({}, {
-    __index = index or own,
-    __newindex = function(_, field, value)
-      if own[field] == nil then
-        error("register has no decision `" .. tostring(field) .. "`", 2)
-      elseif type(value) ~= type(own[field]) then
-        error("register." .. field .. " is a " .. type(own[field]) .. ", not a " .. type(value), 2)
-      end
-      local owner = rawget(own, field) ~= nil and own or register
-      unused[owner] = nil
-      owner[field] = value
-    end,
-    decisions = decisions,
-  })
+-- A layout whose entries or `run` are read or set is used.
+local function touched(own, field)
+  if field == "entries" or field == "run" then unused[own] = nil end
 end
 
 -- A policy with its own `entries` and `run`. It shares all other decisions with register and the other layouts.
@@ -218,14 +386,11 @@ function register.layout(entries)
       error("register.run is overridden, and the policy is a layout, which has its own: override the layout's `run`", 0)
     end
     for containers in docker.watch() do
-      etcd.sync(containers, own.entries)
+      etcd.sync(containers, own.entries, register.host_entries)
     end
   end
   unused[own] = true
-  return policy(own, function(_, field)
-    if field == "entries" or field == "run" then unused[own] = nil end
-    return own[field]
-  end)
+  return decisions.guard("register", own, results, touched)
 end
 
-return policy(register)
+return decisions.guard("register", register, results)

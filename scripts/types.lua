@@ -3,8 +3,8 @@
 -- The Lua API of docker-register $VERSION, for lua-language-server. `docker-register types >docker-register.lua` writes
 -- this file. Put it into a directory that the setting `workspace.library` lists.
 
---- A container. The table is read-only. It is the same table until the container changes. Reading a field that does
---- not exist is an error.
+--- A container. The table is read-only. It is the same table until the container changes, and a policy is asked again
+--- when it has changed, not when time passes. Reading a field that does not exist is an error.
 ---@class Container
 ---@field id string the whole id: 64 hex digits
 ---@field short_id string its first 12 digits
@@ -14,13 +14,18 @@
 ---@field labels table<string, string> its own and its image's
 ---@field env table<string, string> its own and its image's
 ---@field status string "running", "paused", "restarting", …: Docker's word
----@field health "none"|"starting"|"healthy"|"unhealthy" "none" if it has no health check
+---@field health string "none" (no health check), "starting", "healthy", "unhealthy", …: Docker's word
 ---@field stopping boolean whether it was sent its stop signal, TERM or KILL and has not survived it
 ---@field ports Port[] all exposed ports, in order of port number, then protocol
 ---@field networks table<string, Network> by name
 ---@field network_mode string "bridge", "host", "container:ID", the name of a network, …
+---@field network_owner string? the name of the container whose network it uses; nil if it has one of its own
+---@field cut_off boolean whether the owner of its network has started after it, so that nobody reaches it until it restarts
+---@field infra string? why it counts as an infra container, which only holds the network of a pod; nil if it does not
 ---@field created string the time when it was created, as Docker writes it
+---@field created_at integer? the same as seconds since 1970; nil if it is not known
 ---@field started string the time of its last start, as Docker writes it
+---@field started_at integer? the same as seconds since 1970; nil if it has never started
 ---@field inspect table the whole inspect object; fields that raise no event, such as the health log, may be up to ten `--resync` intervals old
 
 --- The parts of an image reference such as `registry.example.org:5000/team/app:1.2@sha256:…`.
@@ -40,6 +45,7 @@
 ---@field host_ip string? the host's address that it is published on, the best if there are several; nil if it is not published
 ---@field host_port integer? the port on the host; nil if it is not published
 ---@field bindings Binding[] all that it is published on, the best first: addresses that others can reach before loopback, IPv4 before IPv6
+---@field guests string? the containers in its container's network that expose it, so that it is theirs; nil if there are none
 
 ---@class Binding
 ---@field ip string the host's address; `0.0.0.0` or `::` for all of them
@@ -48,6 +54,8 @@
 ---@class Network
 ---@field ip string? the container's IPv4 address in it
 ---@field ip6 string? the container's IPv6 address in it
+---@field gateway string? the host's IPv4 address in it
+---@field gateway6 string? the host's IPv6 address in it
 ---@field aliases string[] the container's names in it
 
 --- One key that should exist.
@@ -93,22 +101,61 @@ function register.service(container, port) end
 ---@return string
 function register.port_service(container, port, count) end
 
+--- A name as a DNS label, for layouts that need one: in lower case, and with `-` for `_`. Any other change is an error,
+--- because two names could then become one label.
+---@param name string
+---@return string
+function register.dns_label(name) end
+
 --- The key segment that tells the containers of a service apart.
 ---@param container Container
 ---@return string
 function register.member(container) end
 
---- The address at which a port is reached.
+--- The binding of a port that is registered; nil if other hosts reach none. By default the one at `host_ip`, else at
+--- every address, else at a global one, else at a private one; never loopback, link-local or a bridge of Docker's.
+---@param container Container
+---@param port Port
+---@return Binding?
+function register.binding(container, port) end
+
+--- The host and the number at which a port is reached, for layouts that need them apart.
+---@param container Container
+---@param port Port
+---@return string host an address or a name, without brackets
+---@return integer number
+function register.endpoint(container, port) end
+
+--- The address at which a port is reached: `endpoint` as one text, with brackets around an IPv6 address.
 ---@param container Container
 ---@param port Port
 ---@return string
 function register.address(container, port) end
+
+--- The value of a container's key: `address`. Layouts have values of their own.
+---@param container Container
+---@param port Port
+---@return string|number
+function register.value(container, port) end
+
+--- The directory of a port's keys: `<prefix>/<service>/<n>`. A service's name has no slash, so a site that wants more
+--- levels overrides this. Layouts have directories of their own.
+---@param container Container
+---@param port Port
+---@return string
+function register.directory(container, port) end
 
 --- The value of the `port` key.
 ---@param container Container
 ---@param port Port
 ---@return string
 function register.port_value(container, port) end
+
+--- The host names at which readers reach a port by HTTP, with commas between them; nil for none.
+---@param container Container
+---@param port Port
+---@return string?
+function register.http(container, port) end
 
 --- The ports of a container that are registered, for any layout. The second result, for `--explain`, has a reason for
 --- each port that is left out, or one for all.
@@ -130,6 +177,13 @@ function register.tcp_ports(ports, left_out, why) end
 ---@return string|string[]|nil left_out
 function register.entries(container) end
 
+--- The keys that belong to this host and to no container, such as a list of its containers: none by default. It is
+--- called for each snapshot that differs from the last. If it fails, the host's keys stay as they were.
+---@param containers Container[]
+---@return Entry[] entries
+---@return string|string[]|nil left_out
+function register.host_entries(containers) end
+
 --- Keeps etcd in step, for ever.
 function register.run() end
 
@@ -139,6 +193,21 @@ function register.run() end
 ---@param entries fun(container: Container): Entry[], string|string[]|nil
 ---@return register
 function register.layout(entries) end
+
+--- `require "decisions"`: makes tables of decisions such as `register`.
+---@class decisions
+local decisions = {}
+
+--- The table `own` as a site sees it. Reading or setting a name that it does not have is an error with the nearest
+--- name, and so is setting a value of another type. `results` has the types of what functions return, such as
+--- `"boolean, string?"`: a site's function that returns another type is an error that names it, its file and its line.
+---@generic T: table
+---@param name string the module's name, for messages
+---@param own T
+---@param results table<string, string>
+---@param touched? fun(own: table, field: string) is told each name that is read or set
+---@return T
+function decisions.guard(name, own, results, touched) end
 
 --- `require "docker"`
 ---@class docker
@@ -172,12 +241,15 @@ function etcd.key(...) end
 ---@return string
 function etcd.segment(what, text, container) end
 
---- Sets this registrar's keys in etcd to the entries of these containers; its other keys are removed. `entries` is
---- called once for each container that has changed, for at most a second. If the call fails, the container keeps the
---- keys that it had. Call `etcd.sync` once for each snapshot, in `run`.
+--- Sets this registrar's keys in etcd to the entries of these containers and of the host; its other keys are removed.
+--- `entries` is called once for each container that has changed, for at most a second, and not when time passes. If the
+--- call fails, the container keeps the keys that it had. `host_entries` is called in the same way with all containers,
+--- when they have changed. Each other function, such as a closure made in the loop, asks about all of them again. Call
+--- `etcd.sync` once for each snapshot, in `run`.
 ---@param containers Container[]
 ---@param entries fun(container: Container): Entry[], string|string[]|nil
-function etcd.sync(containers, entries) end
+---@param host_entries? fun(containers: Container[]): Entry[], string|string[]|nil
+function etcd.sync(containers, entries, host_entries) end
 
 --- The value of a key; nil if there is none. It waits, also while etcd cannot be reached, so it can be called only in
 --- `run`.
@@ -190,19 +262,220 @@ function etcd.get(key) end
 ---@return table<string, string>
 function etcd.list(prefix) end
 
+--- `require "etcd"` in a policy of `discover`.
+---@class reading_etcd
+local reading_etcd = {}
+
+--- The registered services, for `for services in etcd.services(discover.service) do … end`: all of them at the start,
+--- then after each change. There are none before etcd has been listed. `locate` says where a key belongs; nil and a
+--- reason leave it out. It waits, so it can be called only in `run`.
+---@param locate fun(key: string, value: string): Place?, string?
+---@return fun(): Service[]?
+function reading_etcd.services(locate) end
+
+--- Where a key belongs: with `port`, or with `member` and `address`, or with `attribute` and `value`.
+---@class (exact) Place
+---@field service string the service's name
+---@field index integer|string the number of the port, from 1
+---@field port string? `8005` or `53/udp`
+---@field member string? the container's name
+---@field address string? `host:port`
+---@field attribute string?
+---@field value string?
+
+--- A service's port. The table is read-only. It is the same table until the service changes.
+---@class Service
+---@field name string
+---@field index integer
+---@field port integer the value of its `port` key
+---@field protocol "tcp"|"udp"|"sctp"
+---@field members Member[] in order of their names; may be empty
+---@field attributes table<string, string> what else is registered beside `port`, such as `http`
+---@field created integer etcd's revision at the first put of its `port` key: the service's age
+---@field revision integer etcd's revision at its last change
+---@field listener Listener? in `files`: with the addresses that the service has got
+
+---@class Member
+---@field name string the last segment of its key
+---@field host string an IP address, or a host name
+---@field port integer
+---@field address string as it is registered
+---@field created integer etcd's revision at the first put of its key
+
+--- Where a service is reached. Of two services that want one address in `listen`, one gets it.
+---@class (exact) Listener
+---@field listen string|string[]|nil addresses of its own: `127.0.0.1:8005`
+---@field shared string|string[]|nil addresses that it shares with others, which are told apart by host names
+---@field servers Server[]
+
+---@class (exact) Server
+---@field name string
+---@field address string `ip:port`
+---@field options string? the proxy's options for it
+
+--- A file below `--directory`. Where only its servers differ, the proxy is not reloaded.
+---@class (exact) File
+---@field name string without a slash at its start, and without `..`
+---@field text string|(string|Servers)[]
+
+---@class (exact) Servers
+---@field backend string
+---@field frontend string? the frontend that refuses connections while there is no server
+---@field servers Server[]
+---@field lines string[] the line of each server
+
+--- `require "discover"`: the default policy of `discover`. A site overrides a decision by assigning it.
+---@class discover
+---@field prefix string the beginning of every key (`options.prefix`)
+---@field bind string[] the addresses that services listen on (`options.bind`, else 127.0.0.1 and docker0's)
+---@field http_bind string the address that services with host names share (`options.http_bind`, else `127.0.0.1:80`)
+---@field http string[] services that speak HTTP and have registered no host name (`options.http`)
+---@field server_options string HAProxy's options of each server (`options.server`)
+---@field attributes table<string, boolean> keys beside `port` that are no containers
+local discover = {}
+
+--- Where a key belongs; nil and the reason if it is left out.
+---@param key string
+---@param value string
+---@return Place? place
+---@return string? why
+function discover.service(key, value) end
+
+--- Whether a service gets a route, and if not, why.
+---@param service Service
+---@return boolean accepted
+---@return string? why
+function discover.accept(service) end
+
+--- The host names of a service; the second result is one that no request can have.
+---@param service Service
+---@return string[] hosts
+---@return string? bad
+function discover.hosts(service) end
+
+---@param service Service
+---@return "tcp"|"http"
+function discover.mode(service) end
+
+--- The addresses that a service has for itself.
+---@param service Service
+---@return string[]
+function discover.listen(service) end
+
+--- The name of a member's server.
+---@param service Service
+---@param member Member
+---@return string
+function discover.name(service, member) end
+
+--- HAProxy's options of a member's server.
+---@param service Service
+---@param member Member
+---@return string
+function discover.options(service, member) end
+
+--- The listener of a service; nil and the reason leave it out. It is called when the service has changed. If the call
+--- fails, the service keeps its route.
+---@param service Service
+---@return Listener? listener
+---@return string? why
+function discover.listener(service) end
+
+--- The beginning of the configuration: `global` and `defaults`.
+---@return string
+function discover.head() end
+
+--- The files that there should be. If the call fails, nothing changes.
+---@param services Service[] those that have got an address
+---@return File[]
+function discover.files(services) end
+
+--- Keeps the proxy in step, for ever.
+function discover.run() end
+
+--- `require "haproxy"`: HAProxy's configuration language.
+---@class haproxy
+---@field checks string options of a server: passive checks, and rare active ones
+---@field http string the lines of a section in HTTP mode
+local haproxy = {}
+
+--- A name for HAProxy. Two texts never get one name.
+---@param text string
+---@return string
+function haproxy.identifier(text) end
+
+--- The name of a service's section.
+---@param service Service
+---@return string
+function haproxy.section(service) end
+
+--- The section `global`, for the sockets and files that `proxy` names.
+---@param proxy proxy
+---@return string
+function haproxy.global(proxy) end
+
+---@return string
+function haproxy.defaults() end
+
+--- HAProxy's own page, on a Unix socket beside `proxy.socket`.
+---@param proxy proxy
+---@return string
+function haproxy.stats(proxy) end
+
+--- The servers of a backend, which can change without a reload.
+---@param backend string
+---@param frontend string?
+---@param servers Server[]
+---@return Servers
+function haproxy.servers(backend, frontend, servers) end
+
+--- The section of a service.
+---@param service Service
+---@param mode "tcp"|"http"
+---@return (string|Servers)[]
+function haproxy.listen(service, mode) end
+
+--- A frontend on shared addresses that finds the service of a request by its host name.
+---@param name string
+---@param addresses string[]
+---@param hosts table<string, Service>
+---@return string
+function haproxy.by_host(name, addresses, hosts) end
+
+--- `require "proxy"`, in a policy of `discover`
+---@class proxy
+---@field socket string the socket on which the proxy is to take run-time commands
+---@field state_file string the file with the servers' states over a reload
+local proxy = {}
+
+--- Brings the proxy in step with these services. `listener` is called for each service that has changed, `files` each
+--- time, each for at most a second. Call it once for each list of services, in `run`.
+---@param services Service[]
+---@param listener fun(service: Service): Listener?, string?
+---@param files fun(services: Service[]): File|File[]
+function proxy.sync(services, listener, files) end
+
 --- `require "json"`
 ---@class json
 ---@field null lightuserdata JSON's null; nil would leave the field out
 local json = {}
 
---- Fields are in the order of their names, so the same content has the same text. An empty table is an object.
+--- Fields are in the order of their names, so the same content has the same text. An empty table is an object, unless
+--- it is marked as a list.
 ---@param value any
 ---@return string
 function json.encode(value) end
 
+--- Lists of the text are marked as lists.
 ---@param text string
 ---@return any
 function json.decode(text) end
+
+--- Marks a table as a list, which stays one in JSON while it is empty: `json.array {}`. Returns it.
+---@generic T
+---@param list? T[]
+---@return T[]
+function json.array(list) end
 
 --- `require "log"`: writes lines to the registrar's own log. `print` is `log.info`.
 ---@class log
@@ -227,6 +500,7 @@ function log.error(...) end
 ---@field ttl integer `--ttl`, in seconds
 ---@field host_ip string `--host-ip`, or the address that was detected
 ---@field instance string `--instance`
+---@field hostname string the host name that the program sees: in a container, the container's own, unless `--uts=host` or `--set hostname=NAME` gives it the host's
 ---@field interfaces table<string, string[]> the addresses of each network interface of the host, IPv4 first
 ---@field [string] string?
 local options = {}
@@ -251,6 +525,13 @@ function test.equal(got, want) end
 ---@param wanted Entry[]
 function test.entries(policy, container, wanted) end
 
+--- Runs the policy's `run` over snapshots, each a list of containers or of the fields for one. Returns the entries after
+--- each snapshot, in order of their keys. A failure of the policy for a container, or for the host, fails the test.
+---@param policy register
+---@param snapshots (Container|table)[][]
+---@return Entry[][]
+function test.run(policy, snapshots) end
+
 --- A container with these fields; each has a default. `image` is a reference string. `inspect` is merged over the
 --- inspect object that the other fields make.
 ---@param fields? table
@@ -262,8 +543,21 @@ function test.container(fields) end
 ---@return Container[]
 function test.containers(file) end
 
+--- A service for a reading policy: `web/1` on port 8005, with these fields. A member may be an address alone.
+---@param fields? table
+---@return Service
+function test.service(fields) end
+
+--- The text of a file that a reading policy makes of these services, each of which gets its addresses.
+---@param policy discover
+---@param services Service[]
+---@param name string
+---@return string
+function test.file(policy, services, name) end
+
 ---@param name "register"|"coredns"|"docker_discover"|"go_zero"|"grpc"|"registrator"|"traefik"
 ---@return register
+---@overload fun(name: "decisions"): decisions
 ---@overload fun(name: "docker"): docker
 ---@overload fun(name: "etcd"): etcd
 ---@overload fun(name: "json"): json

@@ -16,10 +16,12 @@ mod base;
 mod cli;
 mod commands;
 mod container;
+mod discover;
 mod docker;
 mod ops;
 mod policy;
 mod register;
+mod routes;
 mod store;
 mod wanted;
 

@@ -5,6 +5,7 @@
 #   tests/image.sh register BINARY [IMAGE [FLAG...]]
 #                                           IMAGE (docker-register:latest) as the Dockerfile has it, with BINARY; each
 #                                           FLAG is one of `docker build`
+#   tests/image.sh discover BINARY IMAGE    IMAGE as the Dockerfile's target `discover` has it, with this machine's HAProxy
 #   tests/image.sh programs IMAGE PROGRAM...
 #                                           IMAGE with programs of this machine, and the libraries that they need
 #   tests/image.sh systemd IMAGE            IMAGE with nothing but places, for a systemd with this machine's /usr
@@ -89,17 +90,35 @@ programs_root() {
   [ ! -e $certificates ] || install -D -m 644 $certificates "$root$certificates"
 }
 
+# Puts the licences of what is in the program into the root filesystem.
+licences_root() {
+  install -d "$root/usr/share/doc/docker-register"
+  make --silent -C "${0%/*}/.." licences >"$root/usr/share/doc/docker-register/licences"
+}
+
 build_register_image() {
-  local binary=$1 image=${2-docker-register:latest} base
+  programs_root "$1"
+  licences_root
+  build_image runtime "${2-docker-register:latest}" "${@:3}"
+}
+
+build_discover_image() {
+  programs_root "$1" haproxy
+  licences_root
+  build_image discover-runtime "$2"
+}
+
+# build_image TARGET IMAGE FLAG...: builds a target of the Dockerfile on the root filesystem.
+build_image() {
+  local image=$2 base
   docker info >/dev/null 2>&1 || {
     echo "error: no Docker daemon answers, which the image is built by: install Docker, or start it" >&2
     exit 1
   }
   base=${image%:*}-base:${BASHPID}
-  programs_root "$binary"
   import "$base"
-  docker build --quiet --target runtime --build-arg RUNTIME="$base" --tag "$image" "${@:3}" \
-    - <"${0%/*}/../Dockerfile" >/dev/null
+  docker build --quiet --target "$1" --build-arg RUNTIME="$base" --build-arg DISCOVER="$base" --tag "$image" \
+    "${@:3}" - <"${0%/*}/../Dockerfile" >/dev/null
   docker rmi "$base" >/dev/null # the name alone, for the image is built on it
   echo "image: built $image"
 }
@@ -128,6 +147,7 @@ case "${1-} $#" in
 "test 1") build_test_images ;;
 "register 1" | "programs 1" | "programs 2") usage ;;
 "register "*) build_register_image "${@:2}" ;;
+"discover 3") build_discover_image "${@:2}" ;;
 "systemd 2") systemd_root && import "$2" 'ENV container=docker' 'CMD ["/start"]' ;;
 "programs "*) programs_root "${@:3}" && import "$2" ;;
 *) usage ;;

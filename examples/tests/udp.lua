@@ -20,5 +20,6 @@ end)
 
 test.case("no other protocol is", function()
   local container = test.container { ports = { { port = 9, protocol = "sctp", host_port = 9 } } }
-  test.equal(register.accept_port(container, container.ports[1]), false)
+  local why = "sctp is not asked for (--set protocols=tcp,udp,sctp)"
+  test.equal({ register.accept_port(container, container.ports[1]) }, { false, why })
 end)

@@ -5,10 +5,11 @@
 --
 --   docker-register --script coredns --set domain=example.org
 --
--- Names become DNS labels: in lower case, with dashes for all characters except letters and digits. A container with
--- several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it. Settings, with their
--- defaults: domain (skydns.local); path, as in the Corefile (/skydns; --prefix is not used); record_ttl, the seconds
--- that a resolver may cache an answer (30).
+-- Names become DNS labels: in lower case, with `-` for `_`. Any other change is an error, because two names could then
+-- be one. A container with several ports has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names
+-- it. The record of a protocol other than TCP ends with it: `<container>-53-udp`. Settings, with their defaults: domain
+-- (skydns.local); path, as in the Corefile (/skydns; --prefix is not used); record_ttl, the seconds that a resolver may
+-- cache an answer (30).
 local etcd, json, options, register = require "etcd", require "json", require "options", require "register"
 
 local ttl = math.tointeger(options.record_ttl or 30) or error("record_ttl is a whole number of seconds")
@@ -16,20 +17,15 @@ local zone = ""
 for part in (options.domain or "skydns.local"):gmatch("[^.]+") do zone = "/" .. part:lower() .. zone end
 zone = "/" .. (options.path or "skydns"):gsub("^/*(.-)/*$", "%1") .. zone
 
-local function label(text)
-  local label = text:lower():gsub("[^a-z0-9]+", "-"):gsub("^-", ""):gsub("-$", "")
-  if label == "" or #label > 63 then error("`" .. text .. "` makes no DNS label, which has 1 to 63 characters") end
-  return label
-end
-
 return register.layout(function(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local service = register.port_service(container, port, #ports)
-    local member = register.member(container) .. "-" .. port.port .. (port.protocol == "udp" and "-udp" or "")
-    local host, number = register.address(container, port):match("^%[?(.-)%]?:(%d+)$")
-    local value = json.encode { host = host, port = math.tointeger(number), ttl = ttl }
-    local key = zone .. "/" .. etcd.key(label(service), label(member))
+    local service = register.dns_label(register.port_service(container, port, #ports))
+    local member = register.member(container) .. "-" .. port.port
+    if port.protocol ~= "tcp" then member = member .. "-" .. port.protocol end
+    local host, number = register.endpoint(container, port)
+    local value = json.encode { host = host, port = number, ttl = ttl }
+    local key = zone .. "/" .. etcd.key(service, register.dns_label(member))
     entries[#entries + 1] = { key = key, value = value, ttl = register.ttl }
   end
   return entries, left_out

@@ -1,7 +1,7 @@
 -- The etcd layout of gliderlabs/registrator, which templates of confd and remco read:
 --
 --   /services/<service>/<host>:<container name>:<exposed port>        1.2.3.4:32768
---   /services/<service>/<host>:<container name>:<exposed port>:udp    1.2.3.4:32769
+--   /services/<service>/<host>:<container name>:<exposed port>:udp    1.2.3.4:32769     :sctp likewise
 --
 -- Use it to replace registrator and keep such templates. As in registrator, a container that publishes several ports
 -- has a service for each, `<service>-<port>`, unless SERVICE_<port>_NAME names it.
@@ -18,8 +18,8 @@ return register.layout(function(container)
   for _, port in ipairs(container.ports) do published = published + (port.host_port and 1 or 0) end
   for _, port in ipairs(ports) do
     local service = etcd.segment("the service name", register.port_service(container, port, published), container)
-    local id = (options.host or options.host_ip) .. ":" .. container.name .. ":" .. port.port
-    if port.protocol == "udp" then id = id .. ":udp" end
+    local id = (options.host or register.host_ip) .. ":" .. container.name .. ":" .. port.port
+    if port.protocol ~= "tcp" then id = id .. ":" .. port.protocol end
     local key = register.prefix .. "/" .. etcd.key(service, id)
     entries[#entries + 1] = { key = key, value = register.address(container, port), ttl = register.ttl }
   end

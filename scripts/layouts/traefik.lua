@@ -4,10 +4,10 @@
 --   traefik/http/services/<service>/loadbalancer/servers/<n>/url   http://1.2.3.4:32768          owned
 --
 -- Run it with `--script traefik --set domain=example.org`. Settings: domain (localhost), entrypoints (of http), root
--- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: protocol (http, tcp or udp), rule,
--- entrypoints (with commas; tcp and udp need them). With several ports, `<service>` is `<service>-<port>`, unless
--- SERVICE_<port>_NAME names it. A router stays for one TTL after its last server, because its lease must expire first;
--- Traefik answers 404 meanwhile.
+-- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: enable (false leaves it out),
+-- protocol (http, tcp), rule, entrypoints (with commas; tcp and udp need them). Names are DNS labels: `_` becomes `-`.
+-- With several ports, `<service>` is `<service>-<port>`, unless SERVICE_<port>_NAME names it. A router stays for a TTL
+-- after its last server, because its lease must expire first; Traefik answers 404 meanwhile.
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)
@@ -18,19 +18,23 @@ return register.layout(function(container)
   end
   for _, port in ipairs(ports) do
     local function label(name) return labels["traefik." .. port.port .. "." .. name] or labels["traefik." .. name] end
-    local kind = label("protocol") or port.protocol == "udp" and "udp" or "http"
+    local kind = port.protocol == "udp" and "udp" or label("protocol") or "http"
+    local why = (label("enable") or ""):lower() == "false" and "its label traefik.enable is false"
+      or port.protocol == "sctp" and "Traefik forwards no SCTP"
+      or port.protocol == "tcp" and kind == "udp" and "its label traefik.protocol is udp"
+    if why then left_out[#left_out + 1] = "port " .. port.port .. "/" .. port.protocol .. ": " .. why goto next_port end
     local field = ({ http = "url", tcp = "address", udp = "address" })[kind] or error("Traefik speaks no " .. kind)
     local entrypoints = label("entrypoints") or kind == "http" and (options.entrypoints or "")
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
-    -- Traefik reads a name of digits as a list index, and text after `@` as a provider.
-    local name = register.port_service(container, port, #ports):lower()
-    name = name:gsub("[^a-z0-9]+", "-"):gsub("^-*(.-)-*$", "%1"):gsub("^%d+$", "service-%0")
+    local name = register.dns_label(register.port_service(container, port, #ports))
+    if not name:find("%D") then error("Traefik takes the name `" .. name .. "` for an index: set SERVICE_NAME=NAME") end
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"
     if kind ~= "udp" then put(true, label("rule") or rule, kind, "routers", name, "rule") end
     if entrypoints ~= "" then put(true, entrypoints, kind, "routers", name, "entrypoints", 0) end
     put(true, name, kind, "routers", name, "service")
     local url = (kind == "http" and "http://" or "") .. register.address(container, port)
     put(false, url, kind, "services", name, "loadbalancer", "servers", tonumber(container.short_id, 16), field)
+    ::next_port::
   end
   return entries, left_out
 end)

@@ -1,8 +1,8 @@
-//! Reads policies, certificates and passwords while the program runs. Only regular files: a named pipe, a terminal or
+//! Reads policies, certificates and passwords while the program runs, and replaces files. Only regular files: a named pipe, a terminal or
 //! another device may block its reader for ever, and the keys would expire meanwhile.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -34,6 +34,31 @@ pub fn open(path: &Path) -> io::Result<File> {
     // The file may have been replaced since.
     check(&file.metadata()?)?;
     Ok(file)
+}
+
+/// Replaces a file by one with this text: after a crash it has the old text or the new one.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // Of a process of its own, so that two that write at once do not mix their texts.
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let written = write(&new, text).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written?;
+    // The name is on disk only when its directory is.
+    path.parent()
+        .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn check(found: &Metadata) -> io::Result<()> {

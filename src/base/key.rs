@@ -148,7 +148,7 @@ mod tests {
                 vec![&long],
                 &format!(
                     "segment 1 of the key has 10240 bytes, more than 255: `{}…`",
-                    &long[..60]
+                    &long[..72]
                 ),
             ),
             (vec![], "a key has at least one segment"),
@@ -175,7 +175,7 @@ mod tests {
                 &long,
                 &format!(
                     "the service name `{}…` (label SERVICE_NAME) has 256 bytes, more than 255",
-                    &long[..60]
+                    &long[..72]
                 ),
             ),
         ] {

@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::commands::{diff, keys};
+use crate::commands::{diff, keys, leases, services};
+use crate::discover;
 use crate::ops::log;
 use crate::register::OnExit;
 
@@ -35,9 +36,24 @@ words!(diff::Format {
     Json = "json": "One JSON list",
 });
 
+words!(leases::Format {
+    Text = "text": "A table for people",
+    Json = "json": "One JSON list",
+});
+
 words!(OnExit {
     Leave = "leave": "Keys stay until their TTL ends, so that an upgrade is no outage",
     Remove = "remove": "Keys are removed before the process ends",
+});
+
+words!(services::Format {
+    Text = "text": "A table for people",
+    Json = "json": "A JSON list with all facts about each service",
+});
+
+words!(discover::OnExit {
+    Leave = "leave": "It goes on, and the next process uses it",
+    Stop = "stop": "It ends too, when its connections have ended or after a few seconds",
 });
 
 words!(log::Format {

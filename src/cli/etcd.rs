@@ -6,10 +6,14 @@ use clap::Args;
 use clap::error::ErrorKind;
 
 use super::{Wrong, value};
+use crate::base::calls::Calls;
 use crate::store::etcd::{Password, Settings, Tls, User};
 
 /// The variable with the password. It has no flag, because others can read the command line.
 pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
+
+/// The endpoint if none is set, or an empty one.
+const DEFAULT: &str = "127.0.0.1:2379";
 
 /// The flags of every command that may reach etcd. The names are `etcdctl`'s.
 #[derive(Debug, Args)]
@@ -17,8 +21,8 @@ pub(super) const PASSWORD: &str = "DOCKER_REGISTER_ETCD_PASSWORD";
 pub struct EtcdArgs {
     /// Endpoints, with commas between them
     ///
-    /// `https://` before one turns on TLS.
-    #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = "127.0.0.1:2379", value_parser = value::endpoint)]
+    /// `https://` before one turns on TLS. Each address of a name is tried in turn.
+    #[arg(long, env = "ETCD_HOST", value_name = "HOST:PORT", value_delimiter = ',', default_value = DEFAULT, value_parser = value::endpoint)]
     pub etcd: Vec<value::Endpoint>,
 
     /// The CA certificate that etcd's certificate is checked against
@@ -70,8 +74,18 @@ pub struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// The settings, or an error if the user has no password, or if some flags turn TLS on and others off.
+    /// The settings, or an error if the user has no password or is part of an endpoint, or if some flags turn TLS on and
+    /// others off.
     pub(super) fn check(&self) -> Result<Settings, Wrong> {
+        if self.etcd.iter().any(|one| one.has_user) {
+            return Err((
+                ErrorKind::ValueValidation,
+                format!(
+                    "an endpoint of etcd (--etcd, ETCD_HOST) has no user: leave out everything up to `@`, pass \
+                     --etcd-user NAME, and pass --etcd-password-file FILE or set {PASSWORD}"
+                ),
+            ));
+        }
         let password = match (&self.etcd_password_file, std::env::var(PASSWORD)) {
             (Some(file), _) => Some(Password::File(file.clone())),
             (None, Ok(text)) => Some(Password::Text(text)),
@@ -90,10 +104,20 @@ impl EtcdArgs {
             }
         };
         Ok(Settings {
-            endpoints: self.etcd.iter().map(|one| one.address.clone()).collect(),
+            endpoints: self.endpoints(),
             tls: self.tls()?,
             user,
+            calls: Calls::default(),
         })
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        let addresses = self.etcd.iter().map(|one| one.address.clone());
+        let mut endpoints: Vec<String> = addresses.filter(|one| !one.is_empty()).collect();
+        if endpoints.is_empty() {
+            endpoints.push(DEFAULT.to_owned());
+        }
+        endpoints
     }
 
     fn tls(&self) -> Result<Option<Tls>, Wrong> {

@@ -68,6 +68,13 @@ pub struct OptionArgs {
     #[arg(long, env = "DOCKER_REGISTER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = value::setting)]
     pub set: Vec<(String, String)>,
 
+    #[command(flatten)]
+    pub instance: InstanceArg,
+}
+
+/// The flag that tells registrars of one Docker daemon apart.
+#[derive(Debug, Args)]
+pub struct InstanceArg {
     /// The name of this registrar, if several share one Docker daemon
     #[arg(
         long,
@@ -127,7 +134,7 @@ impl OptionArgs {
             prefix: self.prefix,
             ttl: self.ttl,
             host_ip: self.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            instance: self.instance,
+            instance: self.instance.instance,
             set: not_empty(self.set),
         }
     }
@@ -148,7 +155,7 @@ impl LogArgs {
 }
 
 /// Drops the pairs that come from empty lines.
-fn not_empty(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
+pub(super) fn not_empty(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     pairs.retain(|(name, _)| !name.is_empty());
     pairs
 }

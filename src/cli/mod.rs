@@ -2,10 +2,12 @@
 //! uses clap.
 
 mod choice;
+mod discover;
 mod documents;
 mod environment;
 mod etcd;
 mod flags;
+mod leases;
 mod run;
 mod value;
 
@@ -18,9 +20,11 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{self, diff, keys, test};
+use crate::commands::{self, diff, keys, services, test};
 use crate::ops::log;
+use discover::{DiscoverArgs, RoutingArgs};
 use flags::{HostArgs, LogArgs, OptionArgs};
+use leases::{ForgetArgs, LeasesArgs};
 use run::RunArgs;
 
 pub use environment::unknown as unknown_variables;
@@ -30,7 +34,8 @@ const SHORT: &str = "Most flags can be set in the environment: --log-level as DO
     see --help.";
 
 const MORE: &str = "\
-DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are read as Docker's own client reads them.
+DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are read as Docker's own client reads them. In STATE_DIRECTORY,
+`run` remembers Docker's id, so that it can renew its keys if it starts while Docker is away.
 
 Exit status: 0 for success; 1 for a failure or a difference; 2 for wrong usage.";
 
@@ -56,6 +61,14 @@ pub struct Cli {
 enum Command {
     /// Keep etcd in step with this host's containers
     Run(RunArgs),
+    /// Route to the services that are registered, with HAProxy on this host
+    ///
+    /// Starts HAProxy, or uses one that runs. The policy, a Lua script, decides where each service is reached. Every
+    /// service is reached at the same address on every host: by default, at the port that its containers expose, on
+    /// 127.0.0.1 and on Docker's bridge.
+    Discover(Box<DiscoverArgs>),
+    /// Print the registered services of all hosts, and exit
+    Services(ServicesArgs),
     /// Print the keys for the containers, and exit
     ///
     /// Exits with 1 if the policy failed for a container; the keys of the others are still printed.
@@ -64,6 +77,16 @@ enum Command {
     ///
     /// Writes nothing, so it may run beside the registrar. Exits with 1 if they differ.
     Diff(DiffArgs),
+    /// Print the registrars of all hosts, by their leases in etcd, and exit
+    ///
+    /// Each line is a lease of a registrar's own keys: its TTL, the seconds left, the number of its keys, the addresses
+    /// in their values, and whether its registrar runs. One that was killed is shown as running for up to a minute.
+    Leases(LeasesArgs),
+    /// End the lease of a dead host, which removes its keys
+    ///
+    /// Asks first. If the registrar still runs, it puts its keys again. The keys that hosts share stay until no host
+    /// renews them.
+    Forget(ForgetArgs),
     /// Run policy tests written in Lua
     ///
     /// Each file runs in a Lua state of its own. Exits with 1 if a test fails.
@@ -99,6 +122,21 @@ struct KeysArgs {
 
     #[command(flatten)]
     host: HostArgs,
+}
+
+/// The flags of `services`.
+#[derive(Debug, Args)]
+struct ServicesArgs {
+    /// The format of the printed services
+    #[arg(long, value_enum, default_value_t = services::Format::Text)]
+    format: services::Format,
+
+    /// Print them again whenever they change
+    #[arg(long)]
+    watch: bool,
+
+    #[command(flatten)]
+    routing: RoutingArgs,
 }
 
 /// The flags of `diff`.
@@ -167,15 +205,23 @@ impl Cli {
 
     /// Whether the command runs until a signal ends it.
     pub fn is_daemon(&self) -> bool {
-        matches!(self.command, Command::Run(_))
+        match &self.command {
+            Command::Run(_) => true,
+            Command::Discover(args) => args.is_daemon(),
+            _ => false,
+        }
     }
 
     /// The settings of the log; none for a command that only prints.
     pub fn log(&self) -> Option<log::Settings> {
         let args = match &self.command {
             Command::Run(args) => &args.host.log,
+            Command::Discover(args) => args.log(),
+            Command::Services(args) => &args.routing.log,
             Command::Keys(args) => &args.host.log,
             Command::Diff(args) => &args.host.log,
+            Command::Leases(args) => &args.log,
+            Command::Forget(args) => &args.log,
             Command::Test(args) => &args.log,
             Command::Healthcheck(_) | Command::Types | Command::Completions(_) | Command::Man => {
                 return None;
@@ -197,6 +243,15 @@ impl Command {
     fn check(self) -> Result<commands::Command, Wrong> {
         Ok(match self {
             Self::Run(args) => commands::Command::Run(args.check()?),
+            Self::Discover(args) => args.check()?,
+            Self::Services(args) => {
+                let socket = args.routing.own_socket();
+                commands::Command::Services(services::Settings {
+                    format: args.format,
+                    watch: args.watch,
+                    routing: args.routing.check(socket)?,
+                })
+            }
             Self::Keys(args) => commands::Command::Keys(keys::Settings {
                 host: args.host.check()?,
                 containers: args.containers,
@@ -207,6 +262,8 @@ impl Command {
                 host: args.host.check()?,
                 format: args.format,
             }),
+            Self::Leases(args) => commands::Command::Leases(args.check()?),
+            Self::Forget(args) => commands::Command::Forget(args.check()?),
             Self::Test(args) => commands::Command::Test(test::Settings {
                 files: args.files,
                 options: args.options.check(),
@@ -223,6 +280,10 @@ impl Command {
 
 /// clap's definitions. The short help has one line for each flag, so it leaves out the names of variables.
 fn definitions(short: bool) -> clap::Command {
+    Cli::command().mut_subcommands(move |command| shaped(command, short))
+}
+
+fn shaped(command: clap::Command, short: bool) -> clap::Command {
     let flag = move |flag: Arg| {
         let values = flag.get_possible_values();
         let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
@@ -235,15 +296,14 @@ fn definitions(short: bool) -> clap::Command {
         };
         flag.hide_env(short)
     };
-    Cli::command().mut_subcommands(|command| {
-        let has_variables = command.get_arguments().any(|flag| flag.get_env().is_some());
-        let command = command.mut_args(flag);
-        if short && has_variables {
-            command.after_help(SHORT)
-        } else {
-            command
-        }
-    })
+    let has_variables = command.get_arguments().any(|flag| flag.get_env().is_some());
+    let command = command.mut_args(flag);
+    let command = command.mut_subcommands(move |command| shaped(command, short));
+    if short && has_variables {
+        command.after_help(SHORT)
+    } else {
+        command
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The flags of `run`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -33,12 +34,26 @@ pub struct RunArgs {
     #[arg(long, env = "DOCKER_REGISTER_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
 
+    /// While this file exists, remove the keys of the containers in it
+    ///
+    /// Each line is a name, or an id of 12 digits or more. An empty file means all containers. Without the file, the keys
+    /// come back.
+    #[arg(long, env = "DOCKER_REGISTER_DRAIN_FILE", value_name = "PATH")]
+    pub drain_file: Option<PathBuf>,
+
     /// Log why a container or port is left out
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     pub explain: bool,
 
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// The first of the directories that systemd gives for `StateDirectory=`, with colons between them.
+fn state_directory() -> Option<PathBuf> {
+    let all = std::env::var_os("STATE_DIRECTORY")?;
+    let first = std::env::split_paths(&all).next()?;
+    (!first.as_os_str().is_empty()).then_some(first)
 }
 
 impl RunArgs {
@@ -53,6 +68,8 @@ impl RunArgs {
             resync: Duration::from_secs(u64::from(self.resync)),
             explain: self.explain,
             listen: self.listen,
+            state_directory: state_directory(),
+            drain_file: self.drain_file,
         })
     }
 }

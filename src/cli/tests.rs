@@ -36,18 +36,21 @@ fn each_flag_is_below_its_heading() {
 }
 
 #[test]
-fn the_environment_names_every_flag_alike_except_two() {
+fn the_environment_names_every_flag_alike_except_some() {
     let definitions = definitions(false);
-    let flags = definitions
-        .get_subcommands()
-        .flat_map(clap::Command::get_opts);
-    for flag in flags {
+    let commands = definitions.get_subcommands();
+    let flags = commands.flat_map(|command| command.get_opts().map(move |flag| (command, flag)));
+    for (command, flag) in flags {
         let (Some(long), Some(name)) = (flag.get_long(), flag.get_env()) else {
             continue;
         };
+        let reads = ["discover", "services"].contains(&command.get_name());
         let wanted = match long {
             "host-ip" => "HOST_IP".to_owned(),
             "etcd" => "ETCD_HOST".to_owned(),
+            // Both roles of a host may have one environment, and each has a policy of its own.
+            "script" if reads => "DOCKER_REGISTER_DISCOVER_SCRIPT".to_owned(),
+            "set" if reads => "DOCKER_REGISTER_DISCOVER_SET".to_owned(),
             long => format!("DOCKER_REGISTER_{}", long.replace('-', "_").to_uppercase()),
         };
         assert_eq!(name.to_str(), Some(&*wanted));

@@ -1,6 +1,9 @@
 //! Parsers for the values of flags.
 
+use std::path::PathBuf;
+
 use crate::base::key::check_key;
+use crate::store::LeaseId;
 use crate::store::etcd::is_server_name;
 use crate::wanted::TTL;
 
@@ -13,20 +16,59 @@ const INTERFACES: &str = "interfaces";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// `host:port`.
+    /// `host:port`; empty for an empty text.
     pub address: String,
     /// Whether its scheme is https; none without a scheme.
     pub tls: Option<bool>,
+    /// Whether there is a user before the host, which no endpoint may have. An error here would print the password.
+    pub has_user: bool,
+}
+
+/// A lease's id in hexadecimal digits, as etcdctl prints it.
+pub fn lease(text: &str) -> Result<LeaseId, String> {
+    match i64::from_str_radix(text, 16) {
+        Ok(id) if id > 0 => Ok(LeaseId(id)),
+        _ => Err("expected hexadecimal digits, as `docker-register leases` prints them".to_owned()),
+    }
 }
 
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let (tls, bare) = match text.trim().split_once("://") {
-        None => (None, text.trim()),
-        Some(("http", bare)) => (Some(false), bare),
-        Some(("https", bare)) => (Some(true), bare),
-        Some(_) => return Err("expected HOST:PORT, after http://, https:// or nothing".to_owned()),
+    let (scheme, bare) = match text.trim().split_once("://") {
+        None => (String::new(), text.trim()),
+        Some((scheme, bare)) => (scheme.to_ascii_lowercase(), bare),
     };
+    let tls = match scheme.as_str() {
+        "" => None,
+        "http" => Some(false),
+        "https" => Some(true),
+        // The keys are for other hosts, which cannot reach it.
+        "unix" | "unixs" => {
+            return Err(
+                "a Unix socket of etcd is not used, because other hosts cannot read the keys there: \
+                 expected HOST:PORT"
+                    .to_owned(),
+            );
+        }
+        _ => return Err("expected HOST:PORT, after http://, https:// or nothing".to_owned()),
+    };
+    if bare.contains('@') {
+        let address = String::new();
+        return Ok(Endpoint {
+            address,
+            tls,
+            has_user: true,
+        });
+    }
     let bare = bare.trim_end_matches('/');
+    if bare.is_empty() && tls.is_none() {
+        // A list may end with a comma, and an empty variable is no variable.
+        let address = String::new();
+        return Ok(Endpoint {
+            address,
+            tls,
+            has_user: false,
+        });
+    }
     if bare.is_empty() || bare.contains(['/', ' ']) {
         return Err("expected HOST:PORT, such as 10.0.0.1:2379".to_owned());
     }
@@ -42,7 +84,11 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
         None if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{ETCD_PORT}"),
         None => format!("{bare}:{ETCD_PORT}"),
     };
-    Ok(Endpoint { address, tls })
+    Ok(Endpoint {
+        address,
+        tls,
+        has_user: false,
+    })
 }
 
 pub fn server_name(text: &str) -> Result<String, String> {
@@ -86,6 +132,11 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A path from the root: HAProxy takes others for something else.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
+}
+
 /// `NAME=VALUE`, except for names that have a flag or come from the host.
 pub fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = pair(text)?;
@@ -119,9 +170,21 @@ mod tests {
         assert_eq!(address("[::1]"), "[::1]:2379");
         let tls = ["etcd", "http://etcd", "https://etcd"].map(|text| endpoint(text).unwrap().tls);
         assert_eq!(tls, [None, Some(false), Some(true)]);
-        for wrong in ["", "etcd:x", "ftp://etcd:1", "a b", "etcd/x"] {
+        assert_eq!(address("HTTP://etcd:1"), "etcd:1");
+        assert_eq!(endpoint("HTTPS://etcd").unwrap().tls, Some(true));
+        assert_eq!(address(" "), "");
+        for wrong in [
+            "http://",
+            "etcd:x",
+            "ftp://etcd:1",
+            "a b",
+            "etcd/x",
+            "unix:///run/etcd",
+        ] {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }
+        assert!(endpoint("http://user:p@ss@etcd:1").unwrap().has_user);
+        assert!(endpoint("user@etcd").unwrap().has_user);
     }
 
     #[test]

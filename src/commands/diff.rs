@@ -9,18 +9,23 @@ use anyhow::anyhow;
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::{decide, print};
+use super::{decide, print, warn_of_collisions};
 use crate::base::key::{Key, directory};
 use crate::docker::{self, Daemon};
+use crate::policy::Reader;
 use crate::register::plan::{Note, Plan};
+use crate::register::timetable::SHARED_MARGIN;
 use crate::register::{HostSettings, host_ip_or_loopback};
-use crate::store::{Found, Identity, LeaseId, Step, Store as _, StoreError};
+use crate::store::{self, Found, Identity, LeaseId, Step, Store, StoreError};
+use crate::wanted::Entry;
 
 /// One key that differs.
 struct Difference {
     kind: Kind,
     key: Key,
     wanted: Option<Arc<str>>,
+    /// The entry that counts for the key.
+    entry: Option<Entry>,
     found: Option<Found>,
 }
 
@@ -57,10 +62,13 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     let mut plan = Plan::new(identity);
     plan.want(&decided.wanted);
     plan.set_alone(true);
-    let found = read(&host, identity, &plan)
-        .await
-        .map_err(|error| anyhow!("{error}"))?;
+    let (mut etcd, reader) = (host.store(), host.reader());
+    let found = store::ask_any(&mut etcd, async |etcd| {
+        read(etcd, &reader, &host, identity, &plan).await
+    });
+    let found = found.await.map_err(|error| anyhow!("{error}"))?;
     let differences = compare(&mut plan, &found);
+    warn_of_collisions(&decided.wanted);
     let text = match format {
         Format::Json => {
             let list: serde_json::Value = differences.iter().map(Difference::json).collect();
@@ -75,11 +83,12 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
 /// Reads from etcd the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below
 /// the prefix.
 async fn read(
+    store: &mut impl Store,
+    reader: &Reader,
     host: &HostSettings,
     identity: Identity,
     plan: &Plan,
 ) -> Result<BTreeMap<Key, Found>, StoreError> {
-    let mut store = host.store();
     let mut leases: BTreeSet<LeaseId> = plan
         .entries()
         .map(|(entry, _)| identity.lease(entry.ttl))
@@ -113,7 +122,7 @@ async fn read(
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
     let prefix = format!("{}/", host.options.prefix);
-    found.extend(host.reader().lock().await.list(&prefix).await?.keys);
+    found.extend(reader.lock().await.list(&prefix).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))
@@ -155,13 +164,14 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
         .values()
         .filter(|found| found.lease.is_none() && !plan.wants(&found.key));
     differences.extend(loose.map(|found| (Arc::clone(&found.key), (Kind::Stale, None))));
-    let wants: BTreeMap<&Key, &Arc<str>> = plan
+    let wants: BTreeMap<&Key, &Entry> = plan
         .entries()
-        .map(|(entry, _)| (&entry.key, &entry.value))
+        .map(|(entry, _)| (&entry.key, entry))
         .collect();
     let difference = |(key, (kind, wanted)): (Key, (Kind, Option<Arc<str>>))| Difference {
         kind,
-        wanted: wanted.or_else(|| wants.get(&key).map(|value| Arc::clone(value))),
+        wanted: wanted.or_else(|| wants.get(&key).map(|entry| Arc::clone(&entry.value))),
+        entry: wants.get(&key).copied().cloned(),
         found: found.get(&key).cloned(),
         key,
     };
@@ -177,10 +187,7 @@ impl Difference {
             (Kind::Missing, _) => format!("should be {wanted}"),
             (Kind::Different, _) if found != wanted => format!("is {found}, should be {wanted}"),
             (Kind::Different, Some(lease)) => {
-                format!(
-                    "is {found} as it should be, with a TTL of {} s",
-                    lease.ttl()
-                )
+                format!("is {found} as it should be, {}", self.wrong_lease(lease))
             }
             (Kind::Different, None) => format!("is {found} as it should be, but on no lease"),
             (Kind::Stale, Some(_)) => format!("is {found}, should not be there"),
@@ -193,11 +200,28 @@ impl Difference {
         format!("{:<9} {} {what}\n", self.kind.name(), self.key)
     }
 
+    /// How the lease of a key with the wanted value is another one than the wanted.
+    fn wrong_lease(&self, lease: LeaseId) -> String {
+        let Some(Entry { ttl, shared, .. }) = &self.entry else {
+            return format!("with a TTL of {} s", lease.ttl());
+        };
+        match (lease.is_shared_for(&self.key), shared) {
+            (true, false) => "but shared with other hosts, which it should not be".to_owned(),
+            (false, true) => "but not shared with other hosts, which it should be".to_owned(),
+            (true, true) => {
+                let found = lease.ttl().saturating_sub(SHARED_MARGIN);
+                format!("with a TTL of {found} s, which should be {ttl} s")
+            }
+            (false, false) => format!("with a TTL of {} s, which should be {ttl} s", lease.ttl()),
+        }
+    }
+
     fn json(&self) -> serde_json::Value {
         json!({
             "kind": self.kind.name(),
             "key": &*self.key,
             "wanted": self.wanted.as_deref(),
+            "ttl": self.entry.as_ref().map(|entry| entry.ttl),
             "found": self.found.as_ref().map(|found| &*found.value),
             "lease": self.found.as_ref().and_then(|found| found.lease).map(|lease| lease.to_string()),
         })

@@ -2,33 +2,47 @@
 
 mod completions;
 pub mod diff;
+mod discover;
+pub mod files;
+pub mod forget;
 mod healthcheck;
 pub mod keys;
+pub mod leases;
 mod man;
 mod run;
+pub mod services;
 pub mod test;
 mod types;
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use tracing::warn;
 
 use crate::base::text::quote;
+use crate::discover as routing;
 use crate::docker::Snapshot;
 use crate::ops::log::Recent;
-use crate::policy::{Script, Verdicts, World};
+use crate::policy::{Role as _, Verdicts, World};
+use crate::register::collisions::Collisions;
 use crate::register::{self, HostSettings};
 use crate::wanted::Wanted;
 
 /// A command with its settings.
 pub enum Command {
     Run(register::Settings),
+    Discover(routing::Settings),
+    Files(files::Settings),
+    Services(services::Settings),
     Keys(keys::Settings),
     Diff(diff::Settings),
+    Leases(leases::Settings),
+    Forget(forget::Settings),
     Test(test::Settings),
     /// The address that `run` listens on.
     Healthcheck(SocketAddr),
@@ -44,8 +58,13 @@ impl Command {
     pub async fn run(self, recent: Recent, out: &mut impl Write) -> anyhow::Result<bool> {
         match self {
             Self::Run(settings) => run::run(settings, recent).await,
+            Self::Discover(settings) => discover::run(settings, recent).await,
+            Self::Files(settings) => files::run(settings, out).await,
+            Self::Services(settings) => services::run(settings, out).await,
             Self::Keys(settings) => keys::run(settings, out).await,
             Self::Diff(settings) => diff::run(settings, out).await,
+            Self::Leases(settings) => leases::run(settings, out).await,
+            Self::Forget(settings) => forget::run(settings, out).await,
             Self::Test(settings) => test::run(settings, out),
             Self::Healthcheck(address) => healthcheck::run(address, out).await,
             Self::Types => types::run(out),
@@ -70,7 +89,7 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
         .script(host.script.clone())
         .reading(host.reader());
     let (wanted, verdicts) = (world.wanted(), Rc::clone(world.verdicts()));
-    let script = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
+    let script = world.load().map_err(|failure| anyhow!("{failure}"))?;
     script.run().await.map_err(|failure| anyhow!("{failure}"))?;
     let wanted = wanted
         .borrow()
@@ -90,19 +109,48 @@ impl Decided {
         // A closed stderr is no failure.
         let mut stderr = io::stderr().lock();
         let verdicts = self.verdicts.borrow();
-        for verdict in verdicts.all() {
-            let name = quote(&verdict.name);
-            if let Some(failure) = &verdict.failure {
+        let all = verdicts.all().into_iter();
+        let all = all.map(|it| (quote(&it.name), &it.failure, &it.left_out));
+        let host = &verdicts.host;
+        let host = ("the host".to_owned(), &host.failure, &host.left_out);
+        let mut is_whole = self.whole;
+        for (name, failure, left_out) in all.chain([host]) {
+            is_whole &= failure.is_none();
+            if let Some(failure) = failure {
                 let _ = writeln!(stderr, "error: {name}: {failure}");
             } else if explain {
-                for why in &verdict.left_out {
+                for why in left_out {
                     let _ = writeln!(stderr, "{name}: left out: {why}");
                 }
             }
         }
-        let mut all = verdicts.all().into_iter();
-        self.whole && all.all(|verdict| verdict.failure.is_none())
+        is_whole
     }
+}
+
+/// Logs each address of this host that several containers claim.
+fn warn_of_collisions(wanted: &Arc<Wanted>) {
+    for collision in Collisions::default().want(wanted) {
+        warn!("{collision}");
+    }
+}
+
+/// A table for people: all columns except the last are as wide as their widest cell.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N - 1)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        for (cell, &width) in row.iter().zip(&widths) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.push_str(&row[N - 1]);
+        text.push('\n');
+    }
+    text
 }
 
 /// Prints a text. `what` names it in an error.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::sample::{self, Sample, Sampler};
 use super::{Binding, Container, Image, Inspect, Map, Network, Port};
 
@@ -92,8 +94,8 @@ impl Record for Container {
         .sampled(|sample, given| sample.set_status(given, "running")),
         Field::<Self>::new(
             "health",
-            "\"none\"|\"starting\"|\"healthy\"|\"unhealthy\"",
-            "\"none\" if it has no health check",
+            "string",
+            "\"none\" (no health check), \"starting\", \"healthy\", \"unhealthy\", …: Docker's word",
             |it| Value::Text(&it.health),
         )
         .sampled(|sample, given| sample.set("State.Health.Status", given, "none".to_owned())),
@@ -125,6 +127,27 @@ impl Record for Container {
             sample.set("HostConfig.NetworkMode", given, "bridge".to_owned())
         }),
         Field::<Self>::new(
+            "network_owner",
+            "string?",
+            "the name of the container whose network it uses; nil if it has one of its own",
+            |it| Value::text(it.network_owner.as_deref()),
+        )
+        .sampled(Sample::set_network_owner),
+        Field::<Self>::new(
+            "cut_off",
+            "boolean",
+            "whether the owner of its network has started after it, so that nobody reaches it until it restarts",
+            |it| Value::Flag(it.cut_off),
+        )
+        .sampled(Sample::set_cut_off),
+        Field::<Self>::new(
+            "infra",
+            "string?",
+            "why it counts as an infra container, which only holds the network of a pod; nil if it does not",
+            |it| Value::text(it.infra.as_deref()),
+        )
+        .sampled(Sample::set_infra),
+        Field::<Self>::new(
             "created",
             "string",
             "the time when it was created, as Docker writes it",
@@ -132,12 +155,24 @@ impl Record for Container {
         )
         .sampled(|sample, given| sample.set("Created", given, sample::TIME.to_owned())),
         Field::<Self>::new(
+            "created_at",
+            "integer?",
+            "the same as seconds since 1970; nil if it is not known",
+            |it| Value::seconds(&it.created),
+        ),
+        Field::<Self>::new(
             "started",
             "string",
             "the time of its last start, as Docker writes it",
             |it| Value::Text(&it.started),
         )
         .sampled(|sample, given| sample.set("State.StartedAt", given, sample::TIME.to_owned())),
+        Field::<Self>::new(
+            "started_at",
+            "integer?",
+            "the same as seconds since 1970; nil if it has never started",
+            |it| Value::seconds(&it.started),
+        ),
         Field::<Self>::new(
             "inspect",
             "table",
@@ -230,6 +265,12 @@ impl Record for Port {
             "all that it is published on, the best first: addresses that others can reach before loopback, IPv4 before IPv6",
             |it| Value::Bindings(&it.bindings),
         ),
+        Field::new(
+            "guests",
+            "string?",
+            "the containers in its container's network that expose it, so that it is theirs; nil if there are none",
+            |it| Value::text(it.guests.as_deref()),
+        ),
     ];
 }
 
@@ -262,6 +303,18 @@ impl Record for Network {
             "string?",
             "the container's IPv6 address in it",
             |it| Value::text(it.ip6.as_deref()),
+        ),
+        Field::new(
+            "gateway",
+            "string?",
+            "the host's IPv4 address in it",
+            |it| Value::text(it.gateway.as_deref()),
+        ),
+        Field::new(
+            "gateway6",
+            "string?",
+            "the host's IPv6 address in it",
+            |it| Value::text(it.gateway6.as_deref()),
         ),
         Field::new("aliases", "string[]", "the container's names in it", |it| {
             Value::Texts(&it.aliases)
@@ -296,5 +349,14 @@ impl<R> Field<R> {
 impl<'a> Value<'a> {
     fn text(text: Option<&'a str>) -> Self {
         text.map_or(Self::Missing, Self::Text)
+    }
+
+    /// The seconds since 1970 of one of Docker's times. A container that has never started has one in the year 1.
+    fn seconds(time: &str) -> Self {
+        let seconds = time.parse().map(Timestamp::as_second);
+        seconds
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map_or(Self::Missing, Self::Number)
     }
 }

@@ -1,5 +1,8 @@
 //! Image references, taken apart as Docker does it. The parts are what a policy names services by.
 
+/// The fewest digits of an id that are taken for it.
+const MIN_DIGITS: usize = 4;
+
 /// The parts of an image reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
@@ -27,13 +30,7 @@ impl Image {
             id: id.to_owned(),
             ..Self::default()
         };
-        let digits = reference.strip_prefix("sha256:").unwrap_or(reference);
-        if reference.starts_with("sha256:")
-            || digits.len() >= 12
-                && id
-                    .strip_prefix("sha256:")
-                    .is_some_and(|id| id.starts_with(digits))
-        {
+        if is_id(reference, id) {
             return whole;
         }
         let (named, digest) = match reference.split_once('@') {
@@ -65,4 +62,11 @@ impl Image {
             ..whole
         }
     }
+}
+
+/// Whether a reference is the image's id, whole or its beginning, with or without `sha256:`.
+fn is_id(reference: &str, id: &str) -> bool {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    reference.starts_with("sha256:")
+        || reference.len() >= MIN_DIGITS && digits.starts_with(reference)
 }

@@ -1,9 +1,8 @@
 //! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about an eighth of the
 //! memory that it takes decoded. The feed chooses the moment, because compression takes time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bollard::models::ContainerInspectResponse;
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 use serde_json::Value;
 
@@ -13,49 +12,53 @@ pub struct Inspect(Arc<Mutex<Kept>>);
 
 #[derive(Debug)]
 enum Kept {
-    Decoded(Box<ContainerInspectResponse>),
+    /// As Docker sent it.
+    Text(Box<[u8]>),
     Packed(Arc<[u8]>),
 }
 
 impl Inspect {
-    /// Stays decoded until it is packed.
-    pub fn new(reply: ContainerInspectResponse) -> Self {
-        Self(Arc::new(Mutex::new(Kept::Decoded(Box::new(reply)))))
+    /// Takes the text of the object. It is not compressed until it is packed.
+    pub fn new(object: &[u8]) -> Self {
+        Self(Arc::new(Mutex::new(Kept::Text(object.into()))))
     }
 
-    /// Compresses it, which takes longer than all other work on a reply. A failure is told by [`Inspect::object`].
+    /// Compresses it, which takes longer than all other work on a reply.
     pub fn pack(&self) {
-        let _ = self.packed();
+        self.packed();
     }
 
+    /// Decodes it.
     pub fn object(&self) -> anyhow::Result<Value> {
-        Ok(serde_json::from_slice(&decompress_size_prepended(
-            &self.packed()?,
-        )?)?)
+        Ok(match &*self.kept() {
+            Kept::Text(text) => serde_json::from_slice(text)?,
+            Kept::Packed(packed) => serde_json::from_slice(&decompress_size_prepended(packed)?)?,
+        })
     }
 
-    fn packed(&self) -> anyhow::Result<Arc<[u8]>> {
-        // A panic while packing leaves the old value, so a poisoned lock is safe to use.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn packed(&self) -> Arc<[u8]> {
+        let mut kept = self.kept();
         let packed = match &*kept {
-            Kept::Packed(packed) => return Ok(Arc::clone(packed)),
-            Kept::Decoded(reply) => {
-                let object = serde_json::to_vec(reply)?;
-                Arc::<[u8]>::from(compress_prepend_size(&object))
-            }
+            Kept::Packed(packed) => return Arc::clone(packed),
+            Kept::Text(text) => Arc::<[u8]>::from(compress_prepend_size(text)),
         };
         *kept = Kept::Packed(Arc::clone(&packed));
-        Ok(packed)
+        packed
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A panic while packing leaves the old value, so a poisoned lock is safe to use.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The maps of a reply have no order, so equal objects may have different texts. This is rarely reached: containers
-/// that differ mostly do so in an earlier field.
+/// Equal objects may have different texts, because the order of their members does not count. This is rarely reached:
+/// containers that differ mostly do so in an earlier field.
 impl PartialEq for Inspect {
     fn eq(&self, other: &Self) -> bool {
         let are_same = || {
-            let texts = (self.packed().ok()?, other.packed().ok()?);
-            Some(texts.0 == texts.1 || self.object().ok()? == other.object().ok()?)
+            let same = self.packed() == other.packed();
+            Some(same || self.object().ok()? == other.object().ok()?)
         };
         Arc::ptr_eq(&self.0, &other.0) || are_same().unwrap_or(false)
     }

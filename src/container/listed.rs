@@ -1,35 +1,107 @@
 //! Docker's list entries (`docker ps`), which cost less than inspections: whether one agrees with a known container,
 //! and the little that it tells of an unknown one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use bollard::models::ContainerSummary;
+use serde::Deserialize;
 
-use super::{Binding, Container, Network};
+use super::loose::{Loose, Members};
+use super::{Binding, Container};
+
+/// An entry of a list, of which each part but the id may be missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Listed {
+    pub id: Loose<String>,
+    names: Loose<Vec<String>>,
+    /// Docker's word.
+    state: Loose<String>,
+    /// For people: `Up 5 minutes (healthy)`.
+    status: Loose<String>,
+    ports: Loose<Vec<ListedPort>>,
+    network_settings: Loose<ListedNetworks>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListedPort {
+    #[serde(rename = "IP")]
+    ip: Option<String>,
+    #[serde(rename = "PrivatePort")]
+    private: u16,
+    #[serde(rename = "PublicPort")]
+    public: Option<u16>,
+    #[serde(rename = "Type")]
+    protocol: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ListedNetworks {
+    networks: Members<ListedAddresses>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListedAddresses {
+    #[serde(rename = "IPAddress")]
+    ip: Option<String>,
+    #[serde(rename = "GlobalIPv6Address")]
+    ip6: Option<String>,
+}
+
+impl Listed {
+    /// The names, without the leading slash.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.names.0.iter().flatten();
+        let names = names.map(|name| name.trim_start_matches('/'));
+        // The alias of a link from another container has a second slash.
+        names.filter(|name| !name.is_empty() && !name.contains('/'))
+    }
+
+    /// The part of [`Container::marks`] that an entry has, without the id: names, published ports and addresses.
+    pub fn marks(&self) -> Vec<String> {
+        let ports: BTreeSet<u16> = self.ports().filter_map(|port| port.public).collect();
+        let addresses = self.networks().flat_map(|(_, at)| [&at.ip, &at.ip6]);
+        let addresses = addresses.flatten().filter(|ip| !ip.is_empty());
+        self.names()
+            .map(str::to_owned)
+            .chain(ports.into_iter().map(|port| format!(":{port}")))
+            .chain(addresses.cloned())
+            .collect()
+    }
+
+    fn ports(&self) -> impl Iterator<Item = &ListedPort> {
+        self.ports.0.iter().flatten()
+    }
+
+    fn networks(&self) -> impl Iterator<Item = &(String, ListedAddresses)> {
+        let settings = self.network_settings.0.iter();
+        settings.flat_map(|settings| &settings.networks.0)
+    }
+}
 
 impl Container {
     /// Whether a list entry agrees with this container in all that an entry has and that can change: the name, the
     /// state, the health, the published ports, the networks and the addresses in them.
-    pub fn is_listed_as(&self, summary: &ContainerSummary) -> bool {
-        let mut names = summary.names.iter().flatten();
+    pub fn is_listed_as(&self, listed: &Listed) -> bool {
+        let mut names = listed.names.0.iter().flatten();
         names.any(|name| name.trim_start_matches('/') == &*self.name)
-            && summary
-                .state
-                .is_some_and(|state| state.to_string() == self.status)
-            && health(summary.status.as_deref().unwrap_or_default()) == self.health
-            && self.publishes(summary)
-            && self.is_attached_to(summary)
+            && listed.state.0.as_ref() == Some(&self.status)
+            && health(listed.status.0.as_deref().unwrap_or_default()) == self.health
+            && self.publishes(listed)
+            && self.is_attached_to(listed)
     }
 
-    fn publishes(&self, summary: &ContainerSummary) -> bool {
-        // In host networking an entry has no ports; ours are made from the exposed ones.
-        if self.network_mode == "host" {
+    fn publishes(&self, listed: &Listed) -> bool {
+        // In host networking an entry has no ports; ours are made from the exposed ones. A guest's entry may have those
+        // of the network's owner.
+        if self.network_mode == "host" || self.network_reference().is_some() {
             return true;
         }
-        let listed = summary.ports.iter().flatten().filter_map(|port| {
-            let protocol = port.typ?.to_string();
-            let binding = Binding::at(port.ip.as_deref(), port.public_port?)?;
-            Some((port.private_port, protocol, binding))
+        let listed = listed.ports().filter_map(|port| {
+            let binding = Binding::at(port.ip.as_deref(), port.public?)?;
+            Some((port.private, port.protocol.clone(), binding))
         });
         let listed: BTreeSet<_> = listed.collect();
         let known = self.ports.iter().flat_map(|port| {
@@ -39,47 +111,17 @@ impl Container {
         listed == known.collect()
     }
 
-    fn is_attached_to(&self, summary: &ContainerSummary) -> bool {
-        let settings = summary.network_settings.as_ref();
-        let listed = settings.and_then(|settings| settings.networks.as_ref());
-        let is_same = |(name, known): (&str, &Network)| {
-            let endpoint = listed.and_then(|listed| listed.get(name));
-            // Aliases are not compared, because an entry does not have all of them.
-            endpoint
-                .map(Network::new)
-                .is_some_and(|listed| (&listed.ip, &listed.ip6) == (&known.ip, &known.ip6))
+    fn is_attached_to(&self, listed: &Listed) -> bool {
+        // Aliases are not compared, because an entry does not have all of them.
+        let is_same = |(name, at): &(String, ListedAddresses)| {
+            let present = |ip: &Option<String>| ip.clone().filter(|ip| !ip.is_empty());
+            let known = self.networks.get(name);
+            known.is_some_and(|known| {
+                (present(&at.ip), present(&at.ip6)) == (known.ip.clone(), known.ip6.clone())
+            })
         };
-        listed.map_or(0, HashMap::len) == self.networks.iter().count()
-            && self.networks.iter().all(is_same)
+        listed.networks().count() == self.networks.iter().count() && listed.networks().all(is_same)
     }
-}
-
-/// The names in a list entry, without the leading slash.
-pub fn listed_names(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
-    let names = summary.names.iter().flatten();
-    let names = names.map(|name| name.trim_start_matches('/'));
-    // The alias of a link from another container has a second slash.
-    names.filter(|name| !name.is_empty() && !name.contains('/'))
-}
-
-/// The part of [`Container::marks`] that a list entry has, without the id: names, published ports and addresses.
-pub fn listed_marks(summary: &ContainerSummary) -> Vec<String> {
-    let ports = summary.ports.iter().flatten();
-    let ports: BTreeSet<u16> = ports.filter_map(|port| port.public_port).collect();
-    let settings = summary.network_settings.as_ref();
-    let networks = settings.and_then(|settings| settings.networks.as_ref());
-    let addresses = networks
-        .into_iter()
-        .flat_map(HashMap::values)
-        .map(|endpoint| {
-            let network = Network::new(endpoint);
-            [network.ip, network.ip6]
-        });
-    listed_names(summary)
-        .map(str::to_owned)
-        .chain(ports.into_iter().map(|port| format!(":{port}")))
-        .chain(addresses.flatten().flatten())
-        .collect()
 }
 
 /// The health, which an entry has only in its text for people: `Up 5 minutes (health: starting)` (`String` in Docker's

@@ -1,15 +1,20 @@
 //! A container as a policy sees it, read from the daemon's inspect reply or from saved `docker inspect` output.
 //!
 //! It is data alone: the feed asks the daemon, and the policy's bindings turn the fields into Lua. Only fields that the
-//! Docker API 1.52 still has are read.
+//! Docker API 1.52 still has are read, and of those only the ones that are used.
 
 pub mod fields;
 mod image;
+mod infra;
 mod inspect;
 mod listed;
+mod loose;
 mod map;
 mod port;
+mod reply;
 mod sample;
+mod saved;
+mod shared_network;
 mod signal;
 pub mod steps;
 #[cfg(test)]
@@ -18,23 +23,26 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use bollard::models::{ContainerInspectResponse, EndpointSettings, HealthStatusEnum};
+use anyhow::Context as _;
 use jiff::Timestamp;
-use serde_json::error::Category;
-use serde_json::value::RawValue;
 
 use crate::base::by_age::{Rank, Ranked};
-use crate::base::text::printable;
+use reply::{Endpoint, Reply};
 
 pub use image::Image;
 pub use inspect::Inspect;
-pub use listed::{listed_marks, listed_names};
+pub use listed::Listed;
+pub use loose::{Loose, Members, Text};
 pub use map::Map;
 pub use port::{Binding, Port};
+pub use reply::decode;
 pub use sample::Sample;
+pub use saved::{Saved, read_saved};
+pub use shared_network::{Chain, Guest, SharedNetwork};
 use signal::{KILL, TERM};
 
+/// The beginning of the network mode of a container in another one's network.
+const GUEST: &str = "container:";
 /// The length of a short id.
 pub const SHORT_ID: usize = 12;
 /// Docker's default pause between the stop signal and KILL, in seconds.
@@ -47,7 +55,7 @@ const STOP_SLACK: Duration = Duration::from_secs(2);
 pub struct Container {
     /// All 64 hex digits.
     pub id: Arc<str>,
-    /// Without the leading slash.
+    /// Without the leading slash; the short id if it has none.
     pub name: Arc<str>,
     /// As its processes see it.
     pub hostname: String,
@@ -60,7 +68,7 @@ pub struct Container {
     pub status: String,
     /// Docker counts paused and restarting containers as running too.
     pub running: bool,
-    /// `none`, `starting`, `healthy` or `unhealthy`.
+    /// `none`, `starting`, `healthy`, `unhealthy`, or another word of Docker's.
     pub health: String,
     /// Whether it was sent a fatal signal and may still end. An inspection does not show this; events do.
     pub stopping: bool,
@@ -70,6 +78,13 @@ pub struct Container {
     pub networks: Map<Network>,
     /// `bridge`, `host`, `container:ID`, the name of a network, …
     pub network_mode: String,
+    /// The name of the container whose network it uses in the end, if that is not its own.
+    pub network_owner: Option<Arc<str>>,
+    /// Whether a container that it shares the network of has started after it. It is still in that one's former
+    /// network, where nobody reaches it.
+    pub cut_off: bool,
+    /// Why it counts as an infra container, which only holds the network of a pod.
+    pub infra: Option<String>,
     /// When it was created, as Docker writes it.
     pub created: String,
     /// The same in a form that sorts by age, however many digits Docker writes.
@@ -89,111 +104,89 @@ pub struct Network {
     /// IPv4.
     pub ip: Option<String>,
     pub ip6: Option<String>,
+    /// The host's address in it.
+    pub gateway: Option<String>,
+    pub gateway6: Option<String>,
     pub aliases: Vec<String>,
 }
 
 impl Container {
-    /// Fails only if the reply has no id or no name.
-    pub fn new(inspect: ContainerInspectResponse) -> anyhow::Result<Self> {
-        let id = inspect
-            .id
-            .clone()
-            .filter(|id| !id.is_empty())
-            .context("it has no `Id`")?;
-        let name: Arc<str> = inspect
-            .name
-            .as_deref()
-            .unwrap_or_default()
-            .trim_start_matches('/')
-            .into();
-        if name.is_empty() {
-            bail!("it has no `Name`");
-        }
-        let (config, state, settings) = (
-            inspect.config.as_ref(),
-            inspect.state.as_ref(),
-            inspect.network_settings.as_ref(),
-        );
-        let host_config = inspect.host_config.as_ref();
-        let network_mode = host_config
-            .and_then(|host| host.network_mode.clone())
-            .unwrap_or_default();
-        let health = state.and_then(|state| state.health.as_ref()?.status);
-        let health = match health {
-            None | Some(HealthStatusEnum::EMPTY) => HealthStatusEnum::NONE,
-            Some(status) => status,
+    /// Reads an inspect object. The error names the field that cannot be read.
+    pub fn read(object: &[u8]) -> anyhow::Result<Self> {
+        Self::new(decode(object)?, Inspect::new(object))
+    }
+
+    fn new(mut reply: Reply, inspect: Inspect) -> anyhow::Result<Self> {
+        let ids = [reply.id.take(), reply.old_id.0.take()];
+        let id = ids.into_iter().flatten().find(|id| !id.is_empty());
+        let id = id.context("it has no `Id`")?;
+        let name = reply.name.as_deref().unwrap_or_default();
+        let name = Some(name.trim_start_matches('/')).filter(|name| !name.is_empty());
+        let name: Arc<str> = name.unwrap_or_else(|| short(&id)).into();
+        let image = image(&reply);
+        let infra = infra::reason(&reply, image.name.as_deref());
+        let config = reply.config.unwrap_or_default();
+        let state = reply.state.unwrap_or_default();
+        let settings = reply.network_settings.unwrap_or_default();
+        let network_mode = reply.host_config.unwrap_or_default().network_mode;
+        let network_mode = network_mode.unwrap_or_default();
+        let status = state.status();
+        let has_no_health_check = config.has_no_health_check();
+        let env = config.env.iter().flatten().flatten();
+        let env = env.filter_map(|pair| pair.split_once('='));
+        let created = reply.created.0.unwrap_or_default();
+        // Podman shows the ports of the network's owner here.
+        let published = match network_mode.strip_prefix(GUEST) {
+            Some(_) => Vec::new(),
+            None => settings.ports.0,
         };
-        let env = config.and_then(|config| config.env.as_ref());
-        let env = env
-            .into_iter()
-            .flatten()
-            .filter_map(|pair| pair.split_once('='));
-        let labels = config.and_then(|config| config.labels.clone());
-        let networks = settings.and_then(|settings| settings.networks.as_ref());
-        let published = settings.and_then(|settings| settings.ports.clone());
-        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let exposed = config.exposed_ports.0.iter().map(|(name, _)| name.as_str());
+        let labels = config.labels.0.into_iter();
+        let networks = settings.networks.0.into_iter();
         Ok(Self {
             name,
-            hostname: text(config.and_then(|config| config.hostname.as_ref())),
-            image: Image::new(
-                config
-                    .and_then(|config| config.image.as_deref())
-                    .unwrap_or_default(),
-                inspect.image.as_deref().unwrap_or_default(),
-            ),
-            labels: labels
-                .into_iter()
-                .flatten()
-                .map(|(name, value)| (name, value.into()))
-                .collect(),
+            hostname: config.hostname.0.unwrap_or_default(),
+            image,
+            labels: labels.map(|(name, text)| (name, text.0.into())).collect(),
             env: env
                 .map(|(name, value)| (name.to_owned(), value.into()))
                 .collect(),
-            status: state
-                .and_then(|state| state.status)
-                .map(|status| status.to_string())
-                .unwrap_or_default(),
-            running: state.and_then(|state| state.running).unwrap_or(false),
-            health: health.to_string(),
+            running: state
+                .running
+                .unwrap_or_else(|| ["running", "paused", "restarting"].contains(&status.as_str())),
+            health: if has_no_health_check {
+                "none".to_owned()
+            } else {
+                state.health()
+            },
+            status,
             stopping: false,
-            ports: port::all(
-                config,
-                published.unwrap_or_default(),
-                network_mode == "host",
-            ),
+            ports: port::all(exposed, &published, network_mode == "host"),
             networks: networks
-                .into_iter()
-                .flatten()
-                .map(|(name, endpoint)| (name.clone(), Network::new(endpoint)))
+                .map(|(name, endpoint)| (name, Network::new(endpoint.unwrap_or_default())))
                 .collect(),
             network_mode,
-            age: age(inspect.created.as_deref().unwrap_or_default()).into(),
-            created: inspect.created.clone().unwrap_or_default(),
-            started: text(state.and_then(|state| state.started_at.as_ref())),
-            stop_signal: config.and_then(|config| config.stop_signal.clone()),
-            stop_timeout: config.and_then(|config| config.stop_timeout),
+            network_owner: None,
+            cut_off: false,
+            infra,
+            age: age(&created).into(),
+            created,
+            started: state.started_at.0.unwrap_or_default(),
+            stop_signal: config.stop_signal.0.map(|signal| signal.0),
+            stop_timeout: config.stop_timeout.0,
             id: id.into(),
-            inspect: Inspect::new(inspect),
+            inspect,
         })
     }
 
-    /// Reads an inspect object from bytes, as Docker's client does. The decoder of its many types is generic over the
-    /// source, and another kind of source would put it in the program a second time.
-    fn read(object: &[u8]) -> anyhow::Result<Self> {
-        let inspect = serde_json::from_slice(object).map_err(|error| {
-            // The line is counted within the object, so it is misleading.
-            let error = error.to_string();
-            let what = error.split(" at line ").next().unwrap_or_default();
-            anyhow!(
-                "not what `docker inspect` prints of a container: {}",
-                printable(what)
-            )
-        })?;
-        Self::new(inspect)
+    pub fn short_id(&self) -> &str {
+        short(&self.id)
     }
 
-    pub fn short_id(&self) -> &str {
-        self.id.get(..SHORT_ID).unwrap_or(&self.id)
+    /// Whether its state is one of Docker's. Another one, such as Podman's `stopped`, may be on the way to the next, and no
+    /// event may tell of that.
+    pub fn is_settled(&self) -> bool {
+        reply::STATES.contains(&self.status.as_str())
     }
 
     /// Texts by which a key or a value may be recognised as this container's: its id, its name, its addresses and its
@@ -216,23 +209,13 @@ impl Container {
     }
 
     /// The id or name of the container whose network this one uses instead of its own.
-    pub fn network_owner(&self) -> Option<&str> {
-        self.network_mode.strip_prefix("container:")
+    pub fn network_reference(&self) -> Option<&str> {
+        self.network_mode.strip_prefix(GUEST)
     }
 
     /// Whether a reference is its name, its id, or the beginning of its id.
     pub fn is_called(&self, reference: &str) -> bool {
         *self.name == *reference || reference.len() >= SHORT_ID && self.id.starts_with(reference)
-    }
-
-    /// This container with the ports and networks of the owner of its network.
-    pub fn in_network_of(&self, owner: &Self) -> Self {
-        Self {
-            ports: owner.ports.clone(),
-            networks: owner.networks.clone(),
-            hostname: owner.hostname.clone(),
-            ..self.clone()
-        }
     }
 
     /// Whether a signal, given by its number, is meant to end this container: its own stop signal, TERM or KILL.
@@ -256,41 +239,25 @@ impl Container {
     }
 }
 
+fn short(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or(id)
+}
+
+fn image(reply: &Reply) -> Image {
+    let named = reply
+        .config
+        .as_ref()
+        .and_then(|config| config.image.as_deref());
+    let named = named.filter(|name| !name.is_empty());
+    let reference = named.or(reply.image_name.0.as_deref()).unwrap_or_default();
+    Image::new(reference, reply.image.as_deref().unwrap_or_default())
+}
+
 fn age(created: &str) -> String {
     match created.parse::<Timestamp>() {
         Ok(time) => format!("{time:.9}"),
         Err(_) => created.to_owned(),
     }
-}
-
-/// Reads saved `docker inspect` output: one object, or a list of them.
-pub fn read_saved(json: &str) -> anyhow::Result<Vec<Arc<Container>>> {
-    const WHAT: &str = "save the output of `docker inspect $(docker ps -q)`";
-    // Each object is decoded by itself, so that an error can name it.
-    let objects: Vec<&RawValue> = match json.trim_start().chars().next() {
-        Some('{') => serde_json::from_str(json).map(|object| vec![object]),
-        _ => serde_json::from_str(json),
-    }
-    .map_err(|error| match error.classify() {
-        Category::Data => anyhow!("neither a list nor an object; {WHAT}"),
-        _ => anyhow::Error::new(error).context(format!("not JSON; {WHAT}")),
-    })?;
-    let mut containers = Vec::with_capacity(objects.len());
-    for (index, object) in objects.into_iter().enumerate() {
-        let container = Container::read(object.get().as_bytes())
-            .with_context(|| format!("container {}", index + 1))?;
-        containers.push(Arc::new(container));
-    }
-    let owners = containers.clone();
-    for container in &mut containers {
-        if let Some(owner) = container
-            .network_owner()
-            .and_then(|owner| find(&owners, owner))
-        {
-            *container = Arc::new(container.in_network_of(owner));
-        }
-    }
-    Ok(containers)
 }
 
 /// Finds a container by its name, its id, or the beginning of its id.
@@ -313,12 +280,14 @@ impl Ranked for Container {
 }
 
 impl Network {
-    fn new(endpoint: &EndpointSettings) -> Self {
-        let present = |ip: &Option<String>| ip.clone().filter(|ip| !ip.is_empty());
+    fn new(endpoint: Endpoint) -> Self {
+        let present = |ip: Option<String>| ip.filter(|ip| !ip.is_empty());
         Self {
-            ip: present(&endpoint.ip_address),
-            ip6: present(&endpoint.global_ipv6_address),
-            aliases: endpoint.aliases.clone().unwrap_or_default(),
+            ip: present(endpoint.ip_address),
+            ip6: present(endpoint.global_ipv6_address),
+            gateway: present(endpoint.gateway.0),
+            gateway6: present(endpoint.ipv6_gateway.0),
+            aliases: endpoint.aliases.unwrap_or_default(),
         }
     }
 }

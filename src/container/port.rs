@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bollard::models::{ContainerConfig, PortBinding, PortMap};
+use super::reply::HostPort;
 
 /// An exposed port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Port {
     pub index: usize,
     /// Where it is published. Loopback comes last, and IPv4 before IPv6, so the first suits other hosts best.
     pub bindings: Vec<Binding>,
+    /// The containers in this one's network that expose it too, by name: it is theirs, so it has no bindings here.
+    pub guests: Option<Arc<str>>,
 }
 
 /// An address and port of the host.
@@ -28,8 +30,9 @@ pub struct Binding {
 }
 
 impl Binding {
-    fn new(binding: PortBinding) -> Option<Self> {
-        Self::at(binding.host_ip.as_deref(), binding.host_port?.parse().ok()?)
+    fn new(published: &HostPort) -> Option<Self> {
+        let port = published.host_port.0.parse().ok()?;
+        Self::at(published.host_ip.as_deref(), port)
     }
 
     /// An empty address means all of them. None if the address or the port is invalid.
@@ -48,46 +51,50 @@ impl Binding {
     }
 }
 
+impl Port {
+    /// Whether it is the same number of the same protocol.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.port == other.port && self.protocol == other.protocol
+    }
+
+    /// The bindings of a port in host networking: itself, at every address.
+    pub fn on_host(port: u16) -> Vec<Binding> {
+        let at = |ip: &str| Binding {
+            ip: ip.to_owned(),
+            port,
+        };
+        vec![at("0.0.0.0"), at("::")]
+    }
+}
+
 /// All exposed ports, in order of number, then protocol: those of the image, of `--expose` and of `--publish`, which
 /// Docker merges in the configuration, and any other published port.
-pub fn all(
-    config: Option<&ContainerConfig>,
-    mut published: PortMap,
+pub fn all<'a>(
+    exposed: impl Iterator<Item = &'a str>,
+    published: &'a [(String, Option<Vec<HostPort>>)],
     host_network: bool,
 ) -> Arc<[Port]> {
-    let exposed = config.and_then(|config| config.exposed_ports.as_ref());
-    let names: Vec<String> = exposed
-        .into_iter()
-        .flatten()
-        .chain(published.keys())
-        .cloned()
-        .collect();
-    let exposed: BTreeSet<(u16, String)> = names.iter().flat_map(|name| expand(name)).collect();
-    let bindings: HashMap<(u16, String), Vec<PortBinding>> = published
-        .drain()
-        .filter_map(|(name, bindings)| Some((expand(&name).into_iter().next()?, bindings?)))
-        .collect();
-    let port = |(index, (port, protocol)): (usize, (u16, String))| {
-        let mut bindings: Vec<Binding> = if host_network {
-            ["0.0.0.0", "::"]
-                .map(|ip| Binding {
-                    ip: ip.to_owned(),
-                    port,
-                })
-                .to_vec()
-        } else {
-            let bound = bindings
-                .get(&(port, protocol.clone()))
-                .cloned()
-                .unwrap_or_default();
-            bound.into_iter().filter_map(Binding::new).collect()
+    let names = exposed.chain(published.iter().map(|(name, _)| name.as_str()));
+    let exposed: BTreeSet<(u16, String)> = names.flat_map(expand).collect();
+    let bound = published.iter().filter_map(|(name, bound)| {
+        let port = expand(name).into_iter().next()?;
+        Some((port, bound.as_ref()?))
+    });
+    let bound: HashMap<(u16, String), &Vec<HostPort>> = bound.collect();
+    let port = |(index, key): (usize, (u16, String))| {
+        let mut bindings: Vec<Binding> = match bound.get(&key) {
+            _ if host_network => Port::on_host(key.0),
+            Some(bound) => bound.iter().filter_map(Binding::new).collect(),
+            None => Vec::new(),
         };
         bindings.sort_by_key(|binding| (binding.is_loopback(), binding.ip.contains(':')));
+        let (port, protocol) = key;
         Port {
             port,
             protocol,
             index: index + 1,
             bindings,
+            guests: None,
         }
     };
     exposed.into_iter().enumerate().map(port).collect()

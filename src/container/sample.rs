@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::Container;
 use super::fields::Record as _;
+use super::{Container, Port};
 
 /// When a sample is created and started, if the test does not say it.
 pub const TIME: &str = "2026-01-01T00:00:00Z";
@@ -21,7 +21,13 @@ pub type Sampler = fn(&mut Sample, Option<Value>) -> serde_json::Result<()>;
 /// A container that is being made up.
 pub struct Sample {
     inspect: Value,
+    // An inspect object does not show the rest.
     stopping: bool,
+    network_owner: Option<String>,
+    cut_off: bool,
+    infra: Option<String>,
+    /// The guests of ports, by number and protocol.
+    guests: BTreeMap<(u16, String), String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,6 +41,7 @@ struct SamplePort {
     host_port: Option<u16>,
     #[serde(default, deserialize_with = "list")]
     bindings: Vec<SampleBinding>,
+    guests: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +57,8 @@ struct SampleBinding {
 struct SampleNetwork {
     ip: String,
     ip6: String,
+    gateway: String,
+    gateway6: String,
     #[serde(deserialize_with = "list")]
     aliases: Vec<String>,
 }
@@ -72,6 +81,10 @@ impl Sample {
         let mut sample = Self {
             inspect: json!({ "Image": format!("sha256:{:064}", 0) }),
             stopping: false,
+            network_owner: None,
+            cut_off: false,
+            infra: None,
+            guests: BTreeMap::new(),
         };
         for row in Container::FIELDS {
             if let Some(set) = row.sampler {
@@ -83,9 +96,21 @@ impl Sample {
     }
 
     pub fn container(self) -> anyhow::Result<Container> {
+        let read = Container::read(self.inspect.to_string().as_bytes())?;
+        let port = |port: &Port| Port {
+            guests: self
+                .guests
+                .get(&(port.port, port.protocol.clone()))
+                .map(|guests| guests.as_str().into()),
+            ..port.clone()
+        };
         Ok(Container {
             stopping: self.stopping,
-            ..Container::read(self.inspect.to_string().as_bytes())?
+            network_owner: self.network_owner.map(Into::into),
+            cut_off: self.cut_off,
+            infra: self.infra.or(read.infra),
+            ports: read.ports.iter().map(port).collect(),
+            ..read
         })
     }
 
@@ -135,9 +160,23 @@ impl Sample {
         Ok(())
     }
 
-    /// The inspect object does not show it.
     pub fn set_stopping(&mut self, given: Option<Value>) -> serde_json::Result<()> {
         self.stopping = or_default(given, false)?;
+        Ok(())
+    }
+
+    pub fn set_network_owner(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        self.network_owner = or_default(given, None)?;
+        Ok(())
+    }
+
+    pub fn set_cut_off(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        self.cut_off = or_default(given, false)?;
+        Ok(())
+    }
+
+    pub fn set_infra(&mut self, given: Option<Value>) -> serde_json::Result<()> {
+        self.infra = or_default(given, None)?;
         Ok(())
     }
 
@@ -150,12 +189,16 @@ impl Sample {
                 host_ip: every_address(),
                 host_port: Some(32768),
                 bindings: Vec::new(),
+                guests: None,
             }],
         };
         let (mut exposed, mut published) = (Map::new(), Map::new());
         for port in ports {
             let name = format!("{}/{}", port.port, port.protocol);
             exposed.insert(name.clone(), json!({}));
+            if let Some(guests) = port.guests {
+                self.guests.insert((port.port, port.protocol), guests);
+            }
             let mut bindings = port.bindings;
             if let Some(host_port) = port.host_port {
                 bindings.push(SampleBinding {
@@ -185,6 +228,7 @@ impl Sample {
         let endpoint = |(name, network): (String, SampleNetwork)| {
             let endpoint = json!({
                 "IPAddress": network.ip, "GlobalIPv6Address": network.ip6, "Aliases": network.aliases,
+                "Gateway": network.gateway, "IPv6Gateway": network.gateway6,
             });
             (name, endpoint)
         };

@@ -16,7 +16,7 @@ impl Reading {
 
     /// Reads it once. Returns how many ports the container has.
     pub fn once(&mut self) -> anyhow::Result<usize> {
-        let containers = read_saved(&self.0)?;
+        let containers = read_saved(&self.0)?.whole()?;
         Ok(containers
             .iter()
             .map(|container| container.ports.len())

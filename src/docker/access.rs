@@ -7,12 +7,20 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::Docker;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyperlocal::UnixConnector;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::client::explain;
+use super::undecoded;
 use crate::base::file;
 use crate::base::text::quote;
 
@@ -97,25 +105,23 @@ impl Endpoint {
 
     /// A client that has not sent a request yet.
     pub fn client(&self, timeout: Duration) -> anyhow::Result<Docker> {
-        let seconds = timeout.as_secs();
         match &self.transport {
             Transport::Unix(path) => {
                 self.check_socket(path)?;
-                Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION)
+                // Its host is the path in hex digits.
+                let url: hyper::Uri = hyperlocal::Uri::new(path, "").into();
+                let host = url.host().unwrap_or_default();
+                undecoded::client(UnixConnector, &format!("unix://{host}"), timeout)
             }
             Transport::Tcp(address) => {
-                Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+                let url = format!("http://{address}");
+                undecoded::client(HttpConnector::new(), &url, timeout)
             }
             Transport::Tls(address) => {
-                let directory = certificates()?;
-                let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|f| directory.join(f));
-                check_readable(&ca)?;
-                // A daemon need not ask for a certificate; but one without its key is a mistake.
-                if key.exists() || cert.exists() {
-                    check_readable(&cert)?;
-                    check_readable(&key)?;
-                }
-                Docker::connect_with_ssl(address, &key, &cert, &ca, seconds, API_DEFAULT_VERSION)
+                let mut tcp = HttpConnector::new();
+                tcp.enforce_http(false);
+                let tls = HttpsConnector::from((tcp, tls_config()?));
+                undecoded::client(tls, &format!("https://{address}"), timeout)
             }
         }
         .map_err(explain)
@@ -230,6 +236,37 @@ fn certificates() -> anyhow::Result<PathBuf> {
         .context(
             "DOCKER_TLS_VERIFY is set; set DOCKER_CERT_PATH to the directory of the certificates",
         )
+}
+
+/// The CA and the client's certificate, as Docker's client reads them from their directory.
+fn tls_config() -> anyhow::Result<ClientConfig> {
+    let directory = certificates()?;
+    let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|file| directory.join(file));
+    check_readable(&ca)?;
+    let bad = |path: &Path, why: &dyn std::fmt::Display| {
+        anyhow!("cannot use {}: {why}", quote(&path.display().to_string()))
+    };
+    let certificates = |path: &Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+        read.map_err(|why| bad(path, &why))
+    };
+    let mut trusted = RootCertStore::empty();
+    for certificate in certificates(&ca)? {
+        trusted.add(certificate).map_err(|why| bad(&ca, &why))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted);
+    // A daemon need not ask for a certificate; but one without its key is a mistake.
+    if !key.exists() && !cert.exists() {
+        return Ok(config.with_no_client_auth());
+    }
+    check_readable(&cert)?;
+    check_readable(&key)?;
+    let private = PrivateKeyDer::from_pem_file(&key).map_err(|why| bad(&key, &why))?;
+    let config = config.with_client_auth_cert(certificates(&cert)?, private);
+    config.map_err(|why| bad(&cert, &why))
 }
 
 fn check_readable(path: &Path) -> anyhow::Result<()> {

@@ -7,17 +7,22 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerSummary, EventMessage};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
+use bytes::Bytes;
 use futures_util::future::try_join;
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::access::Endpoint;
+use super::undecoded;
 use crate::base::deadline;
 use crate::base::text::{printable, quote};
-use crate::container::Container;
+use crate::container::{Container, Listed, Loose, decode};
 
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;
@@ -54,8 +59,35 @@ pub struct Daemon {
     /// The id of `docker info`, which is the same after a restart. Podman has none; for it, this is the host's name and
     /// the directory of the containers.
     pub id: String,
+    /// Whether it runs without root, so that its host networking is not the host's network.
+    pub is_rootless: bool,
     /// The time by its own clock, in the form that a subscription to events takes, and when it was asked for.
     time: Option<(String, Instant)>,
+}
+
+/// The part of `docker info` that is used.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Info {
+    #[serde(rename = "ID")]
+    id: Loose<String>,
+    name: Loose<String>,
+    docker_root_dir: Loose<String>,
+    system_time: Loose<String>,
+    security_options: Loose<Vec<String>>,
+}
+
+/// The part of `docker version` that is used.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Version {
+    components: Loose<Vec<Component>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Component {
+    name: Loose<String>,
 }
 
 impl Daemon {
@@ -66,26 +98,31 @@ impl Daemon {
 
     async fn ask_on(docker: &Docker) -> anyhow::Result<Self> {
         let asked = Instant::now();
-        let (info, version) = within(TIMEOUT, try_join(docker.info(), docker.version()))
+        let info = undecoded::whole(docker, |docker| async move { docker.info().await });
+        let version = undecoded::whole(docker, |docker| async move { docker.version().await });
+        let (info, version) = within(TIMEOUT, try_join(info, version))
             .await
             .context("cannot ask Docker for its id and time")?;
-        let components = version.components.unwrap_or_default();
+        let info: Info = read(&info, "info")?;
+        let version: Version = read(&version, "version")?;
+        let components = version.components.0.into_iter().flatten();
+        let mut names = components.filter_map(|part| part.name.0);
         // Podman makes up a new id for each answer.
-        let id = if components.iter().any(|part| part.name.contains("Podman")) {
-            info.name
-                .zip(info.docker_root_dir)
-                .map(|(host, directory)| format!("{host}:{directory}"))
+        let id = if names.any(|name| name.contains("Podman")) {
+            let host = info.name.0.zip(info.docker_root_dir.0);
+            host.map(|(host, directory)| format!("{host}:{directory}"))
         } else {
-            info.id.filter(|id| !id.is_empty())
+            info.id.0.filter(|id| !id.is_empty())
         };
         let id = id.context("`docker info` has no id")?;
-        let time = info
-            .system_time
-            .and_then(|time| time.parse::<Timestamp>().ok());
+        let time = info.system_time.0;
+        let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+        let mut options = info.security_options.0.into_iter().flatten();
         let text =
             |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
         Ok(Self {
             id,
+            is_rootless: options.any(|option| option == "name=rootless"),
             time: time.map(|time| (text(time), asked)),
         })
     }
@@ -105,7 +142,8 @@ pub enum Inspection {
     Failed(anyhow::Error),
 }
 
-pub type Events = BoxStream<'static, Result<EventMessage, Error>>;
+/// Docker's messages, as they were written.
+pub type Events = BoxStream<'static, anyhow::Result<String>>;
 
 /// Connects as Docker's own client does, by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with the newest
 /// version of the API that both sides know.
@@ -121,16 +159,19 @@ pub async fn connect() -> anyhow::Result<Docker> {
         .with_context(|| format!("cannot reach Docker at {host}"))
 }
 
-/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it
-/// was open, so no change is missed if a list is asked for after it. The time comes from `daemon` if that was asked a
-/// moment ago.
-pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Events> {
+/// The daemon's identity and time, as `daemon` has them if it was asked a moment ago.
+pub async fn fresh(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Daemon> {
     let is_fresh =
         |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
-    let daemon = match daemon.filter(is_fresh) {
-        Some(daemon) => daemon,
-        None => Daemon::ask_on(docker).await?,
-    };
+    match daemon.filter(is_fresh) {
+        Some(daemon) => Ok(daemon),
+        None => Daemon::ask_on(docker).await,
+    }
+}
+
+/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it
+/// was open, so no change is missed if a list is asked for after it.
+pub fn subscribe(docker: &Docker, daemon: Daemon) -> Events {
     let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
     let options = EventsOptions {
         since: daemon.time.map(|(time, _)| time),
@@ -140,17 +181,17 @@ pub async fn subscribe(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Resul
             ("event".to_owned(), list(&EVENTS)),
         ])),
     };
-    Ok(docker.events(Some(options)).boxed())
+    let lines = undecoded::lines(docker, |docker| async move {
+        docker.events(Some(options)).next().await.transpose()
+    });
+    lines.map_err(explain).boxed()
 }
 
 /// The containers that `docker ps` with these filters shows, by id.
-pub async fn list(
-    docker: Docker,
-    filters: Filters,
-) -> anyhow::Result<BTreeMap<String, ContainerSummary>> {
-    within(TIMEOUT, listed(&docker, &filters))
-        .await
-        .context("cannot list containers")
+pub async fn list(docker: Docker, filters: Filters) -> anyhow::Result<BTreeMap<String, Listed>> {
+    let listed = within(TIMEOUT, listed(&docker, &filters));
+    let listed = listed.await.and_then(|json| read_list(&json));
+    listed.context("cannot list containers")
 }
 
 /// Fails if Docker does not answer in time.
@@ -161,19 +202,36 @@ pub async fn ping(docker: Docker, timeout: Duration) -> anyhow::Result<()> {
         .context("Docker does not answer a ping")
 }
 
-async fn listed(
-    docker: &Docker,
-    filters: &Filters,
-) -> Result<BTreeMap<String, ContainerSummary>, Error> {
+async fn listed(docker: &Docker, filters: &Filters) -> Result<Bytes, Error> {
     let options = ListContainersOptions {
         filters: Some(filters.clone()),
         ..Default::default()
     };
-    let summaries = docker.list_containers(Some(options)).await?;
-    Ok(summaries
-        .into_iter()
-        .filter_map(|summary| Some((summary.id.clone()?, summary)))
-        .collect())
+    undecoded::whole(docker, |docker| async move {
+        docker.list_containers(Some(options)).await
+    })
+    .await
+}
+
+/// Reads a list. An entry that cannot be read costs no other one: with an id, its container is inspected, and without
+/// one, it may be any.
+fn read_list(json: &[u8]) -> anyhow::Result<BTreeMap<String, Listed>> {
+    let entries: Vec<&RawValue> =
+        serde_json::from_slice(json).context("Docker's list is no list of containers")?;
+    let mut listed = BTreeMap::new();
+    for entry in entries {
+        let read: anyhow::Result<Listed> = decode(entry.get().as_bytes());
+        match read.map(|mut read| (read.id.0.take(), read)) {
+            Ok((Some(id), entry)) => drop(listed.insert(id, entry)),
+            Ok((None, _)) => debug!("Docker lists a container without an id"),
+            Err(error) => debug!("Docker lists something that is no container: {error:#}"),
+        }
+    }
+    Ok(listed)
+}
+
+fn read<T: DeserializeOwned>(json: &[u8], what: &str) -> anyhow::Result<T> {
+    decode(json).with_context(|| format!("cannot read Docker's {what}"))
 }
 
 /// Inspects the container with that id or name, and finds out whether a list with these filters shows it.
@@ -186,11 +244,12 @@ pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, I
 }
 
 async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
-    let container = match docker
-        .inspect_container(id, None::<InspectContainerOptions>)
-        .await
-    {
-        Ok(inspect) => Container::new(inspect),
+    let inspected = undecoded::whole(docker, |docker| async move {
+        let options = None::<InspectContainerOptions>;
+        docker.inspect_container(id, options).await
+    });
+    let container = match inspected.await {
+        Ok(inspect) => Container::read(&inspect),
         // Not every 404 is about the container: a proxy sends one too. Podman sends this text with 500 while it removes
         // a container.
         Err(Error::DockerResponseServerError { message, .. })
@@ -216,12 +275,13 @@ async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
     filters
         .entry("id".to_owned())
         .or_insert_with(|| vec![container.id.to_string()]);
-    match listed(docker, &filters).await {
+    let listed = listed(docker, &filters).await.map_err(explain);
+    match listed.and_then(|json| read_list(&json)) {
         Ok(listed) => Inspection::Found {
             listed: listed.contains_key(&*container.id),
             container,
         },
-        Err(error) => Inspection::Failed(explain(error)),
+        Err(error) => Inspection::Failed(error),
     }
 }
 

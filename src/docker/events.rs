@@ -1,6 +1,27 @@
 //! Docker's events, reduced to the fields that this program acts on. They are read here; [`super::host`] acts on them.
 
-use bollard::models::{EventMessage, EventMessageTypeEnum};
+use serde::Deserialize;
+
+use crate::container::{Loose, Members, Text, decode};
+
+/// The part of a message that is used.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Message {
+    #[serde(rename = "Type")]
+    kind: Loose<String>,
+    action: Loose<String>,
+    actor: Loose<Actor>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: Option<String>,
+    #[serde(rename = "Attributes")]
+    attributes: Loose<Members<Text>>,
+}
 
 /// An event about a container, or about its place in a network.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,21 +35,27 @@ pub struct Event {
 }
 
 impl Event {
-    /// None for a message that names no container.
-    pub fn read(message: EventMessage) -> Option<Self> {
-        let actor = message.actor.unwrap_or_default();
-        let mut attributes = actor.attributes.unwrap_or_default();
-        let id = match message.typ? {
-            EventMessageTypeEnum::CONTAINER => actor.id,
+    /// Reads a message. None if it names no container.
+    pub fn read(message: &str) -> anyhow::Result<Option<Self>> {
+        let message: Message = decode(message.as_bytes())?;
+        let actor = message.actor.0.unwrap_or_default();
+        let attributes = actor.attributes.0.unwrap_or_default().0;
+        let attribute = |wanted: &str| {
+            let mut all = attributes.iter();
+            all.find(|(name, _)| name == wanted)
+                .map(|(_, text)| text.0.clone())
+        };
+        let id = match message.kind.0.as_deref() {
+            Some("container") => actor.id,
             // Docker's actor is the network here, Podman's the container.
-            EventMessageTypeEnum::NETWORK => attributes.remove("container").or(actor.id),
+            Some("network") => attribute("container").or(actor.id),
             _ => None,
         };
-        Some(Self {
-            action: message.action.unwrap_or_default(),
-            id: id?,
-            signal: attributes.remove("signal").unwrap_or_default(),
-        })
+        Ok(id.map(|id| Self {
+            action: message.action.0.unwrap_or_default(),
+            id,
+            signal: attribute("signal").unwrap_or_default(),
+        }))
     }
 }
 
@@ -38,9 +65,8 @@ mod tests {
 
     use super::*;
 
-    fn read(message: Value) -> Option<[String; 3]> {
-        let message = serde_json::from_value(message).expect("a message");
-        let event = Event::read(message)?;
+    fn read(message: &Value) -> Option<[String; 3]> {
+        let event = Event::read(&message.to_string()).expect("a message")?;
         Some([event.action, event.id, event.signal])
     }
 
@@ -51,7 +77,7 @@ mod tests {
             json!({ "ID": "a", "Attributes": { "name": "bridge" } }),
         ] {
             let message = json!({ "Type": "network", "Action": "connect", "Actor": actor });
-            let event = read(message).expect("an event");
+            let event = read(&message).expect("an event");
             assert_eq!(event, ["connect", "a", ""]);
         }
     }
@@ -60,13 +86,13 @@ mod tests {
     fn an_event_has_a_signal_if_one_was_sent_and_is_none_without_a_container() {
         let actor = json!({ "ID": "a", "Attributes": { "signal": "15", "image": "web" } });
         let message = json!({ "Type": "container", "Action": "kill", "Actor": actor });
-        assert_eq!(read(message).expect("an event"), ["kill", "a", "15"]);
+        assert_eq!(read(&message).expect("an event"), ["kill", "a", "15"]);
         for message in [
             json!({ "Type": "image", "Action": "pull", "Actor": { "ID": "web" } }),
             json!({ "Type": "container", "Action": "kill" }),
             json!({ "Action": "kill", "Actor": { "ID": "a" } }),
         ] {
-            assert_eq!(read(message.clone()), None, "{message}");
+            assert_eq!(read(&message), None, "{message}");
         }
     }
 }

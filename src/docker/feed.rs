@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::client::{Daemon, Filters, connect, subscribe};
+use super::client::{Daemon, Filters, connect, fresh, subscribe};
 use super::host::Host;
 use super::session::Session;
 use super::snapshot::Snapshot;
+use crate::base::calls::Calls;
 use crate::ops::counter::Counter;
 use crate::ops::outage::Outage;
 
@@ -27,6 +28,8 @@ pub struct Feed {
     pub ping: Duration,
     /// Counts the events about containers and their networks.
     pub events: Counter,
+    /// Is told of each call to Docker.
+    pub calls: Calls,
     /// Hears of each failure and each return of Docker.
     pub outage: Outage,
     /// Gets each snapshot.
@@ -51,7 +54,9 @@ impl Feed {
         daemon: &mut Option<Daemon>,
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
-        let events = subscribe(&docker, daemon.take()).await?;
+        let daemon = fresh(&docker, daemon.take()).await?;
+        host.set_rootless(daemon.is_rootless);
+        let events = subscribe(&docker, daemon);
         Session::new(self, host, docker, events).run().await
     }
 }

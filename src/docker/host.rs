@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bollard::models::ContainerSummary;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::client::{Filters, Inspection};
 use super::events::Event;
@@ -15,7 +16,11 @@ use super::outside::Outside;
 use super::snapshot::Snapshot;
 use super::stopping::Stopping;
 use super::unreadable::Retries;
-use crate::container::Container;
+use crate::base::text::quote;
+use crate::container::{Container, Listed};
+
+/// The pause before another look at a container whose state is none of Docker's.
+const UNSETTLED_PAUSE: Duration = Duration::from_secs(2);
 
 pub struct Host {
     known: Known,
@@ -25,6 +30,9 @@ pub struct Host {
     dirty: BTreeSet<String>,
     /// The network owners that were asked for since the last list. One that does not exist is asked for once.
     owners_asked: BTreeSet<String>,
+    is_rootless: bool,
+    /// When to look again at containers whose state was none of Docker's, by id.
+    unsettled: BTreeMap<String, Instant>,
     /// As [`Snapshot::outside`].
     outside: Option<Arc<[String]>>,
     /// Whether the next snapshot differs from the last one.
@@ -40,6 +48,8 @@ impl Host {
             retries: Retries::default(),
             dirty: BTreeSet::new(),
             owners_asked: BTreeSet::new(),
+            is_rootless: false,
+            unsettled: BTreeMap::new(),
             outside: filters.is_empty().then(Arc::default),
             changed: false,
         }
@@ -52,7 +62,7 @@ impl Host {
     /// Another follows, because that answer may be older than the list.
     pub fn on_list(
         &mut self,
-        listed: BTreeMap<String, ContainerSummary>,
+        listed: BTreeMap<String, Listed>,
         is_full: bool,
         is_pending: impl Fn(&str) -> bool,
     ) -> BTreeSet<String> {
@@ -79,6 +89,11 @@ impl Host {
             }
         }
         unknown
+    }
+
+    /// Notes whether the daemon runs without root.
+    pub fn set_rootless(&mut self, is_rootless: bool) {
+        self.is_rootless = is_rootless;
     }
 
     pub fn on_event(&mut self, event: &Event) {
@@ -138,14 +153,27 @@ impl Host {
             self.begin_to_stop(&container);
         }
         container.stopping = self.stopping.contains(&id);
+        if self.is_rootless && container.network_mode == "host" && self.known.get(&id).is_none() {
+            warn!(
+                "container {} is in the host network of a rootless Docker, which is not this host's: its ports cannot \
+                 be reached unless they are published in another network",
+                quote(&container.name)
+            );
+        }
         self.changed |= self.retries.end(&id);
-        self.changed |= self.known.learn(container, listed);
+        let is_settled = container.is_settled();
+        let is_new = self.known.learn(container, listed);
+        self.changed |= is_new;
+        self.unsettled.remove(&id);
+        if is_new && !is_settled {
+            self.unsettled.insert(id, Instant::now() + UNSETTLED_PAUSE);
+        }
         owner
     }
 
     /// Marks the container whose network this one uses, unless it is known or was asked for.
     fn ask_for_owner(&mut self, container: &Container) -> Option<String> {
-        let owner = container.network_owner()?;
+        let owner = container.network_reference()?;
         let is_new = self.known.find(owner).is_none() && self.owners_asked.insert(owner.to_owned());
         if !is_new {
             return None;
@@ -231,12 +259,20 @@ impl Host {
     }
 
     pub fn next_retry(&self) -> Option<Instant> {
-        self.retries.next_at()
+        let unsettled = self.unsettled.values().min().copied();
+        self.retries.next_at().into_iter().chain(unsettled).min()
     }
 
-    /// Marks the unreadable containers whose pause is over.
+    /// Marks the unreadable containers, and those in an odd state, whose pause is over.
     pub fn retry(&mut self) {
         self.dirty.extend(self.retries.take_due());
+        let now = Instant::now();
+        let dirty = &mut self.dirty;
+        self.unsettled.retain(|id, at| {
+            let is_due = *at <= now;
+            dirty.extend(is_due.then(|| id.clone()));
+            !is_due
+        });
     }
 
     pub fn has_changed(&self) -> bool {
@@ -268,7 +304,7 @@ mod tests {
         assert_eq!(host.outside, None, "not known is not none");
         let mut outside = Outside::new(&filters);
         assert!(outside.should_ask(true));
-        let running = ("a".to_owned(), ContainerSummary::default());
+        let running = ("a".to_owned(), Listed::default());
         outside.on_running(Ok([running].into()));
         outside.on_passing([].iter());
         host.take_outside(&mut outside);

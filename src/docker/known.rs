@@ -1,17 +1,15 @@
 //! The containers that were inspected, and the snapshots made of them.
 //!
-//! A container in the network of another (`--network container:ID`), a guest, has the ports of that one. So a guest is
-//! shown joined with the owner of its network, which is known too even if it does not pass the filters.
+//! Containers that share a network (`--network container:ID`) are shown with the ports that belong to each. The owner of
+//! a network is known too if it does not pass the filters.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-
-use bollard::models::ContainerSummary;
 
 use super::snapshot::Snapshot;
 use super::unreadable::{Retries, Unreadable};
 use crate::base::by_age::{ByAge, Ranked as _};
-use crate::container::{Container, Inspect, find};
+use crate::container::{Chain, Container, Guest, Inspect, Listed, SharedNetwork, find};
 
 /// How many inspect objects may wait to be packed. Each takes tens of kilobytes until then.
 const MOST_UNPACKED: usize = 16;
@@ -21,12 +19,12 @@ const MOST_UNPACKED: usize = 16;
 pub struct Known {
     /// By id.
     containers: HashMap<Arc<str>, Inspected>,
-    /// The listed ones, for snapshots. Guests are up to date only after [`Known::snapshot`].
+    /// The listed ones, for snapshots. Those that share a network are up to date only after [`Known::snapshot`].
     by_age: ByAge<Container>,
     /// The ids of the listed ones that are guests.
     guests: HashSet<Arc<str>>,
-    /// The guests as the last snapshot has them.
-    joined: HashMap<Arc<str>, Joined>,
+    /// The shared networks as the last snapshot has them, by the owner's id.
+    shared: HashMap<Arc<str>, SharedNetwork>,
     unpacked: VecDeque<Inspect>,
 }
 
@@ -34,13 +32,6 @@ struct Inspected {
     container: Arc<Container>,
     /// False for the owner of a guest's network that does not pass the filters itself.
     listed: bool,
-}
-
-/// A guest with the ports of its network's owner, and the two that it was made of.
-struct Joined {
-    guest: Arc<Container>,
-    owner: Arc<Container>,
-    whole: Arc<Container>,
 }
 
 impl Known {
@@ -59,9 +50,9 @@ impl Known {
     }
 
     /// Whether a list entry agrees with the container as it is known, so that it need not be inspected.
-    pub fn is_listed_as(&self, id: &str, summary: &ContainerSummary) -> bool {
+    pub fn is_listed_as(&self, id: &str, summary: &Listed) -> bool {
         self.containers.get(id).is_some_and(|known| {
-            let owner = known.container.network_owner();
+            let owner = known.container.network_reference();
             known.listed
                 && known.container.is_listed_as(summary)
                 && owner.is_none_or(|owner| self.find(owner).is_some())
@@ -72,7 +63,7 @@ impl Known {
     pub fn uses_network_of(&self, container: &Container) -> bool {
         let mut all = self.containers.values();
         all.any(|known| {
-            let owner = known.container.network_owner();
+            let owner = known.container.network_reference();
             owner.is_some_and(|owner| container.is_called(owner))
         })
     }
@@ -145,15 +136,26 @@ impl Known {
             .filter(|unreadable| self.get(&unreadable.id).is_none())
             .cloned()
             .collect();
-        let mut before = std::mem::take(&mut self.joined);
-        let guests = self.guests.iter().filter_map(|id| self.get(id));
-        for guest in guests.cloned().collect::<Vec<_>>() {
-            let before = before.remove(&guest.id);
-            if let Some(shown) = self.join(&guest, before, retries) {
-                self.by_age.insert(shown);
-            } else {
-                unreadable.push(Arc::new(Unreadable::known(&guest)));
-                self.by_age.remove(&guest.rank());
+        let mut before = std::mem::take(&mut self.shared);
+        for (owner, guests) in self.find_guests(&before, retries, &mut unreadable) {
+            let known = before.remove(&owner.id);
+            let network = known
+                .filter(|known| known.is_of(&owner, &guests))
+                .unwrap_or_else(|| SharedNetwork::new(Arc::clone(&owner), guests));
+            for container in network.shown() {
+                if self.is_listed(&container.id) {
+                    self.by_age.insert(Arc::clone(container));
+                }
+            }
+            self.shared.insert(Arc::clone(&owner.id), network);
+        }
+        // The owners of networks that have no guests any more.
+        for id in before.into_keys() {
+            if let Some(Inspected { container, listed }) = self.containers.get(&id)
+                && *listed
+                && container.network_reference().is_none()
+            {
+                self.by_age.insert(Arc::clone(container));
             }
         }
         Snapshot {
@@ -163,38 +165,46 @@ impl Known {
         }
     }
 
-    /// A guest as a snapshot has it, given its state in the snapshot `before`. None if the owner is unreadable and
-    /// always was: ports that are not known are not the same as none.
-    fn join(
+    /// The owner of each shared network, with its listed guests, the oldest first. A guest whose chain ends at an
+    /// unreadable container is shown as in the snapshot `before`, or is unreadable too: ports that are not known are
+    /// not the same as none.
+    fn find_guests(
         &mut self,
-        guest: &Arc<Container>,
-        before: Option<Joined>,
+        before: &HashMap<Arc<str>, SharedNetwork>,
         retries: &Retries,
-    ) -> Option<Arc<Container>> {
-        let owner_name = guest.network_owner().unwrap_or_default();
-        let joined = match (self.find(owner_name), before) {
-            (Some(owner), Some(before))
-                if Arc::ptr_eq(&before.guest, guest) && Arc::ptr_eq(&before.owner, owner) =>
-            {
-                before
+        unreadable: &mut Vec<Arc<Unreadable>>,
+    ) -> Vec<(Arc<Container>, Vec<Guest>)> {
+        let mut networks: BTreeMap<Arc<str>, (Arc<Container>, Vec<Guest>)> = BTreeMap::new();
+        let guests = self.guests.iter().filter_map(|id| self.get(id));
+        let guests: BTreeMap<_, _> = guests.map(|it| (it.rank(), Arc::clone(it))).collect();
+        for (rank, container) in guests {
+            let shown = match Chain::follow(&container, |reference| self.find(reference)) {
+                Chain::Owner { owner, cut_off } => {
+                    let network = networks.entry(Arc::clone(&owner.id));
+                    let (_, guests) = network.or_insert_with(|| (Arc::clone(owner), Vec::new()));
+                    guests.push(Guest { container, cut_off });
+                    continue;
+                }
+                Chain::Missing(reference) if retries.iter().any(|it| it.is_called(reference)) => {
+                    let mut shown = before.values().flat_map(SharedNetwork::shown);
+                    shown.find(|shown| shown.id == container.id).cloned()
+                }
+                Chain::Missing(_) => Some(Arc::clone(&container)),
+            };
+            if let Some(shown) = shown {
+                self.by_age.insert(shown);
+            } else {
+                unreadable.push(Arc::new(Unreadable::known(&container)));
+                self.by_age.remove(&rank);
             }
-            (Some(owner), _) => Joined {
-                guest: Arc::clone(guest),
-                owner: Arc::clone(owner),
-                whole: Arc::new(guest.in_network_of(owner)),
-            },
-            (None, before) if retries.iter().any(|it| it.is_called(owner_name)) => before?,
-            (None, _) => return Some(Arc::clone(guest)),
-        };
-        let whole = Arc::clone(&joined.whole);
-        self.joined.insert(Arc::clone(&guest.id), joined);
-        Some(whole)
+        }
+        networks.into_values().collect()
     }
 
     fn insert(&mut self, container: Arc<Container>, listed: bool) {
         let id = Arc::clone(&container.id);
         if listed {
-            if container.network_owner().is_some() {
+            if container.network_reference().is_some() {
                 self.guests.insert(Arc::clone(&id));
             } else {
                 self.by_age.insert(Arc::clone(&container));

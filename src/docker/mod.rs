@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `access` | finds Docker as its own client does, and explains why it cannot be reached |
 //! | `client` | the calls to Docker, each with a timeout |
+//! | `undecoded` | Docker's answers as it wrote them, past the client library's types |
 //! | `feed` | follows Docker for as long as the process lives, one session after another |
 //! | `session` | one connection: its events, lists, inspections and timers |
 //! | `events`, `inspections`, `lists`, `outside` | parts of a session |
@@ -31,6 +32,7 @@ mod outside;
 mod session;
 mod snapshot;
 mod stopping;
+mod undecoded;
 mod unreadable;
 
 use futures_util::stream::{self, StreamExt as _};

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Error;
-use bollard::models::ContainerSummary;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::client::Filters;
-use crate::container::{SHORT_ID, listed_names};
+use crate::container::{Listed, SHORT_ID};
 
 /// How long the first snapshot waits for the list without filters.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,12 +64,12 @@ impl Outside {
     }
 
     /// Takes the list without filters. If it has failed, it is asked for again after the next list.
-    pub fn on_running(&mut self, listed: Result<BTreeMap<String, ContainerSummary>, Error>) {
+    pub fn on_running(&mut self, listed: Result<BTreeMap<String, Listed>, Error>) {
         match listed {
             Ok(listed) => {
-                let marks = |(id, summary): (String, ContainerSummary)| {
+                let marks = |(id, summary): (String, Listed)| {
                     let short_id = id.chars().take(SHORT_ID).collect();
-                    let names = listed_names(&summary).map(str::to_owned);
+                    let names = summary.names().map(str::to_owned);
                     let marks = [id.clone(), short_id].into_iter().chain(names).collect();
                     (id, marks)
                 };
@@ -118,7 +117,7 @@ mod tests {
         Filters::from([("label".to_owned(), vec!["seen".to_owned()])])
     }
 
-    fn list(ids: &[&str]) -> BTreeMap<String, ContainerSummary> {
+    fn list(ids: &[&str]) -> BTreeMap<String, Listed> {
         let summary = |id: &&str| {
             let names = [format!("/{id}-name")];
             let summary = serde_json::from_value(json!({ "Id": id, "Names": names }));

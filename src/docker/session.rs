@@ -12,20 +12,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bollard::Docker;
-use bollard::errors::Error;
-use bollard::models::{ContainerSummary, EventMessage};
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::client::{Events, Filters, Inspection, inspect, list, ping, subscribe};
+use super::client::{Events, Filters, Inspection, fresh, inspect, list, ping, subscribe};
 use super::events::Event;
 use super::feed::Feed;
 use super::host::Host;
 use super::inspections::Inspections;
 use super::lists::Lists;
 use super::outside::Outside;
+use crate::container::Listed;
 
 /// How long after a snapshot memory is saved: until then Docker, the policy and the store need the processors.
 const PACK_DELAY: Duration = Duration::from_millis(100);
@@ -57,9 +56,9 @@ enum Phase {
 enum Reply {
     /// A new stream of events, because the old one was silent.
     Events(Events),
-    Listed(BTreeMap<String, ContainerSummary>),
+    Listed(BTreeMap<String, Listed>),
     /// The list without filters. Its failure does not end the session.
-    Running(anyhow::Result<BTreeMap<String, ContainerSummary>>),
+    Running(anyhow::Result<BTreeMap<String, Listed>>),
     Pong,
 }
 
@@ -121,11 +120,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn on_event(&mut self, message: Option<Result<EventMessage, Error>>) -> anyhow::Result<()> {
+    fn on_event(&mut self, message: Option<anyhow::Result<String>>) -> anyhow::Result<()> {
         let message = message
             .context("Docker ended the event stream")?
             .context("the event stream from Docker broke")?;
-        if let Some(event) = Event::read(message) {
+        let event = Event::read(&message).unwrap_or_else(|error| {
+            // It may be about any container, so a list follows at once.
+            debug!("cannot read an event: {error:#}");
+            self.timers.resync = self.timers.resync.map(|_| Instant::now());
+            None
+        });
+        if let Some(event) = event {
             self.feed.events.add_one();
             self.lists.heard_event = true;
             debug!("event {} of {}", event.action, event.id);
@@ -186,7 +191,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn on_list(&mut self, listed: BTreeMap<String, ContainerSummary>) {
+    fn on_list(&mut self, listed: BTreeMap<String, Listed>) {
         let is_full = self.lists.end();
         self.outside.on_passing(listed.keys());
         self.host.take_outside(&mut self.outside);
@@ -200,6 +205,7 @@ impl<'a> Session<'a> {
         // One list after the other, because two lists of a large host take much memory.
         if self.outside.should_ask(!self.host.knows_outside()) {
             let running = list(self.docker.clone(), Filters::new());
+            let running = self.feed.calls.time(running, Result::is_err);
             self.request(async { Ok(Reply::Running(running.await)) });
         }
         self.feed.outage.over();
@@ -229,6 +235,7 @@ impl<'a> Session<'a> {
     fn ping(&mut self) {
         self.timers.ping = None;
         let pong = ping(self.docker.clone(), self.feed.ping);
+        let pong = self.feed.calls.time(pong, Result::is_err);
         self.request(async { pong.await.map(|()| Reply::Pong) });
     }
 
@@ -240,13 +247,17 @@ impl<'a> Session<'a> {
             self.ask_for_list();
         } else {
             let docker = self.docker.clone();
-            self.request(async move { Ok(Reply::Events(subscribe(&docker, None).await?)) });
+            self.request(async move {
+                let daemon = fresh(&docker, None).await?;
+                Ok(Reply::Events(subscribe(&docker, daemon)))
+            });
         }
     }
 
     fn ask_for_list(&mut self) {
         self.lists.begin();
         let listed = list(self.docker.clone(), self.feed.filters.clone());
+        let listed = self.feed.calls.time(listed, Result::is_err);
         self.request(async { Ok(Reply::Listed(listed.await?)) });
     }
 
@@ -263,6 +274,9 @@ impl<'a> Session<'a> {
                 return;
             };
             let inspection = inspect(self.docker.clone(), self.feed.filters.clone(), id.clone());
+            let failed =
+                |(_, answer): &(String, Inspection)| matches!(answer, Inspection::Failed(_));
+            let inspection = self.feed.calls.time(inspection, failed);
             self.inspections.begin(id, inspection);
         }
     }

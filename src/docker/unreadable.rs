@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Error;
-use bollard::models::ContainerSummary;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::base::text::quote;
-use crate::container::{Container, SHORT_ID, listed_marks, listed_names};
+use crate::container::{Container, Listed, SHORT_ID};
 
 /// The pause before the first retry; each further one is twice as long. A failure may be due to a state on the way to
 /// another, of which no event tells, so it is logged only if a retry fails too.
@@ -53,12 +52,12 @@ impl Unreadable {
         self.id.starts_with(reference) || self.name == reference
     }
 
-    fn listed(id: &str, summary: &ContainerSummary) -> Self {
+    fn listed(id: &str, summary: &Listed) -> Self {
         let mut listed = Self::unlisted(id);
-        if let Some(name) = listed_names(summary).next() {
+        if let Some(name) = summary.names().next() {
             name.clone_into(&mut listed.name);
         }
-        listed.marks.extend(listed_marks(summary));
+        listed.marks.extend(summary.marks());
         listed
     }
 }
@@ -96,7 +95,7 @@ impl Retries {
     }
 
     /// Notes the list entry of a container that is not known.
-    pub fn describe(&mut self, id: &str, summary: &ContainerSummary) {
+    pub fn describe(&mut self, id: &str, summary: &Listed) {
         let listed = Arc::new(Unreadable::listed(id, summary));
         if let Some(retry) = self.failing.get_mut(id) {
             retry.container = Arc::clone(&listed);

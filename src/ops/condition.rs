@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
     state: watch::Sender<State>,
-    returns: Counter,
+    losses: Counter,
 }
 
 /// Good, bad, or not known yet.
@@ -48,25 +48,20 @@ impl Condition {
     }
 
     pub fn good(&self) {
-        let mut was_bad = false;
         self.state.send_if_modified(|state| {
-            if matches!(state, State::Good { .. }) {
-                return false;
+            let is_new = !matches!(state, State::Good { .. });
+            if is_new {
+                *state = State::Good {
+                    since: Timestamp::now(),
+                };
             }
-            was_bad = matches!(state, State::Bad { .. });
-            *state = State::Good {
-                since: Timestamp::now(),
-            };
-            true
+            is_new
         });
-        if was_bad {
-            self.returns.add_one();
-        }
     }
 
-    /// The number of changes from bad to good.
-    pub fn returns(&self) -> u64 {
-        self.returns.get()
+    /// The number of changes from good to bad.
+    pub fn losses(&self) -> u64 {
+        self.losses.get()
     }
 
     /// Back to unknown: the last error no longer holds.
@@ -80,7 +75,11 @@ impl Condition {
             let since = match state {
                 State::Bad { why: known, .. } if **known == *why => return false,
                 State::Bad { since, .. } => *since,
-                _ => Timestamp::now(),
+                State::Good { .. } => {
+                    self.losses.add_one();
+                    Timestamp::now()
+                }
+                State::Unknown => Timestamp::now(),
             };
             *state = State::Bad {
                 since,
@@ -161,9 +160,17 @@ mod tests {
         assert!(
             matches!(condition.state(), State::Bad { since: now, why } if now == since && &*why == "timed out")
         );
-        for _ in 0..2 {
-            condition.good();
-            assert_eq!(condition.returns(), 1);
-        }
+    }
+
+    #[test]
+    fn a_loss_is_counted_when_it_happens() {
+        let condition = Condition::default();
+        // It was not reached yet, so it is not lost.
+        condition.bad("refused");
+        condition.good();
+        assert_eq!(condition.losses(), 0);
+        condition.bad("refused");
+        condition.bad("timed out");
+        assert_eq!(condition.losses(), 1);
     }
 }

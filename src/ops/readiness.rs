@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::condition::{Condition, Question, State};
@@ -15,6 +16,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 pub struct Readiness {
     /// By name.
     pub conditions: Vec<(&'static str, Condition)>,
+    /// Conditions that an operator is told of while they are bad, and that do not make the role unready.
+    pub notices: Vec<(&'static str, Condition)>,
     /// A further problem, of the role itself.
     pub problem: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// Answered by the script's thread.
@@ -27,13 +30,23 @@ impl Readiness {
         let of_condition = |(name, condition): &(&str, Condition)| match condition.state() {
             State::Good { .. } => None,
             State::Unknown => Some(format!("{name}: no answer yet")),
-            State::Bad { since, why } => Some(format!("{name}: {why}, since {since:.0}")),
+            State::Bad { since, why } => Some(line(name, &why, since)),
         };
         let problems = self.conditions.iter().filter_map(of_condition);
         problems.chain((self.problem)()).collect()
     }
 
-    /// The same, and checks whether the script hangs.
+    /// Notices for an operator besides, one line each.
+    pub fn notices(&self) -> Vec<String> {
+        let notices = self.notices.iter();
+        let notices = notices.filter_map(|(name, condition)| match condition.state() {
+            State::Bad { since, why } => Some(line(name, &why, since)),
+            State::Good { .. } | State::Unknown => None,
+        });
+        notices.collect()
+    }
+
+    /// The problems, and checks whether the script hangs.
     pub async fn ask(&self) -> Vec<String> {
         let mut problems = self.problems();
         if !self.is_alive().await {
@@ -54,9 +67,13 @@ impl Readiness {
 
     /// Receivers of the changes of all conditions.
     pub fn subscribe(&self) -> Vec<watch::Receiver<State>> {
-        let conditions = self.conditions.iter();
+        let conditions = self.conditions.iter().chain(&self.notices);
         conditions
             .map(|(_, condition)| condition.subscribe())
             .collect()
     }
+}
+
+fn line(name: &str, why: &str, since: Timestamp) -> String {
+    format!("{name}: {why}, since {since:.0}")
 }

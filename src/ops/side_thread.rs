@@ -1,6 +1,8 @@
 //! The second thread of a daemon, for work that must go on while a script keeps the first one busy: HTTP, the
 //! watchdog, late renewals, and the forced end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -13,23 +15,36 @@ use tracing::error;
 use super::log;
 use super::signals::Signals;
 
-/// The time from a signal to the forced end. A script that hangs in a call of Lua's own library can be stopped in no
-/// other way. Every other shutdown takes less.
+/// The time from a signal to the forced end of a program that has not begun to end. A script that hangs in a call of
+/// Lua's own library can be stopped in no other way.
 const FORCED_END: Duration = Duration::from_secs(5);
+/// The time from a signal to the forced end of one that is ending: less than the ten seconds after which `docker stop`
+/// kills it.
+const LAST_END: Duration = Duration::from_secs(9);
+
+/// The errors that are logged when the program ends by force.
+#[derive(Debug, Clone, Copy)]
+pub struct LastWords {
+    /// It has not begun to end.
+    pub hangs: &'static str,
+    /// Its end takes too long.
+    pub late: &'static str,
+}
 
 /// Dropping it ends the thread's work.
 pub struct SideThread {
     handle: Handle,
+    /// Whether the program is ending.
+    ends: Arc<AtomicBool>,
     /// Dropping it ends the thread.
     _running: oneshot::Sender<()>,
 }
 
 impl SideThread {
-    /// Starts the thread. `last_words` is the error that is logged when the program ends by force.
-    pub fn start(last_words: &'static str) -> anyhow::Result<Self> {
+    pub fn start(last_words: LastWords) -> anyhow::Result<Self> {
         let side = Self::start_thread().context("cannot start a thread")?;
         let signals = side.enter(Signals::listen)?;
-        side.spawn(end_by_force(signals, last_words));
+        side.spawn(end_by_force(signals, Arc::clone(&side.ends), last_words));
         Ok(side)
     }
 
@@ -46,8 +61,14 @@ impl SideThread {
         thread::Builder::new().name("side".to_owned()).spawn(work)?;
         Ok(Self {
             handle,
+            ends: Arc::default(),
             _running: running,
         })
+    }
+
+    /// Says that the program is ending, so that it gets more time for that.
+    pub fn program_ends(&self) {
+        self.ends.store(true, Ordering::Relaxed);
     }
 
     /// Runs `work` on the thread.
@@ -65,10 +86,16 @@ impl SideThread {
     }
 }
 
-async fn end_by_force(mut signals: Signals, last_words: &'static str) {
+async fn end_by_force(mut signals: Signals, ends: Arc<AtomicBool>, last_words: LastWords) {
     signals.end_quietly().await;
     tokio::time::sleep(FORCED_END).await;
-    error!("{last_words}");
+    let words = if ends.load(Ordering::Relaxed) {
+        tokio::time::sleep(LAST_END.saturating_sub(FORCED_END)).await;
+        last_words.late
+    } else {
+        last_words.hangs
+    };
+    error!("{words}");
     log::flush();
     std::process::exit(1);
 }

@@ -28,7 +28,8 @@ pub async fn follow(readiness: Readiness) {
     tokio::pin!(watchdog);
     loop {
         let problems = readiness.problems();
-        let text = match problems.first() {
+        let notices = readiness.notices();
+        let text = match problems.first().or(notices.first()) {
             None => "in step with Docker".to_owned(),
             // A status is one line.
             Some(first) => first.lines().next().unwrap_or_default().to_owned(),

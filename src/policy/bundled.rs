@@ -1,9 +1,14 @@
 //! The bundled scripts, which `--script` and `require` know by name.
 
+use std::sync::LazyLock;
+
 use super::sandbox::Bundled;
 
-/// The policy that runs without `--script`.
+/// The policy that `run` has without `--script`.
 pub const DEFAULT: &str = "register";
+
+/// The policy that `discover` has without `--script`.
+pub const DISCOVER: &str = "discover";
 
 macro_rules! bundled {
     ($name:expr, $file:literal) => {
@@ -24,3 +29,13 @@ pub static SCRIPTS: [Bundled; 7] = [
     bundled!("registrator", "scripts/layouts/registrator.lua"),
     bundled!("traefik", "scripts/layouts/traefik.lua"),
 ];
+
+/// The scripts of a reading policy.
+pub static READING_SCRIPTS: [Bundled; 2] = [
+    bundled!(DISCOVER, "scripts/discover.lua"),
+    bundled!("haproxy", "scripts/proxies/haproxy.lua"),
+];
+
+/// The scripts of all roles, for tests.
+pub static ALL_SCRIPTS: LazyLock<Vec<Bundled>> =
+    LazyLock::new(|| SCRIPTS.into_iter().chain(READING_SCRIPTS).collect());

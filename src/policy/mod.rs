@@ -6,6 +6,9 @@
 
 mod api;
 mod bundled;
+mod driver;
+mod host;
+mod routing;
 mod sandbox;
 mod script;
 pub mod steps;
@@ -15,6 +18,8 @@ mod verdicts;
 mod world;
 
 pub use api::test::test_file;
+pub use driver::{Role, drive};
+pub use routing::{KeySource, Owners, RoutingOptions, RoutingWorld};
 pub use sandbox::failure::Failure;
 pub use script::Script;
 pub use verdicts::{ContainerView, Verdicts};

@@ -1,4 +1,4 @@
-//! A policy of the registrar: a script in a sandbox with the modules of `api`. `register/run` and the commands load it.
+//! A policy's script in its sandbox, and the registrar's with the modules of `api`.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -9,27 +9,48 @@ use super::World;
 use super::api;
 use super::api::state::ScriptState;
 use super::bundled::{DEFAULT, SCRIPTS};
+use super::driver::Role;
 use super::sandbox::failure::Failure;
-use super::sandbox::{Sandbox, Setup};
+use super::sandbox::{Module, Sandbox, Setup};
 use super::world::Source;
+use crate::ops::condition::Condition;
+use crate::ops::loads::Version;
 
+/// The script of a policy of any role, ready to run.
 pub struct Script {
     sandbox: Sandbox,
     run: Function,
 }
 
+impl Role for World {
+    const SOURCE: &'static str = "docker.watch()";
+    const KEPT: &'static str = "keys";
+
+    fn load(&self) -> Result<Script, Failure> {
+        let state = Rc::new(ScriptState::new(self.clone()));
+        Script::load(setup(self), api::modules(&state))
+    }
+
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    fn has_begun(&self) -> bool {
+        self.wanted.borrow().is_some()
+    }
+}
+
 impl Script {
-    /// Loads a policy. Its text has a second of processor time, and may not wait.
-    pub fn load(world: World) -> Result<Self, Failure> {
-        let setup = setup(&world);
-        let script = setup.script.clone();
+    /// Loads a script with the modules of its role.
+    pub(super) fn load(setup: Setup, modules: Vec<Module>) -> Result<Self, Failure> {
+        let (script, policy_name) = (setup.script.clone(), setup.policy);
         let name = script.display();
-        let sandbox = Sandbox::new(setup, api::modules(&Rc::new(ScriptState::new(world))))?;
+        let sandbox = Sandbox::new(setup, modules)?;
         let policy = sandbox.load()?;
         let Some(Value::Table(policy)) = policy.front() else {
             let got = policy.front().map_or("nothing", Value::type_name);
             return Err(Failure::new(format!(
-                "`{name}` returned {got} and not a policy; end it with `return register`"
+                "`{name}` returned {got} and not a policy; end it with `return {policy_name}`"
             )));
         };
         let run = match policy.get::<Value>("run") {
@@ -37,7 +58,7 @@ impl Script {
             Ok(other) => {
                 return Err(Failure::new(format!(
                     "`{name}` returned a table whose `run` is {} and not a function; \
-                     begin with `local register = require \"register\"`",
+                     begin with `local {policy_name} = require \"{policy_name}\"`",
                     other.type_name()
                 )));
             }
@@ -47,11 +68,15 @@ impl Script {
     }
 
     /// The policy's name and a digest of its text, for the log.
-    pub fn version(&self) -> String {
+    pub fn version(&self) -> Version {
         self.sandbox.version()
     }
 
     /// Runs the policy's `run`, which never ends if the source is live.
+    ///
+    /// # Errors
+    ///
+    /// If it fails, or takes longer than a second of processor time without waiting.
     pub async fn run(&self) -> Result<(), Failure> {
         self.sandbox.run(&self.run).await
     }
@@ -68,6 +93,6 @@ pub fn setup(world: &World) -> Setup {
             "the module `test` is available only in `docker-register test`",
         )],
         looks_above: false,
-        runs_once: matches!(world.source, Source::Once(_)),
+        runs_once: matches!(world.source, Source::Saved(_)),
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::{Options, Report, Script, World};
+use super::{Options, Report, Role as _, World};
 use crate::base::by_age::ByAge;
 use crate::container::{self, Container};
 use crate::docker::Snapshot;
@@ -39,7 +39,7 @@ impl Deciding {
         let sender = watch::Sender::new(None);
         let world = World::live(options, sender.subscribe()).reporting(Report::Nothing);
         let wanted = world.wanted();
-        let loaded = Script::load(world).map_err(|failure| anyhow!("{failure}"))?;
+        let loaded = world.load().map_err(|failure| anyhow!("{failure}"))?;
         let script = LocalSet::new();
         script.spawn_local(async move { loaded.run().await });
         let runtime = runtime::Builder::new_current_thread()
@@ -87,7 +87,8 @@ fn host(inspected: &Value, size: usize) -> anyhow::Result<[ByAge<Container>; 2]>
         }
         object
     };
-    let read = |objects: Vec<Value>| container::read_saved(&Value::from(objects).to_string());
+    let read =
+        |objects: Vec<Value>| container::read_saved(&Value::from(objects).to_string())?.whole();
     let all = (0..size).map(|number| object(number, 10_000 + number));
     let before: ByAge<Container> = read(all.collect())?.into_iter().collect();
     let mut after = before.clone();

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Failure;
+use super::host::HostVerdict;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
 use crate::wanted::{Claim, ContainerName, Entry, Wanted};
 
-/// The shortest pause before a call that exceeded its time is tried again; the next snapshot retries.
-const RETRY: Duration = Duration::from_secs(60);
+/// The shortest pause before a failed call that takes long is tried again; the next snapshot retries.
+pub const RETRY: Duration = Duration::from_secs(60);
 
 /// Tells the policy function that made entries from that of another script, or of the same script loaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Verdicts {
     complete: Option<(ByAge<Container>, FunctionId)>,
     /// How many passes have begun.
     passes: u64,
+    /// The last result for the host itself.
+    pub host: HostVerdict,
 }
 
 /// One pass over the containers of a snapshot, as one call of `etcd.sync` makes it.
@@ -73,11 +76,13 @@ pub struct Verdict {
     since: Timestamp,
 }
 
-/// The last result for one container, as the page and the metrics show it.
+/// The last result for one container, or for the host, as the page and the metrics show it.
 #[derive(Debug, Clone)]
 pub struct ContainerView {
     /// Its name, or its id if the name is not known.
     pub name: String,
+    /// Whether it is the host itself, with its entries without a container.
+    pub is_host: bool,
     /// The entries of the last good call.
     pub entries: Arc<[Entry]>,
     /// The reasons why the container, or some of its ports, are left out.
@@ -177,9 +182,9 @@ impl Verdicts {
         failure: &Failure,
     ) -> Option<String> {
         let verdict = self.verdict(container);
-        // A failed call is made again at each event, except one that timed out: it would hold up all other containers.
+        // A failed call is made again at each event, except one that takes long: it would hold up all other containers.
         verdict.current = failure
-            .is_timeout()
+            .takes_long()
             .then(|| (Arc::clone(container), function));
         verdict.retry_at = Some(Instant::now() + RETRY);
         verdict.marks = container.marks();
@@ -188,13 +193,7 @@ impl Verdicts {
             verdict.failure = Some(failure.clone());
             verdict.since = Timestamp::now();
         }
-        is_new.then(
-            || match verdict.claim.as_ref().map(|claim| claim.entries.len()) {
-                Some(1) => "its key stays as it was".to_owned(),
-                Some(keys) => format!("its {keys} keys stay as they were"),
-                None => "it gets no keys; those that it may have in etcd stay".to_owned(),
-            },
-        )
+        is_new.then(|| consequence(verdict.claim.as_deref()))
     }
 
     /// Ends a pass: forgets the containers that are not in its list, and returns the wanted state. `protected` has the
@@ -229,9 +228,14 @@ impl Verdicts {
         let is_last = pass.number == self.passes;
         self.complete = (is_complete && is_last).then_some((pass.list, pass.function));
         protected.sort();
+        match self.host.claim() {
+            Some(claim) => self.claims.insert(Arc::clone(claim)),
+            None => self.claims.remove(&HostVerdict::rank()),
+        }
         Wanted {
             claims: self.claims.clone(),
             protected,
+            host_is_unknown: self.host.is_unknown(),
             ..Wanted::default()
         }
     }
@@ -240,6 +244,7 @@ impl Verdicts {
     pub fn views(&self) -> Vec<ContainerView> {
         let view = |verdict: &Verdict| ContainerView {
             name: verdict.name.to_string(),
+            is_host: false,
             entries: verdict
                 .claim
                 .as_ref()
@@ -248,13 +253,14 @@ impl Verdicts {
             failure: verdict.failure.as_ref().map(ToString::to_string),
             since: Some(verdict.since),
         };
-        self.all().into_iter().map(view).collect()
+        let views = self.all().into_iter().map(view);
+        views.chain(self.host.view()).collect()
     }
 
-    /// A failure, if there are containers and the last call failed for each of them.
+    /// A failure, if the last call failed for each container, or for the host if there is none.
     pub fn failure_of_all(&self) -> Option<String> {
         let mut failures = self.containers.values().map(|verdict| &verdict.failure);
-        let first = failures.next()?.as_ref()?;
+        let first = failures.next().unwrap_or(&self.host.failure).as_ref()?;
         failures.all(Option::is_some).then(|| first.to_string())
     }
 
@@ -285,6 +291,15 @@ impl Verdicts {
     }
 }
 
+/// The fate of the last good call's keys after a failed one.
+pub fn consequence(claim: Option<&Claim>) -> String {
+    match claim.map(|claim| claim.entries.len()) {
+        Some(1) => "its key stays as it was".to_owned(),
+        Some(keys) => format!("its {keys} keys stay as they were"),
+        None => "it gets no keys; those that it may have in etcd stay".to_owned(),
+    }
+}
+
 impl Verdict {
     fn is_current(&self, container: &Arc<Container>, function: FunctionId) -> bool {
         let is_due = |retry_at: Instant| Instant::now() >= retry_at;
@@ -298,6 +313,7 @@ impl ContainerView {
     pub fn unreadable(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            is_host: false,
             entries: [].into(),
             left_out: Vec::new(),
             failure: Some("Docker lists it but cannot show it".to_owned()),

@@ -2,6 +2,7 @@
 //! calls. `register/run` makes one with [`World::live`], and a command with [`World::once`].
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,8 +50,8 @@ pub enum Report {
 pub enum Source {
     /// A running daemon.
     Live(Snapshots),
-    /// One snapshot.
-    Once(Arc<Snapshot>),
+    /// Snapshots of earlier moments.
+    Saved(VecDeque<Arc<Snapshot>>),
 }
 
 /// The world of a script. A clone shares everything, so that a script can be loaded again in the world of the last one.
@@ -75,7 +76,8 @@ impl World {
 
     /// The world of one snapshot, for a script that runs once. The caller reads the verdicts.
     pub fn once(options: Options, snapshot: Snapshot) -> Self {
-        Self::new(options, Source::Once(Arc::new(snapshot)), Report::Nothing)
+        let saved = Source::Saved([Arc::new(snapshot)].into());
+        Self::new(options, saved, Report::Nothing)
     }
 
     fn new(options: Options, source: Source, report: Report) -> Self {
@@ -134,9 +136,5 @@ impl World {
 
     pub fn verdicts(&self) -> &Rc<RefCell<Verdicts>> {
         &self.verdicts
-    }
-
-    pub fn condition(&self) -> &Condition {
-        &self.condition
     }
 }

@@ -26,6 +26,8 @@ pub struct Kept {
     pub seat: Seat,
     /// The end of the lease that ends first, if nothing renews it; none before there is one.
     pub until: Option<Instant>,
+    /// The last renewal of a part of the leases, which shows that the keeper is renewing the others.
+    pub progress: Option<Instant>,
     /// Set when late renewal has lost the seat. From then on only the keeper may renew.
     pub keeper_only: bool,
 }
@@ -38,6 +40,7 @@ impl Leases {
             guarded: BTreeSet::new(),
             seat: Seat::new(seat_ttl),
             until: None,
+            progress: None,
             keeper_only: false,
         })))
     }
@@ -86,6 +89,26 @@ impl Leases {
         });
     }
 
+    /// Shows that the keeper has just renewed a number of leases.
+    pub fn show_progress(&self, leases: usize) {
+        if leases > 0 {
+            self.0
+                .send_modify(|kept| kept.progress = Some(Instant::now()));
+        }
+    }
+
+    /// Records that all of so many leases have been renewed, and none ends before `until`. One that has been granted
+    /// meanwhile may end sooner.
+    pub fn prolong(&self, number: usize, until: Instant) {
+        self.0.send_if_modified(|kept| {
+            let is_all = kept.renewed.len() == number;
+            if is_all {
+                kept.until = Some(until);
+            }
+            is_all
+        });
+    }
+
     /// Replaces all but the seat.
     pub fn replace(
         &self,
@@ -110,19 +133,28 @@ impl Leases {
         self.0.send_modify(|kept| change(&mut kept.seat));
     }
 
-    /// Replaces `before` by `after`, unless the keeper has changed anything meanwhile, which is newer.
+    /// Replaces `before` by `after`, unless the keeper has changed anything meanwhile, which is newer. Its progress does
+    /// not count.
     pub fn replace_if_same(&self, before: &Kept, after: Kept) {
         self.0.send_if_modified(|kept| {
+            let progress = kept.progress;
+            kept.progress = before.progress;
             let is_same = kept == before;
             if is_same {
                 *kept = after;
             }
+            kept.progress = progress;
             is_same
         });
     }
 }
 
 impl Kept {
+    /// The shortest TTL of the leases that the keeper renews, in seconds.
+    pub fn shortest_ttl(&self) -> Option<u32> {
+        self.renewed.iter().map(|lease| lease.ttl()).min()
+    }
+
     /// The time until the first lease ends, if nothing renews it; none before there is one.
     pub fn left(&self) -> Option<Duration> {
         let until = self.until?;

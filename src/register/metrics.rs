@@ -1,17 +1,19 @@
 //! The metrics of `/metrics`, in Prometheus's text format. Events are counted where they happen. Gauges (containers,
 //! keys, leases) are set when somebody asks. `page` serves them.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::plan::KeyView;
+use super::settings::HostSettings;
+use crate::ops::collector::add;
+use crate::ops::metrics::{RoleMetrics, bring_to};
 use crate::policy::ContainerView;
 
 /// The most reasons for leaving something out that have a series of their own, because a policy may give each container
@@ -19,7 +21,11 @@ use crate::policy::ContainerView;
 const MOST_REASONS: usize = 20;
 /// The label of all further reasons.
 const OTHER: &str = "other";
-/// The partners whose reconnections are counted.
+/// The beginning of all names.
+const PREFIX: &str = "docker_register_";
+/// The settings that are shown.
+const SETTINGS: [&str; 2] = ["prefix", "instance"];
+/// The partners whose calls and losses are counted.
 const PARTNERS: [&str; 2] = ["docker", "etcd"];
 /// The limits of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -34,7 +40,8 @@ pub struct Metrics {
     failed_syncs: IntCounter,
     changes: IntCounterVec,
     policy_errors: IntCounter,
-    log_lines_dropped: IntCounter,
+    /// The metrics of every role.
+    pub of_role: RoleMetrics,
     gauges: Mutex<Gauges>,
 }
 
@@ -44,8 +51,10 @@ struct Gauges {
     containers: IntGaugeVec,
     left_out: IntGaugeVec,
     keys: IntGaugeVec,
+    collisions: IntGauge,
     ready: IntGauge,
     lease: Gauge,
+    lease_ttl: Gauge,
 }
 
 /// The state at the time of a request.
@@ -56,6 +65,12 @@ pub struct Now<'a> {
     pub keys: Option<&'a [KeyView]>,
     /// The time until the first lease ends, if there is one.
     pub lease_left: Option<Duration>,
+    /// The shortest TTL of the leases, in seconds, if there is one.
+    pub lease_ttl: Option<u32>,
+    /// The number of addresses of this host that several containers claim.
+    pub collisions: usize,
+    /// The names of the drained containers.
+    pub drained: &'a BTreeSet<Arc<str>>,
     pub ready: bool,
     pub counts: Counts,
 }
@@ -65,12 +80,10 @@ pub struct Now<'a> {
 pub struct Counts {
     /// Docker events that may change a container's keys.
     pub events: u64,
-    /// The reconnections of Docker and etcd, in this order.
+    /// The losses of Docker and etcd, in this order.
     pub reconnections: [u64; PARTNERS.len()],
     /// Policy calls that failed for a container.
     pub policy_errors: u64,
-    /// Log lines that were dropped because nobody read them.
-    pub log_lines_dropped: u64,
 }
 
 impl Metrics {
@@ -79,7 +92,17 @@ impl Metrics {
         self.syncs.observe(took.as_secs_f64());
         if failed {
             self.failed_syncs.inc();
+        } else {
+            self.of_role.synced();
         }
+    }
+
+    /// Shows the settings, and is told of the calls to etcd from now on.
+    pub fn introduce(&self, host: &mut HostSettings) {
+        let options = &host.options;
+        self.of_role
+            .show_settings(&[&options.prefix, &options.instance]);
+        host.etcd.calls = self.of_role.calls("etcd");
     }
 
     pub fn count_put(&self) {
@@ -90,7 +113,7 @@ impl Metrics {
         self.changes.with_label_values(&["delete"]).inc();
     }
 
-    /// All metrics in Prometheus's text format.
+    /// All metrics in Prometheus's text format, once those of the role are set.
     pub fn text(&self, now: &Now) -> anyhow::Result<String> {
         // Two requests at once must not see each other's half-set gauges.
         let gauges = self
@@ -100,7 +123,6 @@ impl Metrics {
         gauges.set(now);
         bring_to(&self.events, now.counts.events);
         bring_to(&self.policy_errors, now.counts.policy_errors);
-        bring_to(&self.log_lines_dropped, now.counts.log_lines_dropped);
         for (partner, count) in PARTNERS.iter().zip(now.counts.reconnections) {
             bring_to(&self.reconnections.with_label_values(&[partner]), count);
         }
@@ -113,16 +135,22 @@ impl Metrics {
 impl Gauges {
     fn set(&self, now: &Now) {
         self.ready.set(now.ready.into());
+        self.collisions
+            .set(i64::try_from(now.collisions).unwrap_or(i64::MAX));
         self.lease
             .set(now.lease_left.map_or(f64::NAN, |left| left.as_secs_f64()));
+        self.lease_ttl
+            .set(now.lease_ttl.map_or(f64::NAN, f64::from));
         if let Some(containers) = now.containers {
             self.containers.reset();
-            for state in ["registered", "left_out", "failed"] {
+            for state in ["registered", "drained", "left_out", "failed"] {
                 self.containers.with_label_values(&[state]).set(0);
             }
             let mut reasons: BTreeMap<&str, i64> = BTreeMap::new();
-            for container in containers {
-                self.containers.with_label_values(&[state(container)]).inc();
+            for container in containers.iter().filter(|container| !container.is_host) {
+                self.containers
+                    .with_label_values(&[state(container, now.drained)])
+                    .inc();
                 for why in &container.left_out {
                     *reasons.entry(why).or_default() += 1;
                 }
@@ -139,9 +167,16 @@ impl Gauges {
             let kinds = [("owned", false), ("shared", true)];
             for (kind, is_shared) in kinds {
                 let of_kind = keys.iter().filter(|key| key.shared == is_shared);
-                let (there, missing): (Vec<_>, Vec<_>) = of_kind.partition(|key| key.stands);
-                for (state, keys) in [("there", there), ("missing", missing)] {
-                    let number = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+                let mut numbers = [("there", 0), ("missing", 0), ("held", 0)];
+                for key in of_kind {
+                    let place = match (key.stands, key.held) {
+                        (true, _) => 0,
+                        (false, false) => 1,
+                        (false, true) => 2,
+                    };
+                    numbers[place].1 += 1;
+                }
+                for (state, number) in numbers {
                     self.keys.with_label_values(&[kind, state]).set(number);
                 }
             }
@@ -149,16 +184,13 @@ impl Gauges {
     }
 }
 
-/// Raises a counter to `count`. Counters never fall.
-fn bring_to(counter: &IntCounter, count: u64) {
-    counter.inc_by(count.saturating_sub(counter.get()));
-}
-
-fn state(container: &ContainerView) -> &'static str {
+fn state(container: &ContainerView, drained: &BTreeSet<Arc<str>>) -> &'static str {
     if container.failure.is_some() {
         "failed"
     } else if container.entries.is_empty() {
         "left_out"
+    } else if drained.contains(&*container.name) {
+        "drained"
     } else {
         "registered"
     }
@@ -175,6 +207,7 @@ impl Default for Metrics {
                 IntCounterVec::new(Opts::new(name, help), &[label]),
             )
         };
+        let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
@@ -185,7 +218,7 @@ impl Default for Metrics {
             ),
             reconnections: counters(
                 "docker_register_reconnections_total",
-                "Reconnections after an outage, by partner.",
+                "Losses of a partner that was reached, each of which is followed by reconnections, by partner.",
                 "partner",
             ),
             syncs: add(
@@ -211,14 +244,11 @@ impl Default for Metrics {
                 "docker_register_policy_errors_total",
                 "Policy calls that failed for a container.",
             ),
-            log_lines_dropped: counter(
-                "docker_register_log_lines_dropped_total",
-                "Log lines that were dropped because nobody read stderr.",
-            ),
+            of_role: RoleMetrics::new(&registry, PREFIX, &SETTINGS, &PARTNERS),
             gauges: Mutex::new(Gauges {
                 containers: gauges(
                     "docker_register_containers",
-                    "Running containers, by the policy's decision on them.",
+                    "Running containers, by the policy's decision on them, or drained.",
                     &["state"],
                 ),
                 left_out: gauges(
@@ -228,34 +258,34 @@ impl Default for Metrics {
                 ),
                 keys: gauges(
                     "docker_register_keys",
-                    "Wanted keys, by kind, and by whether they are in etcd.",
+                    "Wanted keys, by kind: there, missing from etcd, or held on the lease of somebody else.",
                     &["kind", "state"],
                 ),
-                ready: add(
-                    &registry,
-                    IntGauge::new(
-                        "docker_register_ready",
-                        "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
-                    ),
+                collisions: gauge(
+                    "docker_register_address_collisions",
+                    "Addresses of this host that several containers claim.",
+                ),
+                ready: gauge(
+                    "docker_register_ready",
+                    "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
                 ),
                 lease: add(
                     &registry,
                     Gauge::new(
                         "docker_register_lease_left_seconds",
-                        "Seconds until the first lease expires, if nothing renews it; NaN without keys.",
+                        "Seconds until the first lease expires, if nothing renews it; NaN before the first key. A host without keys keeps its lease for the next one.",
+                    ),
+                ),
+                lease_ttl: add(
+                    &registry,
+                    Gauge::new(
+                        "docker_register_lease_ttl_seconds",
+                        "Shortest TTL of the leases that are kept; NaN before the first key.",
                     ),
                 ),
             }),
             registry: registry.clone(),
         };
-        let build = gauges(
-            "docker_register_build_info",
-            "1, with the running version as a label.",
-            &["version"],
-        );
-        build
-            .with_label_values(&[env!("VERSION_AND_COMMIT")])
-            .set(1);
         // Made before their first count, because Prometheus cannot see the increase of a series that begins with 1.
         for partner in PARTNERS {
             metrics.reconnections.with_label_values(&[partner]);
@@ -267,24 +297,14 @@ impl Default for Metrics {
     }
 }
 
-/// Registers a collector. It cannot fail, because the names and labels are constants, and each name is used once.
-fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("a sound definition");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("a name of its own");
-    collector
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn view(left_out: &str) -> ContainerView {
         ContainerView {
             name: "web".to_owned(),
+            is_host: false,
             entries: [].into(),
             left_out: vec![left_out.to_owned()],
             failure: None,
@@ -304,6 +324,9 @@ mod tests {
                 containers: Some(&containers),
                 keys: None,
                 lease_left: None,
+                lease_ttl: None,
+                collisions: 0,
+                drained: &BTreeSet::new(),
                 ready: true,
                 counts: Counts::default(),
             })

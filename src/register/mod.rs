@@ -1,6 +1,9 @@
 //! The writing role: keeps the store in step with the containers that run on this host.
 
+pub mod collisions;
+mod drain;
 mod host_ip;
+mod id_file;
 mod introduction;
 mod keeper;
 mod leases;

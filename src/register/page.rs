@@ -1,19 +1,23 @@
 //! The pages of `--listen`: `/` for people (the registered containers, the others and why, since when, and the last
 //! warnings and errors), and `/metrics` for Prometheus.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
+use super::collisions::Collision;
 use super::metrics::Now;
 use super::plan::KeyView;
 use super::settings::HostSettings;
 use super::status::Status;
+use crate::ops;
 use crate::ops::condition::State;
 use crate::ops::listen::{Kind, Route};
 use crate::ops::log::{Line, Recent};
+use crate::ops::page::time;
 use crate::policy::ContainerView;
 
 /// The facts about a registrar that never change, by name.
@@ -21,7 +25,7 @@ type About = Arc<[(&'static str, String)]>;
 
 struct Page<'a> {
     about: &'a [(&'static str, String)],
-    script: &'a str,
+    script: String,
     conditions: Vec<(&'static str, State)>,
     /// The time until the first lease ends, if there is one.
     lease_left: Option<Duration>,
@@ -29,6 +33,9 @@ struct Page<'a> {
     containers: Option<&'a [ContainerView]>,
     /// None if the keeper has never answered.
     keys: Option<&'a [KeyView]>,
+    collisions: Vec<Collision>,
+    /// The names of the drained containers.
+    drained: BTreeSet<Arc<str>>,
     /// The last warnings and errors, the newest first.
     lines: &'a [Line],
 }
@@ -64,11 +71,19 @@ pub fn about(host: &HostSettings) -> About {
 
 async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
     let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
+    let collisions = status.collisions.borrow().len();
+    let drained = status.drained.borrow().clone();
+    let readiness = status.readiness();
+    let ready = readiness.ask().await.is_empty();
+    status.metrics.of_role.set(&readiness, &status.loads);
     status.metrics.text(&Now {
         containers: containers.as_ref().map(|containers| containers.as_slice()),
         keys: keys.as_ref().map(|keys| keys.as_slice()),
         lease_left: status.lease_left(),
-        ready: status.readiness().ask().await.is_empty(),
+        lease_ttl: status.leases.now().shortest_ttl(),
+        collisions,
+        drained: &drained,
+        ready,
         counts: status.counts(),
     })
 }
@@ -76,104 +91,82 @@ async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
 async fn page(status: Arc<Status>, recent: Recent, about: About) -> anyhow::Result<String> {
     let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
     let conditions = status.readiness().conditions.into_iter();
+    let drain = Some(("drain", status.drain.state()));
+    let drain = drain.filter(|(_, state)| matches!(state, State::Bad { .. }));
     Ok(draw(&Page {
         about: &about,
-        script: &status.script.borrow().clone(),
+        script: status.loads.in_force(),
         conditions: conditions
             .map(|(name, condition)| (name, condition.state()))
+            .chain(status.loads.trouble().map(|state| ("reload", state)))
+            .chain(drain)
             .collect(),
         lease_left: status.lease_left(),
         containers: containers.as_ref().map(|containers| containers.as_slice()),
         keys: keys.as_ref().map(|keys| keys.as_slice()),
+        collisions: status.collisions.borrow().clone(),
+        drained: status.drained.borrow().clone(),
         lines: &recent.lines(),
     }))
 }
 
-const STYLE: &str = "
-:root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --dim: #6e7781 }
-body { font: 16px/1.4 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 0 1rem 2rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
-ul { list-style: none; padding: 0 } li { padding: .5rem 0; border-top: 1px solid #8884; overflow-wrap: anywhere }
-code, pre { font: .9em ui-monospace, monospace; white-space: pre-wrap; margin: 0 }
-.good { color: var(--good) } .bad { color: var(--bad) } .dim, small { color: var(--dim) }
-";
-
 fn draw(page: &Page) -> String {
     let all = page.containers.unwrap_or_default();
-    let registered = all.iter().filter(|container| !container.entries.is_empty());
+    let with_entries = all.iter().filter(|container| !container.entries.is_empty());
+    let (drained, registered): (Vec<_>, Vec<_>) =
+        with_entries.partition(|container| page.drained.contains(&*container.name));
     let others = all.iter().filter(|container| {
         container.entries.is_empty()
             || !container.left_out.is_empty()
             || container.failure.is_some()
     });
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "docker-register" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "docker-register" }
-                dl {
-                    @for (name, state) in &page.conditions {
-                        dt { (name) }
-                        dd { (condition(state)) }
-                    }
-                    @if let Some(left) = page.lease_left {
-                        dt { "leases" }
-                        dd { "expire in " (left.as_secs()) " s unless they are renewed" }
-                    }
-                    dt { "policy in force" }
-                    dd { (page.script) }
-                    @for (name, value) in page.about {
-                        dt { (name) }
-                        dd { (value) }
-                    }
-                }
-                h2 { "Registered" }
-                @if page.containers.is_none() || page.keys.is_none() {
-                    p.dim { "Not known yet." }
-                } @else if all.iter().all(|container| container.entries.is_empty()) {
-                    p.dim { "No container is registered." }
-                }
-                ul {
-                    @for container in registered {
-                        li { (keys_of(container, page.keys.unwrap_or_default())) }
-                    }
-                }
-                h2 { "Not registered" }
-                ul {
-                    @for container in others { li { (left_out(container)) } }
-                }
-                h2 { "Last warnings and errors" }
-                @if page.lines.is_empty() { p.dim { "None." } }
-                ul {
-                    @for line in page.lines {
-                        li {
-                            small { (time(line.at)) " " }
-                            @if line.is_error { span.bad { "error" } } @else { "warning" }
-                            pre { (line.text) }
-                        }
-                    }
-                }
+    let mut facts = Vec::new();
+    if let Some(left) = page.lease_left {
+        let seconds = left.as_secs();
+        facts.push((
+            "leases",
+            format!("expire in {seconds} s unless they are renewed"),
+        ));
+    }
+    facts.push(("policy in force", page.script.clone()));
+    facts.extend(page.about.iter().cloned());
+    let sections = html! {
+        h2 { "Registered" }
+        @if page.containers.is_none() || page.keys.is_none() {
+            p.dim { "Not known yet." }
+        } @else if registered.is_empty() {
+            p.dim { "No container is registered." }
+        }
+        ul {
+            @for container in registered {
+                li { (keys_of(container, page.keys.unwrap_or_default())) }
             }
         }
-    }
-    .into_string()
-}
-
-fn condition(state: &State) -> Markup {
-    html! {
-        @match state {
-            State::Unknown => span.dim { "no answer yet" },
-            State::Good { since } => { span.good { "good" } small { " since " (time(*since)) } }
-            State::Bad { since, why } => { span.bad { (why) } small { " since " (time(*since)) } }
+        @if !drained.is_empty() {
+            h2 { "Drained" }
+            ul {
+                @for container in drained { li { (head(container)) } }
+            }
         }
-    }
+        @if !page.collisions.is_empty() {
+            h2 { "Claimed by several containers" }
+            ul {
+                @for collision in &page.collisions { li.bad { (collision) } }
+            }
+        }
+        h2 { "Not registered" }
+        ul {
+            @for container in others { li { (left_out(container)) } }
+        }
+    };
+    let frame = ops::page::Page {
+        title: "docker-register",
+        conditions: page.conditions.clone(),
+        facts: &facts,
+        sections,
+        lines: page.lines,
+    };
+    frame.draw()
 }
 
 fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
@@ -187,6 +180,7 @@ fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
                     Some(key) if key.value != entry.value || key.shared != entry.shared =>
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
+                    Some(key) if key.held => span.bad { " — on the lease of somebody else in etcd" },
                     _ => span.bad { " — missing from etcd, or different there" },
                 }
             }
@@ -210,8 +204,4 @@ fn head(container: &ContainerView) -> Markup {
         strong { (container.name) }
         @if let Some(since) = container.since { small { " since " (time(since)) } }
     }
-}
-
-fn time(at: Timestamp) -> String {
-    format!("{at:.0}")
 }

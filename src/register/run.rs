@@ -8,43 +8,47 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
-use tracing::{error, info};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+use tracing::{info, warn};
 
+use super::id_file::IdFile;
 use super::introduction::introduction;
 use super::keeper::{keep, renew_late, watch_expiry};
+use super::seat::Seat;
 use super::settings::{Mode, Settings};
 use super::status::Status;
-use super::{host_ip, page};
+use super::{collisions, drain, host_ip, page};
 use crate::docker::{self, Daemon, Feed, Snapshot, Snapshots};
 use crate::ops::log::Recent;
 use crate::ops::outage::Outage;
-use crate::ops::side_thread::SideThread;
-use crate::ops::signals::{Request, Signals};
+use crate::ops::side_thread::{LastWords, SideThread};
+use crate::ops::signals::Signals;
 use crate::ops::{listen, systemd};
-use crate::policy::{ContainerView, Failure, Report, Script, Verdicts, World};
+use crate::policy::{ContainerView, Report, Role as _, Script, Verdicts, World, drive};
 use crate::store::Identity;
 use crate::store::print::PrintStore;
 use crate::wanted::Wanted;
 
-/// The pause before a failed `run` of the script is started again.
-const SCRIPT_PAUSE: Duration = Duration::from_secs(1);
-/// The time between two log lines about the same failure of `run`.
-const REMINDER: Duration = Duration::from_secs(60);
-/// The error before the program ends by force.
-const LAST_WORDS: &str =
-    "the script hangs, so the program ends without waiting for it; the keys stay until their TTL";
+/// The time for Docker's first answer after which an earlier process's keys are renewed without it.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// The errors before the program ends by force.
+const LAST_WORDS: LastWords = LastWords {
+    hangs: "the script hangs, so the program ends without waiting for it; the keys stay until their TTL",
+    late: "the last work takes too long, so the program ends without waiting for it; the keys that are left stay until \
+           their TTL",
+};
 
 /// Runs until a signal ends it, or fails at once if the script is broken from the start. `recent` has the last warnings
 /// and errors, for the page.
-pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
+pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
     // A wrong DOCKER_HOST can never work, so it is not retried.
     docker::Endpoint::from_env()?;
     let signals = Signals::listen()?;
     let status = Arc::new(Status::new(settings.host.options.ttl));
+    status.metrics.introduce(&mut settings.host);
     let side = start_side_thread(&settings, &status, recent)?;
     let verdicts = Rc::new(RefCell::new(Verdicts::default()));
     let snapshots = watch::Sender::new(None);
@@ -111,6 +115,14 @@ struct Work<'a> {
     signals: Signals,
 }
 
+/// A running keeper. Dropping `shutdown` makes it end.
+struct Keeping {
+    task: JoinHandle<()>,
+    shutdown: oneshot::Sender<()>,
+}
+
+type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
+
 impl Work<'_> {
     async fn run(mut self) -> anyhow::Result<()> {
         let found = host_ip::find(&mut self.settings, &self.status.etcd);
@@ -120,31 +132,132 @@ impl Work<'_> {
         }
         let world = self.world();
         let wanted = world.wanted();
+        let collisions = collisions::follow(wanted.clone(), Arc::clone(self.status));
+        let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, self.status);
         // A broken script ends the program before anything is touched.
-        let script = Script::load(world.clone()).map_err(|failure| anyhow!("{failure}"))?;
-        info!("policy: {}", script.version());
-        self.status.script.send_replace(script.version());
-        let asked = ask_docker(&self.settings, self.status);
-        let Some(daemon) = self.signals.unless_ended(asked).await else {
+        let script = world.load().map_err(|failure| anyhow!("{failure}"))?;
+        self.status.loads.began(script.version());
+        tokio::spawn(self.status.loads.clone().remind());
+        let id_file = self.id_file()?;
+        let remembered = id_file.as_ref().and_then(IdFile::recall);
+        let (daemon, early) = self.wait_for_docker(remembered.as_deref(), &wanted).await;
+        let Some(daemon) = daemon else {
+            self.end(early).await;
             return Ok(());
         };
         info!("{}", introduction(&self.settings, daemon.as_ref())?);
         let id = daemon.as_ref().map_or("", |daemon| &daemon.id);
-        let identity = Identity::new(id, &self.settings.host.options.instance);
+        let mut keeping = self.settle(id, remembered, id_file, early, wanted).await;
+        // After the keeper, so that it wakes first.
+        tokio::spawn(collisions);
         let feed = self.start_feed(daemon);
-        let (shutdown, ended) = oneshot::channel();
-        let mut keeper = self.start_keeper(identity, wanted, ended);
-        let result = self.supervise(world, script, feed, &mut keeper).await;
+        let result = self
+            .supervise(&world, script, feed, &mut keeping.task)
+            .await;
         systemd::say_goodbye().await;
-        // The keeper ends its work on the store, unless a second signal comes.
+        self.end(Some(keeping)).await;
+        result
+    }
+
+    /// The file with the daemon's id, if there may be one.
+    fn id_file(&self) -> anyhow::Result<Option<IdFile>> {
+        let Settings {
+            host,
+            mode,
+            state_directory,
+            ..
+        } = &self.settings;
+        let directory = state_directory.as_ref().filter(|_| *mode != Mode::DryRun);
+        let docker = docker::Endpoint::from_env()?.url;
+        Ok(directory.map(|directory| IdFile::new(directory, &docker, &host.options.instance)))
+    }
+
+    /// Waits for the Docker daemon. If it does not answer at once, the keys that an earlier process held under the
+    /// `remembered` id are renewed meanwhile. Returns no daemon if a signal ends the wait.
+    async fn wait_for_docker(
+        &mut self,
+        remembered: Option<&str>,
+        wanted: &WantedReceiver,
+    ) -> (Option<Option<Daemon>>, Option<Keeping>) {
+        let consequence = match (remembered, &self.settings.state_directory) {
+            (Some(_), _) => "only the keys of the process before this one are renewed",
+            (None, Some(_)) => "nothing is registered yet",
+            (None, None) => {
+                "nothing is registered yet, and keys of a process before this one are not renewed: set STATE_DIRECTORY \
+                 to a directory that stays, so that they are the next time"
+            }
+        };
+        let asked = ask_docker(&self.settings, self.status, consequence);
+        tokio::pin!(asked);
+        if let Ok(daemon) = timeout(AT_ONCE, self.signals.unless_ended(asked.as_mut())).await {
+            return (daemon, None);
+        }
+        let early = remembered.map(|id| {
+            info!("Docker does not answer yet: keys that were held with its id {id} are renewed");
+            self.start_keeper(self.identity(id), wanted.clone())
+        });
+        (self.signals.unless_ended(asked).await, early)
+    }
+
+    /// Goes on with the daemon's `id`: with the keeper that has renewed its keys so far, or with a new one.
+    async fn settle(
+        &self,
+        id: &str,
+        remembered: Option<String>,
+        id_file: Option<IdFile>,
+        early: Option<Keeping>,
+        wanted: WantedReceiver,
+    ) -> Keeping {
+        let has_changed = remembered.as_deref() != Some(id);
+        if let Some(id_file) = id_file.filter(|_| has_changed) {
+            let id = id.to_owned();
+            // A disk may hang.
+            spawn_blocking(move || id_file.keep(&id));
+        }
+        let mut identity = self.identity(id);
+        if let Some(before) = remembered.filter(|_| has_changed) {
+            warn!(
+                "Docker's id was {before} and is {id} now, which counts: keys of running containers are taken over, and \
+                 the others that were held with the former id are removed when their TTL ends"
+            );
+            identity = identity.after(self.identity(&before));
+        }
+        if let Some(early) = early {
+            if !has_changed {
+                return early;
+            }
+            // Not by `shutdown`, after which it might remove the keys.
+            early.task.abort();
+            let _ = early.task.await;
+            self.status.leases.give_up();
+            self.status.leases.set_seat(Seat::open);
+            self.status.seat.forget();
+        }
+        self.start_keeper(identity, wanted)
+    }
+
+    fn identity(&self, docker_id: &str) -> Identity {
+        Identity::new(docker_id, &self.settings.host.options.instance)
+    }
+
+    /// Lets the keeper end its work on the store, unless a second signal comes.
+    async fn end(&mut self, keeping: Option<Keeping>) {
+        self.side.program_ends();
+        let Some(Keeping { task, shutdown }) = keeping else {
+            if self.signals.for_good().is_set() {
+                warn!(
+                    "ending; keys of a process before this one stay until their TTL ends, because Docker did not answer"
+                );
+            }
+            return;
+        };
         drop(shutdown);
-        if !keeper.is_finished() {
+        if !task.is_finished() {
             tokio::select! {
-                _ = keeper => {}
+                _ = task => {}
                 () = self.signals.end() => info!("ending at once"),
             }
         }
-        result
     }
 
     fn world(&self) -> World {
@@ -171,101 +284,72 @@ impl Work<'_> {
             resync: settings.resync,
             ping: settings.call_limit(),
             events: self.status.events.clone(),
+            calls: self.status.metrics.of_role.calls("docker"),
             outage: outage.shown_by(&self.status.docker),
             snapshots: self.snapshots.clone(),
         };
         tokio::spawn(feed.run(daemon))
     }
 
-    fn start_keeper(
-        &self,
-        identity: Identity,
-        wanted: watch::Receiver<Option<Arc<Wanted>>>,
-        ended: oneshot::Receiver<()>,
-    ) -> JoinHandle<()> {
-        let shutdown = async {
+    fn start_keeper(&self, identity: Identity, wanted: WantedReceiver) -> Keeping {
+        let (shutdown, ended) = oneshot::channel();
+        let ended = async {
             // The sender is dropped, which is an error here.
             let _ = ended.await;
         };
         let (settings, status) = (self.settings.clone(), Arc::clone(self.status));
-        match settings.mode {
+        let for_good = self.signals.for_good();
+        let task = match settings.mode {
             // On the second thread, because a slow reader of the output may block it.
             Mode::DryRun => {
                 let store = PrintStore::new(stdout());
-                self.side
-                    .spawn(keep(store, identity, settings, wanted, status, shutdown))
+                self.side.spawn(keep(
+                    store, identity, settings, wanted, status, ended, for_good,
+                ))
             }
             Mode::Write(_) => {
                 let store = settings.host.store();
-                tokio::spawn(keep(store, identity, settings, wanted, status, shutdown))
+                tokio::spawn(keep(
+                    store, identity, settings, wanted, status, ended, for_good,
+                ))
             }
-        }
+        };
+        Keeping { task, shutdown }
     }
 
     /// Drives the script through reloads and failures until a signal ends it.
     async fn supervise(
         &mut self,
-        world: World,
-        mut script: Script,
+        world: &World,
+        script: Script,
         mut feed: JoinHandle<()>,
         keeper: &mut JoinHandle<()>,
     ) -> anyhow::Result<()> {
-        loop {
-            tokio::select! {
-                // The script comes first, because the other cases are rare.
-                biased;
-                failure = drive(&world, &script) => bail!("{failure}"),
-                ended = &mut feed => return ended.context("the task that watches Docker has crashed"),
-                // Nobody reads the output of a dry run any more.
-                ended = &mut *keeper => return ended.context("the task that writes to etcd has crashed"),
-                request = self.signals.next() => match request {
-                    Request::End => return Ok(()),
-                    Request::Reload => match Script::load(world.clone()) {
-                        Ok(new) => {
-                            info!("policy, loaded again: {}", new.version());
-                            self.status.script.send_replace(new.version());
-                            script = new;
-                        }
-                        Err(failure) => error!(
-                            "the policy cannot be loaded again: {failure}\n  the old one stays in force"
-                        ),
-                    },
-                },
+        tokio::select! {
+            // The script comes first, because the other cases are rare.
+            biased;
+            result = drive(world, script, &self.status.loads, &mut self.signals) => {
+                result.map_err(|failure| anyhow!("{failure}"))
             }
+            ended = &mut feed => ended.context("the task that watches Docker has crashed"),
+            // Nobody reads the output of a dry run any more.
+            ended = &mut *keeper => ended.context("the task that writes to etcd has crashed"),
         }
-    }
-}
-
-/// Runs the script, and starts it again after each failure; the keys are kept meanwhile. Returns the failure of a
-/// script that has never set a wanted state.
-async fn drive(world: &World, script: &Script) -> Failure {
-    let mut said: Option<(Failure, Instant)> = None;
-    loop {
-        let failure = match script.run().await {
-            Ok(()) => Failure::new(
-                "the policy's `run` returned; it must loop over `docker.watch()`, which never ends",
-            ),
-            Err(failure) => failure,
-        };
-        if world.wanted().borrow().is_none() {
-            return failure;
-        }
-        world.condition().bad(&failure.to_string());
-        if !matches!(&said, Some((last, at)) if *last == failure && at.elapsed() < REMINDER) {
-            error!("{failure}\n  all keys stay as they were; `run` is started again every second");
-            said = Some((failure, Instant::now()));
-        }
-        tokio::time::sleep(SCRIPT_PAUSE).await;
     }
 }
 
 /// Waits for the Docker daemon, because the identity is derived from its id. A dry run needs none.
-async fn ask_docker(settings: &Settings, status: &Status) -> Option<Daemon> {
+/// `consequence` is for the log.
+async fn ask_docker(
+    settings: &Settings,
+    status: &Status,
+    consequence: &'static str,
+) -> Option<Daemon> {
     if settings.mode == Mode::DryRun {
         return None;
     }
-    let mut outage = Outage::new("Docker", "nothing is registered yet", settings.lifetime())
-        .shown_by(&status.docker);
+    let outage = Outage::new("Docker", consequence, settings.lifetime());
+    let mut outage = outage.shown_by(&status.docker);
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {

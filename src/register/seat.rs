@@ -162,6 +162,7 @@ mod tests {
             let remaining = remaining as u32;
             let lease = Lease {
                 keys: Vec::new(),
+                granted: 60,
                 remaining,
                 term,
             };

@@ -20,6 +20,10 @@ pub struct Settings {
     /// Whether the log has the reason for each container and port that is left out.
     pub explain: bool,
     pub listen: Option<SocketAddr>,
+    /// Where the Docker daemon's id is remembered; none is nowhere.
+    pub state_directory: Option<PathBuf>,
+    /// The file that names the drained containers while it exists.
+    pub drain_file: Option<PathBuf>,
 }
 
 /// The settings of every command that looks at containers.

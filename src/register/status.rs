@@ -4,18 +4,20 @@
 //! Nothing is copied on the way from an event to a key. The lists of containers and keys belong to the loops that use
 //! them, and are put together only when somebody asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::collisions::Collision;
 use super::keeper::seat_ttl;
 use super::leases::Leases;
 use super::metrics::{Counts, Metrics};
 use super::plan::KeyView;
 use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
-use crate::ops::log;
+use crate::ops::loads::Loads;
 use crate::ops::readiness::Readiness;
 use crate::policy::ContainerView;
 
@@ -27,14 +29,20 @@ pub struct Status {
     pub seat: Condition,
     /// Good while the policy's `run` works.
     pub policy: Condition,
-    /// The policy in force: its file or bundled name, and its digest.
-    pub script: watch::Sender<String>,
+    /// Bad while containers are drained, or while the drain file cannot be read. The registrar is ready all the same.
+    pub drain: Condition,
+    /// The names of the drained containers.
+    pub drained: watch::Sender<BTreeSet<Arc<str>>>,
+    /// The policy in force, and whether the last load failed.
+    pub loads: Loads,
     pub leases: Leases,
     /// Docker events that may change a container's keys.
     pub events: Counter,
     /// Policy calls that failed for a container.
     pub policy_errors: Counter,
     pub metrics: Metrics,
+    /// Addresses of this host that several containers claim.
+    pub collisions: watch::Sender<Vec<Collision>>,
     /// The script's thread answers, unless the script hangs.
     pub alive: Arc<Question<()>>,
     /// The policy's decision on each container, by name. The script's thread answers.
@@ -51,11 +59,14 @@ impl Status {
             etcd: Condition::default(),
             seat: Condition::default(),
             policy: Condition::default(),
-            script: watch::Sender::default(),
+            drain: Condition::default(),
+            drained: watch::Sender::default(),
+            loads: Loads::default(),
             leases: Leases::new(seat_ttl(ttl)),
             events: Counter::default(),
             policy_errors: Counter::default(),
             metrics: Metrics::default(),
+            collisions: watch::Sender::default(),
             alive: Arc::default(),
             containers: Question::default(),
             keys: Question::default(),
@@ -72,6 +83,7 @@ impl Status {
                 ("seat", self.seat.clone()),
                 ("policy", self.policy.clone()),
             ],
+            notices: vec![("drain", self.drain.clone())],
             problem: Arc::new(move || {
                 let is_over = leases.now().left().is_some_and(|left| left.is_zero());
                 let why = "lease: it has expired, because etcd was not reached in time to renew it";
@@ -85,9 +97,8 @@ impl Status {
     pub fn counts(&self) -> Counts {
         Counts {
             events: self.events.get(),
-            reconnections: [self.docker.returns(), self.etcd.returns()],
+            reconnections: [self.docker.losses(), self.etcd.losses()],
             policy_errors: self.policy_errors.get(),
-            log_lines_dropped: log::dropped_lines(),
         }
     }
 

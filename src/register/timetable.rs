@@ -6,7 +6,7 @@
 //! ⅙ of the TTL the seat is renewed, which also shows that the store answers
 //! ⅓            the keeper renews
 //! 5/12         the keeper is late: the second thread renews
-//! ½            the seat is late: the second thread renews it
+//! ½            the seat is late: the second thread renews it; and all leases, if the keeper is still renewing others
 //! 7/12         a shared lease that nobody has renewed is abandoned
 //! ⅔            the seat may be another process's by the time that a renewal arrives
 //! 1            the lease ends, and its owned keys with it
@@ -44,6 +44,11 @@ pub fn seat_offset(ttl: u32) -> Duration {
 /// The time before a lease's end at which the keeper is late.
 pub fn late_before_end(ttl: u32) -> Duration {
     lifetime(ttl) * 7 / 12
+}
+
+/// The time before a lease's end at which the keeper is late even if it is renewing other leases.
+pub fn too_late_before_end(ttl: u32) -> Duration {
+    lifetime(ttl) / 2
 }
 
 /// The time after the seat's renewal at which its next one is late.

@@ -49,27 +49,52 @@ impl fmt::Display for LeaseId {
 
 /// The identity of a registrar: the same after a restart, and different for each Docker daemon and `--instance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity(i64);
+pub struct Identity {
+    hash: i64,
+    /// That of the identity before, if the Docker daemon's id has changed.
+    former: Option<i64>,
+}
 
 impl Identity {
     /// Derived from the id that `docker info` shows and from `--instance`.
     pub fn new(daemon_id: &str, instance: &str) -> Self {
-        Self(hash(&["owned", daemon_id, instance]))
+        let hash = hash(&["owned", daemon_id, instance]);
+        let former = None;
+        Self { hash, former }
+    }
+
+    /// The identity whose own keys or seat a lease is for; none if it is a shared key's. Any lease of another program may
+    /// look like a registrar's.
+    pub fn of(lease: LeaseId) -> Option<Self> {
+        let hash = lease.0 >> TTL_BITS << TTL_BITS;
+        let former = None;
+        (lease.0 > 0 && !lease.is_shared()).then_some(Self { hash, former })
+    }
+
+    /// This identity, of a registrar that had another one before.
+    pub fn after(self, before: Self) -> Self {
+        let former = (before.hash != self.hash).then_some(before.hash);
+        Self { former, ..self }
     }
 
     /// The lease of this registrar's owned keys with a TTL in seconds.
     pub fn lease(self, ttl: u32) -> LeaseId {
-        LeaseId(self.0 | i64::from(ttl))
+        LeaseId(self.hash | i64::from(ttl))
     }
 
     /// The lease without keys that shows that a process of this identity is running. Its id does not depend on its TTL.
     pub fn seat(self) -> LeaseId {
-        LeaseId(self.0)
+        LeaseId(self.hash)
     }
 
     /// Whether a lease is for this registrar's owned keys, with any TTL.
     pub fn owns(self, lease: LeaseId) -> bool {
-        lease.0 >> TTL_BITS << TTL_BITS == self.0 && lease != self.seat()
+        lease.0 >> TTL_BITS << TTL_BITS == self.hash && lease != self.seat()
+    }
+
+    /// Whether a lease was for this registrar's owned keys under its former identity. Nothing renews it any more.
+    pub fn owned_before(self, lease: LeaseId) -> bool {
+        self.former == Some(lease.0 >> TTL_BITS << TTL_BITS)
     }
 }
 
@@ -117,6 +142,9 @@ mod tests {
         }
         assert_ne!(a.lease(30), a.lease(60));
         assert!(!a.owns(a.seat()) && a.seat() != b.seat());
+        assert_eq!(Identity::of(a.lease(60)), Some(a));
+        assert_eq!(Identity::of(b.seat()), Some(b));
+        assert_eq!(Identity::of(LeaseId::shared("/x", 60)), None);
     }
 
     #[test]

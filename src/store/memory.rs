@@ -65,6 +65,7 @@ impl Memory {
         let life = self.leases.get(&lease)?;
         Some(Lease {
             keys: self.keys_on(lease),
+            granted: life.ttl,
             remaining: life.remaining(now),
             term: self.term,
         })
@@ -154,11 +155,13 @@ impl Memory {
     }
 
     fn put_change(&self, key: &Key, value: &Arc<str>, lease: Option<LeaseId>) -> Change {
+        let revision = self.revision + 1;
         Change::Put(Found {
             key: Arc::clone(key),
             value: Arc::clone(value),
             lease,
-            revision: self.revision + 1,
+            created: self.keys.get(key).map_or(revision, |found| found.created),
+            revision,
         })
     }
 

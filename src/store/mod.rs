@@ -10,6 +10,7 @@ mod memory;
 pub mod model;
 pub mod print;
 mod transaction;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::base::key::Key;
 
 pub use lease_id::{Identity, LeaseId};
 pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};
+pub use ways::ask_any;
 
 /// A key as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Found {
     pub value: Arc<str>,
     /// None if the key stays until somebody deletes it.
     pub lease: Option<LeaseId>,
+    /// The store's revision at the key's first put. A key that is deleted and put again is a new one.
+    pub created: i64,
     /// The store's revision at the key's last change.
     pub revision: i64,
 }
@@ -37,6 +41,8 @@ pub struct Found {
 pub struct Lease {
     /// The keys on it, unsorted.
     pub keys: Vec<Key>,
+    /// The TTL that it was granted with, in seconds.
+    pub granted: u32,
     /// The seconds until it expires, rounded down.
     pub remaining: u32,
     /// The raft term of the store's leader, which measures the time. A new leader gives all leases their whole TTL.
@@ -93,6 +99,11 @@ pub trait Store: Send + 'static {
 
     /// Sets the time limit of each call.
     fn limit_calls(&mut self, limit: Duration);
+
+    /// The number of known ways to the store, such as endpoints. A call that fails makes the next one take another.
+    fn ways(&self) -> usize {
+        1
+    }
 
     /// All leases that exist, including those of others.
     fn leases(&mut self) -> impl Future<Output = Result<Vec<LeaseId>, StoreError>> + Send;

@@ -29,6 +29,8 @@ pub struct Model {
     pub refuses: Refuses,
     /// Carried out right after the next refused transaction, before the registrar reads the keys again.
     pub after_guard_failed: Option<Meddle>,
+    /// Carried out after this number of further transactions.
+    pub after_transactions: Option<(usize, Meddle)>,
 }
 
 /// Puts that the store refuses. It takes all deletes.
@@ -58,6 +60,9 @@ pub struct ModelStore {
     model: Arc<Mutex<Model>>,
     /// The number of calls before one fails, and whether that one has its effect.
     fault: Option<(usize, bool)>,
+    /// The time that each transaction takes, and each renewal and read of any number of leases or keys.
+    pub delay: Duration,
+    pub read_delay: Duration,
 }
 
 impl Model {
@@ -124,6 +129,16 @@ impl Model {
     }
 
     fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        let outcome = self.carry_out(transaction);
+        match self.after_transactions.take() {
+            Some((0, meddle)) => meddle(self),
+            Some((number, meddle)) => self.after_transactions = Some((number - 1, meddle)),
+            None => {}
+        }
+        outcome
+    }
+
+    fn carry_out(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
         assert!(transaction.size().operations() <= ModelStore::MAX_OPERATIONS);
         assert_writes_no_key_twice(transaction);
         // etcd looks at its space and at the user's rights before it looks at the guards.
@@ -160,6 +175,8 @@ impl ModelStore {
         Self {
             model: Arc::clone(&self.model),
             fault: None,
+            delay: self.delay,
+            read_delay: self.read_delay,
         }
     }
 
@@ -197,6 +214,12 @@ impl ModelStore {
     }
 }
 
+async fn pause(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}
+
 impl Store for ModelStore {
     // Smaller than etcd's, so that few keys make several transactions.
     const MAX_OPERATIONS: usize = 12;
@@ -212,6 +235,7 @@ impl Store for ModelStore {
     }
 
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
+        pause(self.read_delay).await;
         self.call(|model| Ok(model.memory.renew(leases, Instant::now())))
     }
 
@@ -229,6 +253,7 @@ impl Store for ModelStore {
     }
 
     async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
+        pause(self.read_delay).await;
         self.call(|model| Ok(model.memory.read(keys)))
     }
 
@@ -240,6 +265,7 @@ impl Store for ModelStore {
     }
 
     async fn transact(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
+        pause(self.delay).await;
         self.call(|model| model.transact(transaction))
     }
 

@@ -67,30 +67,54 @@ pub struct Size {
 }
 
 impl Transaction {
+    /// The keys that it puts or deletes, without swept ones.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Put(key, ..) | Step::Delete(key) => Some(key),
+            Step::Sweep(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Transaction {
     pub fn size(&self) -> Size {
-        Size::of(self.guards.len(), &self.steps)
+        let mut size = Size::default();
+        size.add_guards(self.guards.len());
+        self.steps.iter().for_each(|step| size.add(step));
+        size
     }
 }
 
 impl Size {
-    /// The size of a transaction with this number of guards and these steps.
-    pub fn of<'a>(guards: usize, steps: impl IntoIterator<Item = &'a Step>) -> Self {
-        let mut size = Self {
-            guards,
-            ..Self::default()
-        };
-        for step in steps {
-            size.add(step);
-        }
-        size
-    }
-
     pub fn add(&mut self, step: &Step) {
         self.steps += 1;
         self.bytes += step.bytes();
         if let Step::Sweep(sweep) = step {
-            self.nested = self.nested.max(sweep.nested());
+            self.nest(sweep.keys.len(), sweep.expected.len());
         }
+    }
+
+    pub fn add_guards(&mut self, guards: usize) {
+        self.guards += guards;
+    }
+
+    /// Adds a sweep that deletes this number of keys, before its expected keys are known.
+    pub fn add_sweep(&mut self, keys: usize) {
+        self.steps += 1;
+        self.nest(keys, 0);
+    }
+
+    /// Adds an expected key to a sweep, which then has these numbers of keys and of expected keys.
+    pub fn add_expected(&mut self, key: &Key, keys: usize, expected: usize) {
+        self.bytes += expected_bytes(key);
+        self.nest(keys, expected);
+    }
+
+    /// Counts the nested guards of a sweep: the lease of each key that it deletes, and the gaps between the expected
+    /// keys.
+    fn nest(&mut self, keys: usize, expected: usize) {
+        self.nested = self.nested.max(keys + expected + 1);
     }
 
     /// The number of operations: the length of the longer list, guards or steps, plus that of the largest nested
@@ -102,10 +126,6 @@ impl Size {
     /// The approximate bytes of its keys and values.
     pub fn bytes(self) -> usize {
         self.bytes
-    }
-
-    pub fn steps(self) -> usize {
-        self.steps
     }
 }
 
@@ -132,9 +152,13 @@ impl Step {
         match self {
             Self::Put(key, value, _) => 2 * key.len() + value.len(),
             Self::Delete(key) => 2 * key.len(),
-            Self::Sweep(sweep) => sweep.expected.iter().map(|key| 5 * key.len()).sum(),
+            Self::Sweep(sweep) => sweep.expected.iter().map(expected_bytes).sum(),
         }
     }
+}
+
+fn expected_bytes(key: &Key) -> usize {
+    5 * key.len()
 }
 
 impl Sweep {
@@ -151,11 +175,6 @@ impl Sweep {
             .take_while(|key| key.starts_with(&*self.directory));
         self.keys.iter().all(is_on_its_lease)
             && inside.all(|key| self.expected.binary_search(key).is_ok())
-    }
-
-    /// The number of nested guards: the lease of each key that it deletes, and the gaps between the expected keys.
-    fn nested(&self) -> usize {
-        self.keys.len() + self.expected.len() + 1
     }
 }
 
@@ -176,6 +195,7 @@ mod tests {
                 key: key(name),
                 value: "1".into(),
                 lease: *lease,
+                created: 1,
                 revision: 1,
             };
             (key(name), found)

@@ -8,7 +8,8 @@ use crate::base::by_age::{ByAge, Rank, Ranked};
 use crate::base::text::quote;
 use crate::container::Container;
 
-/// Names a container in messages, and tells two of one name apart.
+/// Names a container in messages, and tells two of one name apart. The host itself has a name too, for its entries
+/// without a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerName {
     /// The full id.
@@ -17,7 +18,21 @@ pub struct ContainerName {
     pub name: Arc<str>,
 }
 
-/// The entries of one container.
+impl ContainerName {
+    /// The name of the host. No container has one with parentheses.
+    pub fn host() -> Self {
+        Self {
+            id: "".into(),
+            name: "(host)".into(),
+        }
+    }
+
+    pub fn is_host(&self) -> bool {
+        self.id.is_empty()
+    }
+}
+
+/// The entries of one container, or those of the host.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub who: ContainerName,
@@ -29,12 +44,15 @@ pub struct Claim {
 /// The wanted state of a host.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// One for each container. A claim in the same allocation as before has not changed.
+    /// One for each container, and one for the host if it has entries. A claim in the same allocation as before has not changed.
     pub claims: ByAge<Claim>,
     /// Ids, names and addresses of the containers whose entries are not known, because the policy failed for them or
     /// Docker could not show them. A held key that no container has claimed since the start is left alone if one of
     /// these is in the key or its value, because it may belong to such a container.
     pub protected: Vec<String>,
+    /// Whether the host's own entries are not known, because the policy failed for them. Then a held key that nobody has
+    /// claimed since the start may be one of them.
+    pub host_is_unknown: bool,
     /// All running containers, including those without entries.
     pub running: ByAge<Container>,
     /// The ids and names of running containers that do not pass the filters; none while they are not known.

@@ -325,16 +325,19 @@ fn processes_of(directory: &Path) -> Vec<String> {
 
 /// A command that runs a program as root. If the tests do not run as root, `sudo` must need no password.
 pub fn as_root(program: &str) -> Command {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let root = status
-        .lines()
-        .any(|line| line.split_whitespace().take(2).eq(["Uid:", "0"]));
-    if root {
+    if is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
     command.args(["-n", program]);
     command
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    lines.any(|line| line.split_whitespace().take(2).eq(["Uid:", "0"]))
 }
 
 fn kill(pid: &str, signal: &str) -> bool {

@@ -8,6 +8,7 @@ use etcd_client::{
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tokio::runtime::{Builder, Runtime};
 /// The timeout of a call: far more than it needs, so that only an etcd that is down fails a test.
 const CALL: Duration = Duration::from_secs(10);
 
+const PROGRAM: &str = "etcd";
+
 /// The number of tries to find free ports, because another program may take them before etcd does.
 const ATTEMPTS: usize = 10;
 
@@ -24,6 +27,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// Its methods panic if it does not answer.
 pub struct Etcd {
+    program: PathBuf,
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
@@ -56,13 +60,22 @@ impl Etcd {
         Self::start_with(&[])
     }
 
+    /// Starts another program than the one in `PATH`, such as one of [`super::etcds`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::start`] does.
+    pub fn start_program(program: &Path) -> Self {
+        Self::start_some(program, &[], false)
+    }
+
     /// Starts an etcd with further flags and waits until it answers.
     ///
     /// # Panics
     ///
     /// As [`Etcd::start`] does.
     pub fn start_with(flags: &[&str]) -> Self {
-        Self::start_some(flags, false)
+        Self::start_some(Path::new(PROGRAM), flags, false)
     }
 
     /// Starts an etcd that also has an endpoint with TLS, with the certificate in the flags. The test itself uses the
@@ -72,12 +85,13 @@ impl Etcd {
     ///
     /// As [`Etcd::start`] does.
     pub fn start_with_tls(flags: &[&str]) -> Self {
-        Self::start_some(flags, true)
+        Self::start_some(Path::new(PROGRAM), flags, true)
     }
 
-    fn start_some(flags: &[&str], tls: bool) -> Self {
+    fn start_some(program: &Path, flags: &[&str], tls: bool) -> Self {
         for _ in 0..ATTEMPTS {
             let mut etcd = Self::prepare();
+            program.clone_into(&mut etcd.program);
             etcd.flags = flags.iter().map(ToString::to_string).collect();
             if tls {
                 etcd.tls_port = Some(free_ports().0);
@@ -100,6 +114,7 @@ impl Etcd {
             .build()
             .expect("a tokio runtime can be made");
         Etcd {
+            program: PROGRAM.into(),
             directory: tempfile::Builder::new()
                 .prefix("docker-register-etcd-")
                 .tempdir()
@@ -185,6 +200,13 @@ impl Etcd {
         pairs.map(|kv| (text(kv.key()), text(kv.value()))).collect()
     }
 
+    /// The number of keys that begin with `prefix`.
+    pub fn count(&self, prefix: &str) -> usize {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let answer = self.call(async |mut etcd| etcd.get(prefix, Some(options)).await);
+        usize::try_from(answer.count()).expect("a number of keys")
+    }
+
     /// A key with its lease and revisions, if it exists.
     pub fn kv(&self, key: &str) -> Option<KeyValue> {
         let answer = self.call(async |mut etcd| etcd.get(key, None).await);
@@ -206,6 +228,15 @@ impl Etcd {
     /// Writes a key without a lease.
     pub fn put(&self, key: &str, value: &str) {
         self.call(async |mut etcd| etcd.put(key, value, None).await);
+    }
+
+    /// Writes several keys without a lease in one transaction.
+    pub fn put_together(&self, pairs: &[(String, String)]) {
+        let puts = pairs
+            .iter()
+            .map(|(key, value)| TxnOp::put(key.as_str(), value.as_str(), None));
+        let puts: Vec<TxnOp> = puts.collect();
+        self.call(async |mut etcd| etcd.txn(Txn::new().and_then(puts)).await);
     }
 
     /// Writes so many keys without a lease.
@@ -290,7 +321,7 @@ impl Etcd {
         let peer = self.peer_url();
         let log = self.directory.path().join("log");
         let file = File::create(&log).expect("etcd's log can be made");
-        let child = Command::new("etcd")
+        let child = Command::new(&self.program)
             .args(["--name", "test", "--data-dir"])
             .arg(self.directory.path().join("data"))
             .args(["--listen-client-urls", &client])
@@ -393,7 +424,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 /// Two ports that are free now. Both are held until both are known, so that they differ.
-fn free_ports() -> (u16, u16) {
+pub(super) fn free_ports() -> (u16, u16) {
     let bind = || TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
     let port = |listener: &TcpListener| listener.local_addr().expect("a port was bound").port();
     let (client, peer) = (bind(), bind());

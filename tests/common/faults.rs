@@ -126,7 +126,15 @@ pub fn summary(inspected: &Value) -> Value {
 
 /// A Docker with these containers, which never change.
 pub fn docker_of(containers: Vec<Value>) -> FakeDocker {
+    docker_with_id("FAKE", containers)
+}
+
+/// The same, of a daemon with this id.
+pub fn docker_with_id(id: &'static str, containers: Vec<Value>) -> FakeDocker {
     FakeDocker::start(move |_, path| {
+        if path == "/info" {
+            return Some(Reply::Json(200, json!({ "ID": id, "Name": "fake" })));
+        }
         if path == "/containers/json" {
             return Some(Reply::Json(200, containers.iter().map(summary).collect()));
         }

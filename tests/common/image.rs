@@ -12,6 +12,15 @@ impl TestBed {
         })
     }
 
+    /// Builds the image of the reading role, with this machine's HAProxy, and returns its name. It is removed with the
+    /// test bed.
+    pub fn discover_image(&self) -> String {
+        let program = env!("CARGO_BIN_EXE_docker-register");
+        self.image("discover", |image| {
+            ["discover", program, image].map(str::to_owned).to_vec()
+        })
+    }
+
     /// Builds an image with programs of this machine, and returns its name. It is removed with the test bed.
     pub fn program_image(&self, programs: &[&str]) -> String {
         self.image("programs", |image| {

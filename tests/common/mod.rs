@@ -18,12 +18,14 @@
     reason = "each test program includes the whole harness and uses a part of it"
 )]
 
+mod backend;
 mod cluster;
 mod container;
 mod dockerd;
 mod etcd;
 mod fake_docker;
 mod faults;
+mod grpc_proxy;
 mod history;
 mod http;
 mod image;
@@ -32,16 +34,19 @@ mod proxy;
 mod recorder;
 mod registrar;
 mod simulated;
+mod versions;
 
+pub use backend::{Backend, Load, ask, free_port};
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
-pub use dockerd::{Dockerd, as_root};
+pub use dockerd::{Dockerd, as_root, is_root};
 pub use etcd::{Etcd, KeyValue};
 pub use fake_docker::{FakeDocker, Reply};
 pub use faults::{
-    FEW, Rng, assert_told_of, count, docker_of, in_step, inspection, let_time_pass, summary,
-    warnings,
+    FEW, Rng, assert_told_of, count, docker_of, docker_with_id, in_step, inspection, let_time_pass,
+    summary, warnings,
 };
+pub use grpc_proxy::GrpcProxy;
 pub use history::{Event, Kind, Watch};
 pub use http::{Page, get};
 pub use podman::Podman;
@@ -49,6 +54,7 @@ pub use proxy::{Mode, Proxy, the_docker};
 pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use simulated::Simulated;
+pub use versions::{etcds, haproxies, kill_processes, processes};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -167,6 +173,16 @@ impl TestBed {
             .flag("--host-ip", HOST_IP)
             .flag("--instance", &self.name)
             .filter(&self.filter())
+    }
+
+    /// `discover`, with flags for this test's etcd and prefix, and files in `directory`. Start it with
+    /// [`RegistrarBuilder::start_command`].
+    pub fn discover(&self, directory: &Path) -> RegistrarBuilder {
+        Registrar::command()
+            .flag("--etcd", self.etcd.endpoint())
+            .flag("--prefix", &self.prefix)
+            .flag("--directory", directory)
+            .flag("--set", "bind=127.0.0.1")
     }
 
     /// The program on one of several "hosts": it has this `address`, and sees the containers of
@@ -386,7 +402,7 @@ fn unique_name() -> String {
 }
 
 /// Sends a signal, such as `TERM`, to a process, by a shell, because unsafe code is forbidden here.
-fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
         .status()

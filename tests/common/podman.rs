@@ -89,6 +89,29 @@ impl Podman {
         super::docker(&[&["--host", &self.host()], args].concat())
     }
 
+    /// Runs Podman's own client with it and returns what it prints.
+    ///
+    /// # Panics
+    ///
+    /// With what it says on stderr if it fails.
+    #[track_caller]
+    pub fn podman(&self, args: &[&str]) -> String {
+        let output = Command::new("podman")
+            .args(["--url", &self.host()])
+            .args(args)
+            .output()
+            .expect("`podman` can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "`podman {}` failed: {said}",
+            args.join(" ")
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

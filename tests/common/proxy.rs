@@ -61,7 +61,16 @@ impl Proxy {
     ///
     /// If no port can be had.
     pub fn tcp(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
+        Self::tcp_on("127.0.0.1:0", target)
+    }
+
+    /// The same, on an address of this machine.
+    ///
+    /// # Panics
+    ///
+    /// If the address cannot be had.
+    pub fn tcp_on(address: &str, target: &str) -> Self {
+        let listener = TcpListener::bind(address).expect("a port can be bound");
         let address = listener.local_addr().expect("a port was bound").to_string();
         let accept = move || listener.accept().map(|(stream, _)| Stream::Tcp(stream));
         let target = Address::of(target);

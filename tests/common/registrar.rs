@@ -1,5 +1,6 @@
 //! Runs the program, as a user runs it.
 
+use super::dockerd::{as_root, is_root};
 use super::{SOON, UNPOISONED, eventually, signal};
 use std::ffi::OsString;
 use std::fs::File;
@@ -185,6 +186,8 @@ pub struct RegistrarBuilder {
     stdin: Option<String>,
     closed_stdout: bool,
     stderr: Stderr,
+    hosts: Option<PathBuf>,
+    wrapper: Vec<String>,
 }
 
 /// The target of the log.
@@ -270,9 +273,26 @@ impl RegistrarBuilder {
         self
     }
 
+    /// Gives it an `/etc/hosts` of its own.
+    pub fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
+    /// Starts it by a command that executes it, such as `nsenter`, as root.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Starts `run`.
     pub fn start(&self) -> Registrar {
         self.spawn("run")
+    }
+
+    /// Starts a subcommand, such as `discover`.
+    pub fn start_command(&self, subcommand: &str) -> Registrar {
+        self.spawn(subcommand)
     }
 
     /// Runs a subcommand, such as `keys`, to its end.
@@ -291,6 +311,20 @@ impl RegistrarBuilder {
             let mut shell = Command::new("sh");
             shell.args(["-c", "exec \"$0\" \"$@\" 2>&-", program]);
             shell
+        } else if let Some(hosts) = &self.hosts {
+            let mut unshare = Command::new("unshare");
+            let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+            // Another user may mount only in a user namespace.
+            if !is_root() {
+                unshare.arg("--map-root-user");
+            }
+            unshare.args(["--mount", "sh", "-c", script]);
+            unshare.arg(hosts).arg(program);
+            unshare
+        } else if let [first, rest @ ..] = &self.wrapper[..] {
+            let mut wrapper = as_root(first);
+            wrapper.args(rest).arg(program);
+            wrapper
         } else {
             Command::new(program)
         };
@@ -306,7 +340,9 @@ impl RegistrarBuilder {
         // The environment of the test run must not change the results.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text == "HOST_IP" || text == "ETCD_HOST" || text.starts_with("DOCKER_REGISTER_") {
+            if matches!(&*text, "HOST_IP" | "ETCD_HOST" | "STATE_DIRECTORY")
+                || text.starts_with("DOCKER_REGISTER_")
+            {
                 command.env_remove(&name);
             }
         }

@@ -181,7 +181,7 @@ fn a_test_of_a_wrong_policy_reads_well() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// The fields that a test can set on a container: all in the types except the one that is derived from the id.
+/// The fields that a test can set on a container: all in the types except those that follow from others.
 fn sample_fields() -> String {
     let types = include_str!("../../scripts/types.lua");
     let class = types
@@ -191,7 +191,7 @@ fn sample_fields() -> String {
         .skip(1)
         .map_while(|line| line.strip_prefix("---@field "));
     let names = fields.filter_map(|field| field.split(' ').next());
-    let names = names.filter(|name| *name != "short_id");
+    let names = names.filter(|name| !["short_id", "created_at", "started_at"].contains(name));
     names
         .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
@@ -270,4 +270,158 @@ fn a_policy_that_fails_for_one_of_fifty_harms_no_other_through_a_reload_too() {
     let kv = bed.etcd.kv(&of_c7).expect("it stays");
     assert!(kv.mod_revision <= revision, "it was left alone");
     bed.assert_each_member_always_had_its_port();
+}
+
+#[test]
+fn a_set_that_no_script_reads_is_told_with_the_nearest_name() {
+    let script = Script::new(
+        "local options, register = require 'options', require 'register'\n\
+         local env = options.env or 'prod'\n\
+         function register.http() return options.lazily end\n\
+         return register\n",
+    );
+    let run = |set: &str| {
+        let command = keys().flag("--script", script.path());
+        let output = command.flag("--set", set).run("keys");
+        assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+        output.stderr
+    };
+    for (set, told) in [
+        (
+            "evn=x",
+            "WARN --set evn=… is never read; did you mean `env`?\n",
+        ),
+        ("domain=x", "WARN --set domain=… is never read\n"),
+        ("env=x", ""),
+        ("lazily=a.example.com", ""),
+        // No port is asked whether it is of this kind, but a script would read it.
+        ("protocols=sctp", ""),
+    ] {
+        let stderr = run(set);
+        assert!(
+            stderr.ends_with(told) && stderr.is_empty() == told.is_empty(),
+            "{set}: {stderr}"
+        );
+    }
+    // A layout reads it when it has a container.
+    let command = Registrar::command().stdin("[]").flag("--containers", "-");
+    let command = command
+        .flag("--host-ip", HOST_IP)
+        .flag("--script", "registrator");
+    let output = command.flag("--set", "host=alpha").run("keys");
+    assert_eq!(output.stderr, "");
+}
+
+/// A policy whose host has a key with the names of its containers; `host` is the beginning of the function.
+fn host_policy(host: &str) -> String {
+    format!(
+        "local register = require 'register'\n\
+         function register.host_entries(containers) {host}\n\
+         local names = {{}}\n\
+         for i, container in ipairs(containers) do names[i] = container.name end\n\
+         return {{ {{ key = register.prefix .. '/hosts/alpha', value = table.concat(names, ' ') }} }}\n\
+         end\n\
+         return register\n"
+    )
+}
+
+#[test]
+fn the_hosts_keys_follow_its_containers_and_stay_if_the_policy_fails() {
+    let bed = TestBed::new();
+    let (_directory, path) = directory(&[("site.lua", &host_policy(""))]);
+    let write = |text: &str| fs::write(path("site.lua"), text).expect("the policy");
+    let web = bed.container().publish_all().start();
+    // After a crash, a key without a claim is removed when the seat of the crashed process has expired.
+    let command = || {
+        let command = bed.registrar().flag("--script", path("site.lua"));
+        command.flag("--ttl", "3")
+    };
+    let start = || command().start();
+    let registrar = start();
+    let value = || {
+        bed.etcd
+            .kv(&bed.key("hosts/alpha"))
+            .map(|found| found.value)
+    };
+    let has = |count: usize| {
+        eventually(SOON, "the host's key", || {
+            value().is_some_and(|names| names.split(' ').count() == count)
+                && bed.keys().len() == 4 * count + 1 - 2 * (count - 1)
+        });
+    };
+    has(1);
+    let _other = bed.container().publish_all().start();
+    has(2);
+    registrar.wait_for_log("container=\"(host)\"", SOON);
+
+    // A dry run, `keys` and `diff` treat them like others.
+    let listed = command().flag("--format", "json").run("keys").stdout;
+    let listed: Vec<Value> = serde_json::from_str(&listed).expect("a list");
+    let of_host = listed
+        .iter()
+        .find(|item| item["key"] == bed.key("hosts/alpha"));
+    assert!(
+        of_host.is_some_and(|item| item["container"].is_null()),
+        "{listed:#?}"
+    );
+    let output = command().run("diff");
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str()),
+        (Some(0), "")
+    );
+
+    write(&host_policy("error('no list')"));
+    let names = value();
+    registrar.signal("HUP");
+    registrar.wait_for_log("ERROR the host: no list", SOON);
+    registrar.wait_for_log("its key stays as it was", SOON);
+    let output = command().run("keys");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        output.stderr.contains("error: the host: no list\n"),
+        "{}",
+        output.stderr
+    );
+    // Nor does one that has just started remove the key, although nobody claims it.
+    registrar.kill9();
+    let registrar = start();
+    registrar.wait_for_log("in step with Docker", SOON);
+    registrar.wait_for_log("those that it may have in etcd stay", SOON);
+    bed.etcd.let_pass(6);
+    web.stop();
+    eventually(
+        SOON,
+        "the keys without those of the first container",
+        || bed.keys().len() == 5,
+    );
+    assert_eq!(value(), names);
+
+    write("return require 'register'");
+    registrar.signal("HUP");
+    eventually(SOON, "the end of the host's key", || value().is_none());
+    assert_eq!(bed.keys().len(), 4);
+}
+
+#[test]
+fn an_accept_that_decides_nothing_keeps_the_keys() {
+    let bed = TestBed::new();
+    let _web = bed.container().publish_all().start();
+    let (_directory, path) = directory(&[("site.lua", "return require 'register'")]);
+    let registrar = bed.registrar().flag("--script", path("site.lua")).start();
+    eventually(SOON, "the keys", || bed.keys().len() == 4);
+    let keys = bed.keys();
+    let text = "local register = require 'register'\n\
+                function register.accept(container)\n\
+                  if container.status ~= 'running' then return false end\n\
+                end\n\
+                return register\n";
+    fs::write(path("site.lua"), text).expect("the policy");
+    registrar.signal("HUP");
+    registrar.wait_for_log(
+        "`register.accept` returned nothing and not true or false",
+        SOON,
+    );
+    registrar.wait_for_log("site.lua:2 in register.accept", SOON);
+    registrar.wait_for_log("its 4 keys stay as they were", SOON);
+    assert_eq!(bed.keys(), keys);
 }

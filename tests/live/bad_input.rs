@@ -251,7 +251,7 @@ fn scripts_that_are_no_policy_are_refused_when_they_are_loaded() {
         ),
         (
             "local register = require 'register'\nregister.sevice = print\nreturn register",
-            "register has no decision `sevice`\n  at PATH:2",
+            "register has no decision `sevice`; did you mean `service`?\n  at PATH:2",
         ),
         (
             "local register = require 'register'\nregister.ttl = 'soon'\nreturn register",
@@ -454,7 +454,7 @@ fn hostile_service_names_reach_nobody_elses_keys() {
             &too_long,
             &format!(
                 "the service name `{}…` (label SERVICE_NAME) has 10240 bytes, more than 255\n",
-                "x".repeat(60)
+                "x".repeat(72)
             ),
         ),
     ];
@@ -551,11 +551,13 @@ fn of_two_containers_with_one_key_the_older_keeps_it() {
     let registrar = bed.registrar().flag("--script", script.path()).start();
     bed.wait_for_keys(&keys(&older), SOON);
     let warning = format!(
-        "WARN two containers want `{}` and do not agree on it: `{}` is older and keeps it, `{}` does not get it; \
-         make their keys differ in the policy",
+        "WARN two containers want `{}` and do not agree on it: `{}` is older and keeps it as `{}`, `{}` wants `{}` \
+         and does not get it; make their keys differ in the policy",
         bed.key("web/1/one"),
         older.name(),
-        younger.name()
+        keys(&older)["web/1/one"],
+        younger.name(),
+        keys(&younger)["web/1/one"]
     );
     registrar.wait_for_log(&warning, SOON);
     older.stop();

@@ -115,7 +115,7 @@ fn each_kind_of_difference_is_reported_and_nothing_is_written() {
     assert_eq!(items.len(), lines.len());
     let of_held = items.iter().find(|item| item["kind"] == "held");
     let wanted = json!({
-        "kind": "held", "key": key("held", held.short_id()), "wanted": address(&held), "found": "2.2.2.2:2",
+        "kind": "held", "key": key("held", held.short_id()), "wanted": address(&held), "ttl": 60, "found": "2.2.2.2:2",
         "lease": "77",
     });
     assert_eq!(of_held, Some(&wanted));
@@ -142,6 +142,30 @@ fn an_etcd_that_cannot_be_reached_is_said_to_be_so() {
             "error: cannot reach etcd at `127.0.0.1:1`: Connection refused (os error 111)\n"
         )
     );
+}
+
+#[test]
+fn another_ttl_is_told_with_the_wanted_one() {
+    let bed = TestBed::new();
+    let web = bed.container().env("SERVICE_NAME", "web");
+    let web = web.publish("8005").start();
+    in_step(&bed.registrar()).kill9();
+    let output = bed.registrar().flag("--ttl", "30").run("diff");
+    let value = format!("{HOST_IP}:{}", web.host_port("8005/tcp"));
+    let line = |key: &str, value: &str| {
+        let key = bed.key(&format!("web/1/{key}"));
+        format!(
+            "different {key} is {value} as it should be, with a TTL of 60 s, which should be 30 s"
+        )
+    };
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(
+        lines.contains(&&*line(web.short_id(), &value)),
+        "{lines:#?}"
+    );
+    // The longer lease of a shared key may be another host's.
+    let is_port = |one: &&&str| **one == line("port", "8005");
+    assert_eq!(lines.len(), 1 + lines.iter().filter(is_port).count());
 }
 
 #[test]

@@ -148,12 +148,12 @@ fn saved_containers_that_are_none() {
     };
     let hint = "save the output of `docker inspect $(docker ps -q)`";
     let cases = [
-        ("", format!("not JSON; {hint}")),
+        ("", format!("it is empty; {hint}")),
         ("CONTAINER ID   IMAGE", format!("not JSON; {hint}")),
         ("3", format!("neither a list nor an object; {hint}")),
         (
             "[3]",
-            "container 1: not what `docker inspect` prints of a container".to_owned(),
+            "container 1: invalid type: integer `3`, expected an object\n".to_owned(),
         ),
         ("[{}]", "container 1: it has no `Id`".to_owned()),
     ];

@@ -61,11 +61,18 @@ fn a_user_who_may_only_read_is_told_so_once_and_served_when_he_may_write() {
         .flag("--ttl", "3")
         .start();
     let denied = format!(
-        "etcd at `{}` answered: permission denied: give its user the role to read and write the keys \
+        "etcd at `{}` answered: permission denied: give user `registrar` the role to read and write the keys \
          (`etcdctl role grant-permission`); retrying",
         bed.etcd.endpoint()
     );
     registrar.wait_for_log(&denied, SOON);
+    // It names the container and a key.
+    let named = format!(
+        "cannot change the keys of `{}`: cannot change `{}",
+        web.name(),
+        bed.key("web/")
+    );
+    registrar.wait_for_log(&named, SOON);
     common::let_time_pass(std::time::Duration::from_secs(5));
     let log = registrar.log();
     let told = log
@@ -90,35 +97,43 @@ fn a_user_who_may_only_read_is_told_so_once_and_served_when_he_may_write() {
     );
 }
 
+/// Old versions ask for no user's token at a renewal, new ones do.
 #[test]
 fn a_restart_as_a_user_of_one_prefix_finds_its_keys_again() {
-    let bed = bed_with_reader();
-    let prefix = format!("{} --prefix=true", bed.prefix);
-    etcdctl(
-        &bed,
-        &format!("role grant-permission site readwrite {prefix}"),
-    );
-    let web = || bed.container().env("SERVICE_NAME", "web").publish_all();
-    let (stays, goes) = (web().start(), web().start());
-    let start = || {
-        let registrar = reader(&bed)
-            .env("DOCKER_REGISTER_ETCD_PASSWORD", "secret")
-            .start();
-        registrar.wait_for_log("in step", SOON);
-        registrar
-    };
-    let registrar = start();
-    registrar.kill9();
-    goes.rm();
-    let registrar = start();
-    assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
-    etcdctl(&bed, "auth disable");
-    assert_eq!(bed.keys(), web_keys("web", &stays, HOST_IP));
-    let put = |key: &String| bed.etcd.history(&bed.key(key)).len();
-    assert!(
-        bed.keys().keys().all(|key| put(key) == 1),
-        "they were left alone"
-    );
+    for program in common::etcds() {
+        let mut bed = TestBed::new();
+        bed.etcd = common::Etcd::start_program(&program);
+        with_reader(&bed);
+        let prefix = format!("{} --prefix=true", bed.prefix);
+        etcdctl(
+            &bed,
+            &format!("role grant-permission site readwrite {prefix}"),
+        );
+        let web = || bed.container().env("SERVICE_NAME", "web").publish_all();
+        let (stays, goes) = (web().start(), web().start());
+        let start = || {
+            let registrar = reader(&bed)
+                .env("DOCKER_REGISTER_ETCD_PASSWORD", "secret")
+                .flag("--ttl", "3")
+                .start();
+            registrar.wait_for_log("in step", SOON);
+            registrar
+        };
+        let registrar = start();
+        registrar.kill9();
+        goes.rm();
+        let registrar = start();
+        // It renews its leases meanwhile.
+        common::let_time_pass(std::time::Duration::from_secs(6));
+        assert_eq!(warnings(&registrar), 0, "{}", registrar.log());
+        etcdctl(&bed, "auth disable");
+        assert_eq!(bed.keys(), web_keys("web", &stays, HOST_IP));
+        let put = |key: &String| bed.etcd.history(&bed.key(key)).len();
+        assert!(
+            bed.keys().keys().all(|key| put(key) == 1),
+            "they were left alone"
+        );
+    }
 }
 
 #[test]

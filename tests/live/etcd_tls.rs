@@ -146,6 +146,12 @@ impl Secure {
         Secure { bed, files }
     }
 
+    /// Writes a file beside the certificates, and returns its path.
+    fn directory_file(&self, name: &str, text: &str) -> String {
+        fs::write(self.files.path(name), text).expect("a file can be written");
+        self.files.path(name)
+    }
+
     /// The program with TLS, trusting `ca`.
     fn registrar(&self) -> RegistrarBuilder {
         self.bed
@@ -247,6 +253,30 @@ impl Secure {
             self.bed.etcd.tls_endpoint()
         )
     }
+}
+
+#[test]
+fn the_certificate_of_a_name_with_several_addresses_is_checked_against_the_name() {
+    let secure = Secure::with("named", &[]);
+    let endpoint = secure.bed.etcd.tls_endpoint();
+    let (_, port) = endpoint.rsplit_once(':').expect("a port");
+    let hosts = secure.directory_file("hosts", "127.0.0.9 etcd.test\n127.0.0.1 etcd.test\n");
+    let registrar = secure.registrar().hosts(hosts.as_ref());
+    let by_name = registrar
+        .clone()
+        .flag("--etcd", format!("etcd.test:{port}"));
+    let diff = by_name.run("diff");
+    assert_eq!(
+        (diff.status.code(), &*diff.stdout),
+        (Some(0), ""),
+        "{diff:?}"
+    );
+    let by_address = registrar.run("diff");
+    assert_eq!(by_address.status.code(), Some(1));
+    assert!(
+        by_address.stderr.contains("is for `etcd.test` and not for"),
+        "{by_address:?}"
+    );
 }
 
 #[test]
@@ -563,10 +593,18 @@ fn a_certificate_names_the_user_without_a_password() {
     let secure = Secure::mutual(&[]);
     with_reader(&secure.bed);
     etcdctl(&secure.bed, "user revoke-role registrar site");
-    assert_eq!(
-        secure.failure(&secure.registrar_with("client")),
-        "error: etcd at `ETCD` answered: permission denied: give the user that our certificate names (CN) the role to \
-         read and write the keys (`etcdctl role grant-permission`)\n"
+    let failure = secure.failure(&secure.registrar_with("client"));
+    let prefix = &secure.bed.prefix;
+    let named = format!(
+        "error: cannot read the keys that begin with `{prefix}/`: etcd at `ETCD` answered: "
+    );
+    assert!(failure.starts_with(&named), "{failure}");
+    assert!(
+        failure.contains("permission denied: give the user that our certificate `")
+            && failure.ends_with(
+                "` names (CN) the role to read and write the keys (`etcdctl role grant-permission`)\n"
+            ),
+        "{failure}"
     );
     etcdctl(&secure.bed, "user grant-role registrar site");
     secure.with_writing();

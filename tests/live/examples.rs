@@ -34,7 +34,7 @@ const POLICIES: &str = "examples";
 const FLEET: &str = "examples/fleet.json";
 const HOST: &str = "10.0.0.1";
 
-const EXAMPLES: [Example; 14] = [
+const EXAMPLES: [Example; 18] = [
     layout(
         "coredns",
         "--set domain=example.org --set protocols=tcp,udp",
@@ -61,12 +61,25 @@ const EXAMPLES: [Example; 14] = [
         "--set domain=example.org --set entrypoints=web",
         check_traefik,
     ),
+    policy("aliases", ""),
     policy("compose_names", ""),
-    policy("drain", ""),
+    Example {
+        check: check_environments,
+        ..policy("environments", "--set environment=staging")
+    },
+    Example {
+        check: check_host_list,
+        ..policy("host_list", "--set host=alpha")
+    },
     policy("interface_address", "--set interface=lo"),
+    Example {
+        check: check_json_value,
+        ..policy("json_value", "")
+    },
     policy("network_address", "--set network=bridge"),
     policy("opt_in", "--set label=com.docker.compose.project"),
     policy("site", ""),
+    policy("swarm_tasks", "--set network=media_default"),
     Example {
         check: check_two_layouts,
         ..policy("two_layouts", "--set domain=example.org")
@@ -195,7 +208,7 @@ fn check_docker_discover(keys: &Keys) {
     }
 }
 
-/// `<host>:<container>:<port>`, and `:udp` where it is that.
+/// `<host>:<container>:<port>`, and `:udp` where it is that; there is no SCTP in the fleet.
 fn check_registrator(keys: &Keys) {
     for (key, value) in keys {
         let [_, id] = segments(key, "/services/")[..] else {
@@ -306,6 +319,56 @@ fn check_traefik(keys: &Keys) {
     }
     let routed: BTreeSet<(&str, &str)> = routers.into_keys().collect();
     assert_eq!(services, routed);
+}
+
+/// The default keys in the environment's directory.
+fn check_environments(keys: &Keys) {
+    let default = keys.iter().map(|(key, value)| {
+        let below = key.strip_prefix("/backends/staging/").expect(key);
+        (format!("/backends/{below}"), value.clone())
+    });
+    check_default(&default.collect());
+}
+
+/// The host's key beside the default ones: the containers that have keys, and perhaps others.
+fn check_host_list(keys: &Keys) {
+    let (of_host, keys): (Keys, Keys) = keys
+        .clone()
+        .into_iter()
+        .partition(|(key, _)| key.starts_with("/hosts/"));
+    // A name may have a space.
+    let lines: Vec<String> = of_host
+        .iter()
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
+    let names = lines.concat();
+    let names = names.strip_prefix("/hosts/alpha ").expect("the host's key");
+    let names: Vec<String> = serde_json::from_str(names).expect(names);
+    assert!(names.is_sorted(), "{names:?}");
+    check_default(&keys);
+}
+
+/// Values of three fields, with an address as by default.
+fn check_json_value(keys: &Keys) {
+    let plain = keys.iter().map(|(key, text)| {
+        let value = if key.ends_with("/port") {
+            text.clone()
+        } else {
+            let value: Value = serde_json::from_str(text).expect(text);
+            assert_eq!(
+                value.as_object().map(serde_json::Map::len),
+                Some(3),
+                "{text}"
+            );
+            assert!(
+                value["tags"].is_array() && value["weight"].is_u64(),
+                "{text}"
+            );
+            value["address"].as_str().expect(text).to_owned()
+        };
+        (key.clone(), value)
+    });
+    check_default(&plain.collect());
 }
 
 /// Both of them, for the same containers.
@@ -500,7 +563,7 @@ fn no_name_and_no_label_reaches_outside_its_place() {
     for text in hostile {
         let labels = json!({
             "SERVICE_NAME": text, "com.docker.compose.service": text, "com.acme.service": text,
-            "traefik.53.entrypoints": "dns",
+            "SERVICE_ALIASES": text, "traefik.53.entrypoints": "dns",
         });
         containers.push(container(containers.len() + 1, "web-2", &labels));
         containers.push(container(

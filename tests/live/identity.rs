@@ -2,10 +2,11 @@
 //! Nothing else is ever mistaken for such a pair.
 
 use crate::common;
+use crate::faults_docker::simulated_keys;
 
 use common::{
-    FakeDocker, HOST_IP, Mode, Proxy, Registrar, SOON, Script, TestBed, count, docker_of,
-    eventually, in_step, inspection, map,
+    FakeDocker, Mode, Proxy, Registrar, SOON, Script, TestBed, count, docker_of, eventually,
+    in_step, inspection,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,13 +21,7 @@ fn docker_with(number: u16) -> FakeDocker {
 }
 
 fn keys_of(number: u16) -> BTreeMap<String, String> {
-    let member = |index: u16| {
-        let address = format!("{HOST_IP}:{}", 20_000 + 2 * number + index - 1);
-        (format!("web/{index}/{number:0>12}"), address)
-    };
-    let ports = [("1", "8005"), ("2", "8006")]
-        .map(|(index, port)| (format!("web/{index}/port"), port.to_owned()));
-    map([1, 2].map(member).into_iter().chain(ports))
+    simulated_keys("web", number, 20_000 + 2 * number)
 }
 
 /// Two registrars of one identity with different containers, of which the second gives way.

@@ -3,13 +3,14 @@
 
 use crate::common;
 
-use common::{Container, HOST_IP, SOON, TestBed, docker, eventually, eventually_some};
+use common::{Container, HOST_IP, SOON, TestBed, ask, docker, eventually, eventually_some};
 use serde_json::json;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+const LOOPBACK: &str = "127.0.0.1";
 const SOCKET: &str = "/var/run/docker.sock";
 
 /// The arguments of `docker run` for a registrar that sees this test's containers and reaches its etcd on loopback.
@@ -91,6 +92,60 @@ fn it_registers_itself_only_if_asked() {
     });
 }
 
+#[test]
+fn it_has_the_licences_of_what_is_in_it() {
+    let bed = TestBed::new();
+    let image = bed.register_image();
+    let registrar = bed.container_of(&image).create();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let to = directory.path().join("licences");
+    let from = format!("{}:/usr/share/doc/docker-register/licences", registrar.id());
+    docker(&["cp", &from, &to.display().to_string()]);
+    let licences = std::fs::read_to_string(to).expect("the list");
+    let lock = include_str!("../../Cargo.lock");
+    assert!(licences.contains("Lua 5.4: MIT\n"), "{licences}");
+    for name in ["tokio", "etcd-client", "bollard", "mlua"] {
+        let line = licences
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} v")));
+        let (version, licence) = line.expect(name).split_once(": ").expect("a licence");
+        let (_, version) = version.split_once(" v").expect("a version");
+        assert!(
+            lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"")),
+            "{name}"
+        );
+        assert!(
+            licence.contains("MIT") || licence.contains("Apache-2.0"),
+            "{licence}"
+        );
+    }
+    // Tests and benchmarks are not in the program.
+    assert!(!licences.contains("criterion"), "{licences}");
+}
+
+#[test]
+fn prometheus_reaches_it_on_a_published_port() {
+    let bed = TestBed::new();
+    let image = bed.register_image();
+    let docs = include_str!("../../docs/operations.md");
+    let flags = "-e DOCKER_REGISTER_LISTEN=0.0.0.0:9380 -p 10.0.0.1:9380:9380";
+    assert!(docs.contains(&format!("`docker run {flags} …`")));
+    let flags = flags.replace("-p 10.0.0.1:9380:", "-p 127.0.0.1::");
+    let flags: Vec<&str> = flags.split(' ').collect();
+    let registrar = bed
+        .container_of(&image)
+        .env("HOST_IP", HOST_IP)
+        .args(&["--volume", &format!("{SOCKET}:{SOCKET}")])
+        .args(&flags)
+        .start();
+    let address = format!("{LOOPBACK}:{}", registrar.host_port("9380/tcp"));
+    eventually(SOON, "the port", || {
+        std::net::TcpStream::connect(&address).is_ok()
+    });
+    let metrics = common::get(&address, "/metrics").body;
+    assert!(metrics.contains("docker_register_build_info{"), "{metrics}");
+}
+
 /// The log of a container so far.
 fn log(container: &Container) -> String {
     let output = Command::new("docker")
@@ -104,6 +159,7 @@ fn log(container: &Container) -> String {
 struct Project {
     name: String,
     files: Vec<String>,
+    etcd_port: u16,
 }
 
 impl Project {
@@ -113,7 +169,8 @@ impl Project {
         for file in &self.files {
             command.args(["--file", file]);
         }
-        command.args(args).env("HOST_IP", HOST_IP);
+        command.args(args).env("HOST_IP", LOOPBACK);
+        command.env("ETCD_PORT", self.etcd_port.to_string());
         command
     }
 
@@ -139,19 +196,30 @@ impl Drop for Project {
 }
 
 #[test]
-fn the_compose_file_registers_its_two_services() {
+fn the_compose_file_registers_and_reaches_its_two_services() {
     let bed = TestBed::new();
-    let register = bed.register_image();
+    let [register, discover] = [bed.register_image(), bed.discover_image()];
+    let [etcd_port, web_port, hello_port] = [(); 3].map(|()| common::free_port());
     let etcd = bed.program_image(&["etcd", "etcdctl"]);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let listen = format!("DOCKER_REGISTER_LISTEN={}", free_address());
     let instead = directory.path().join("instead.json");
     let service = |image: &str| json!({ "image": image, "labels": [bed.label()] });
+    // It serves on port 80 in the place of the images' servers.
+    let reached = |port: u16| {
+        let labels = [bed.label(), format!("SERVICE_80_PORT={port}")];
+        json!({ "image": common::WEB, "labels": labels, "command": ["/serve", "80"] })
+    };
     let mut services = json!({
         "etcd": service(&etcd),
         "docker-register": service(&register),
-        "web": service(common::WEB),
-        "hello": service(common::WEB),
+        "docker-discover": service(&discover),
+        "web": reached(web_port),
+        "hello": reached(hello_port),
     });
+    // The host's other services are not this test's.
+    let environment = ["DOCKER_REGISTER_SET=bind=127.0.0.1", &listen];
+    services["docker-discover"]["environment"] = json!(environment);
     let filter = format!("DOCKER_REGISTER_FILTER={}", bed.filter());
     services["docker-register"]["environment"] = json!([filter]);
     let text = json!({ "services": services }).to_string();
@@ -162,6 +230,7 @@ fn the_compose_file_registers_its_two_services() {
             "examples/compose.yaml".to_owned(),
             instead.display().to_string(),
         ],
+        etcd_port,
     };
     project.run(&["up", "--detach", "--no-build"]);
 
@@ -173,13 +242,13 @@ fn the_compose_file_registers_its_two_services() {
             .next()
             .and_then(|line| line.rsplit_once(':'))
             .expect("a port");
-        format!("/backends/{name}/1/{}\n{HOST_IP}:{port}", &id[..12])
+        format!("/backends/{name}/1/{}\n{LOOPBACK}:{port}", &id[..12])
     };
     let wanted = [
         key("hello", "hello"),
-        "/backends/hello/1/port\n80".to_owned(),
+        format!("/backends/hello/1/port\n{hello_port}"),
         key("web", "web"),
-        "/backends/web/1/port\n80".to_owned(),
+        format!("/backends/web/1/port\n{web_port}"),
     ];
     let get = [
         "exec",
@@ -194,4 +263,23 @@ fn the_compose_file_registers_its_two_services() {
         let output = project.command(&get).output().ok()?;
         (String::from_utf8_lossy(&output.stdout).trim() == wanted.join("\n")).then_some(())
     });
+    for (service, port) in [("web", web_port), ("hello", hello_port)] {
+        let id = project.run(&["ps", "--quiet", service]);
+        let answer = format!("{} 80\n", &id[..12]);
+        eventually(SOON, &format!("{service} to answer"), || {
+            ask(&format!("{LOOPBACK}:{port}"), "x").as_ref() == Ok(&answer)
+        });
+    }
+    let id = project.run(&["ps", "--quiet", "docker-discover"]);
+    eventually(SOON, "docker-discover to be healthy", || {
+        docker(&["inspect", "--format", "{{.State.Health.Status}}", &id]) == "healthy"
+    });
+    let start = Instant::now();
+    docker(&["stop", &id]);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(
+        docker(&["inspect", "--format", "{{.State.ExitCode}}", &id]),
+        "0"
+    );
 }

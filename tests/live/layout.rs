@@ -206,54 +206,6 @@ fn a_container_in_host_networking_is_reached_at_its_own_ports() {
 }
 
 #[test]
-fn a_container_in_the_network_of_another_is_reached_at_its_ports() {
-    let bed = TestBed::new();
-    let _registrar = bed.registrar().start();
-    let main = bed.container().env("SERVICE_NAME", "main").publish_all();
-    let main = main.start();
-    let network = format!("container:{}", main.name());
-    let sidecar = bed.container_of(BARE).env("SERVICE_NAME", "sidecar");
-    let sidecar = sidecar.network(&network).start();
-    let keys = || {
-        let of_main = web_keys("main", &main, HOST_IP);
-        let of_sidecar = of_main.iter().map(|(key, value)| {
-            let key = key.replace("main/", "sidecar/");
-            (key.replace(main.short_id(), sidecar.short_id()), value)
-        });
-        joined([&of_main, &map(of_sidecar)])
-    };
-    bed.wait_for_keys(&keys(), SOON);
-
-    // Without the other there is no port at which the sidecar could be reached.
-    main.stop();
-    bed.wait_for_keys(&BTreeMap::new(), SOON);
-    main.start();
-    bed.wait_for_keys(&keys(), SOON);
-}
-
-#[test]
-fn the_other_container_of_a_shared_network_may_be_out_of_the_filters_sight() {
-    let bed = TestBed::new();
-    let _registrar = bed.registrar().filter("label=seen").start();
-    let main = bed.container().publish_all().start();
-    let network = format!("container:{}", main.id());
-    let sidecar = bed.container_of(BARE).env("SERVICE_NAME", "sidecar");
-    let sidecar = sidecar.label("seen", "").network(&network).start();
-    let keys = || {
-        let of_main = web_keys("sidecar", &main, HOST_IP);
-        let of_sidecar = of_main
-            .iter()
-            .map(|(key, value)| (key.replace(main.short_id(), sidecar.short_id()), value));
-        map(of_sidecar)
-    };
-    bed.wait_for_keys(&keys(), SOON);
-    main.stop();
-    bed.wait_for_keys(&BTreeMap::new(), SOON);
-    main.start();
-    bed.wait_for_keys(&keys(), SOON);
-}
-
-#[test]
 fn labels_and_environment_decide_the_service_of_each_port() {
     let bed = TestBed::new();
     let web = || bed.container().publish_all();

@@ -302,7 +302,7 @@ fn the_page_shows_what_is_registered_and_what_is_not_in_a_browser() {
 }
 
 /// Whether a program is missing. Under CI that is a failure; elsewhere the test is skipped.
-fn is_missing(program: &str) -> bool {
+pub fn is_missing(program: &str) -> bool {
     let is_missing = Command::new(program).arg("--version").output().is_err();
     if is_missing {
         assert!(std::env::var_os("CI").is_none(), "{program} is missing");

@@ -4,10 +4,11 @@
 use crate::common;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use common::{SOON, TestBed, docker, eventually, require_docker};
+use common::{Backend, SOON, TestBed, ask, docker, eventually, free_port, require_docker};
 
 const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
@@ -78,7 +79,14 @@ fn anchors(page: &str) -> Vec<String> {
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir("docs").expect("the directory of the documents");
     let docs = docs.map(|file| file.expect("a document").path());
-    let pages = ["README.md", "ARCHITECTURE.md"].map(PathBuf::from);
+    let pages = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ];
+    let pages = pages.map(PathBuf::from);
     let pages = pages.into_iter().filter(|page| page.exists());
     pages
         .chain(docs.filter(|file| file.extension().is_some_and(|ending| ending == "md")))
@@ -114,7 +122,7 @@ fn the_examples_in_the_readme_are_those_in_the_files() {
 #[test]
 fn it_can_be_read_in_one_sitting() {
     let lines = README.lines().count();
-    assert!(lines < 220, "the README has {lines} lines");
+    assert!(lines < 250, "the README has {lines} lines");
 }
 
 #[test]
@@ -145,8 +153,16 @@ fn each_shell_command_is_run_by_a_test_or_is_a_target() {
         .into_iter()
         .partition(|line| line.starts_with("make "));
     // The ones that are run below.
-    let run =
-        ["docker run", "docker-register --host-ip"].map(|beginning| command(beginning).join(" "));
+    let run = [
+        "docker run",
+        "docker-register --host-ip",
+        "etcdctl role add",
+        "etcdctl role grant-permission",
+        "etcdctl user add",
+        "etcdctl user grant-role",
+        "docker-register discover",
+    ];
+    let run = run.map(|beginning| command(beginning).join(" "));
     assert_eq!(others, run);
     let targets = targets.iter().filter_map(|line| line.strip_prefix("make "));
     let prose = prose(README);
@@ -190,16 +206,9 @@ fn each_subcommand_that_it_names_exists() {
     }
 }
 
-#[test]
-fn it_runs_as_a_container() {
-    let bed = TestBed::new();
-    let image = bed.register_image();
-    let web = bed
-        .container()
-        .publish_all()
-        .env("SERVICE_NAME", &bed.name)
-        .start();
-    let words = with_etcd(&command("docker run"), &bed);
+/// Runs the image as the README says, for a test's containers only, with these further flags.
+fn run_image(bed: &TestBed, image: &str, more: &[&str]) {
+    let words = with_etcd(&command("docker run"), bed);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let (run, rest) = words[1..].split_at(2);
     let (name, flags) = rest.split_last().expect("the image's name");
@@ -220,12 +229,46 @@ fn it_runs_as_a_container() {
         "-e",
         listen,
     ];
-    docker(&[run, &own, flags, &[&image]].concat());
+    docker(&[run, &own, flags, more, &[image]].concat());
+}
+
+#[test]
+fn it_runs_as_a_container() {
+    let bed = TestBed::new();
+    let image = bed.register_image();
+    let web = bed
+        .container()
+        .publish_all()
+        .env("SERVICE_NAME", &bed.name)
+        .start();
+    run_image(&bed, &image, &[]);
     let key = format!("/backends/{}/1/{}", bed.name, web.short_id());
     let value = format!("10.0.0.1:{}", web.host_port("8005/tcp"));
     eventually(SOON, "the container's key", || {
         bed.etcd.kv(&key).is_some_and(|found| found.value == value)
     });
+}
+
+#[test]
+fn a_policy_gets_into_the_container() {
+    let bed = TestBed::new();
+    let image = bed.register_image();
+    let web = bed
+        .container()
+        .publish_all()
+        .label("com.acme.service", &bed.name)
+        .start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::copy("examples/site.lua", directory.path().join("site.lua")).expect("the policy");
+    let prose = prose(README);
+    let flags = in_backquotes(&prose, "-v /etc/docker-register:");
+    let [flags] = flags[..] else {
+        panic!("{flags:?}");
+    };
+    let flags = format!("-v {}:{flags}", directory.path().display());
+    run_image(&bed, &image, &flags.split(' ').collect::<Vec<&str>>());
+    let key = format!("/backends/{}/1/{}", bed.name, web.short_id());
+    eventually(SOON, "the container's key", || bed.etcd.kv(&key).is_some());
 }
 
 #[test]
@@ -249,8 +292,127 @@ fn it_runs_as_a_program() {
     there.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
+/// Runs etcdctl with these words at a test's etcd, and the password `secret` for whoever is made.
+fn etcdctl(bed: &TestBed, words: &[String]) {
+    let mut child = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &bed.etcd.endpoint()])
+        .args(words)
+        .args((words[..2] == ["user", "add"]).then_some("--interactive=false"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("`etcdctl` can be run: `make test` installs it");
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
+    stdin.write_all(b"secret\n").expect("it reads");
+    drop(stdin);
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "etcdctl {words:?}");
+}
+
 #[test]
-fn the_demo_shows_keys_come_and_go() {
+fn its_least_role_is_enough_for_both_roles_and_allows_nothing_else() {
+    let bed = TestBed::new();
+    let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+    for beginning in [
+        "role add",
+        "role grant-permission",
+        "user add",
+        "user grant-role",
+    ] {
+        let line = command(&format!("etcdctl {beginning}"));
+        etcdctl(&bed, &line[1..]);
+    }
+    for line in ["user add root", "user grant-role root root"] {
+        etcdctl(&bed, &words(line));
+    }
+    etcdctl(&bed, &words("auth enable"));
+    let web = |name: &str| {
+        // Other tests reach their services at the exposed port.
+        let port = common::free_port().to_string();
+        bed.container()
+            .env("SERVICE_NAME", name)
+            .env("SERVICE_8005_PORT", &port)
+            .publish_all()
+            .start()
+    };
+    let (stays, goes) = (web(&bed.name), web("goes"));
+    let as_user = |builder: common::RegistrarBuilder| {
+        builder
+            .flag("--prefix", "/backends")
+            .flag("--etcd-user", "docker-register")
+            .env("DOCKER_REGISTER_ETCD_PASSWORD", "secret")
+    };
+    let run = as_user(bed.registrar()).flag("--ttl", "3");
+    let registrar = common::in_step(&run);
+    goes.stop();
+    registrar.wait_for_log("/backends/goes/2/port", SOON);
+    // By a restart, a crash, and for good: it finds its keys, and removes them.
+    registrar.terminate();
+    let registrar = common::in_step(&run);
+    registrar.kill9();
+    let registrar = common::in_step(&run);
+    common::let_time_pass(std::time::Duration::from_secs(4));
+    let diff = as_user(bed.registrar()).flag("--ttl", "3").run("diff");
+    assert_eq!(
+        (diff.status.code(), &*diff.stdout),
+        (Some(0), ""),
+        "{diff:?}"
+    );
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let discover = as_user(bed.discover(directory.path()));
+    let discover = discover.start_command("discover");
+    let file = directory.path().join("haproxy.cfg");
+    eventually(SOON, "the route", || {
+        fs::read_to_string(&file).is_ok_and(|text| text.contains(&bed.name))
+    });
+    discover.terminate();
+    registrar.signal("USR1");
+    assert!(registrar.wait(SOON).success());
+    let log = registrar.log();
+    assert!(log.ends_with("ending; the keys are removed\n"), "{log}");
+    assert!(!log.contains("denied") && !log.contains("WARN"), "{log}");
+
+    // Another prefix is denied.
+    let other = as_user(bed.registrar()).flag("--prefix", "/other").start();
+    other.wait_for_log(
+        "permission denied: give user `docker-register` the role",
+        SOON,
+    );
+    assert!(!other.log().contains("in step"), "{}", other.log());
+    etcdctl(&bed, &words("--user root:secret auth disable"));
+    drop(stays);
+}
+
+#[test]
+fn it_routes_to_what_is_registered() {
+    let bed = TestBed::new();
+    let (server, port) = (Backend::start("a"), free_port());
+    bed.etcd.put("/backends/web/1/port", &port.to_string());
+    bed.etcd
+        .put("/backends/web/1/a", &server.address.to_string());
+    let words = with_etcd(&command("docker-register discover"), &bed);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let own = ["--set", "bind=127.0.0.1", "--directory"];
+    let child = Command::new(PROGRAM)
+        .args(&words[1..])
+        .args(own)
+        .arg(directory.path())
+        .spawn();
+    let mut child = child.expect("the program");
+    let there = std::panic::catch_unwind(|| {
+        let address = format!("127.0.0.1:{port}");
+        eventually(SOON, "an answer", || {
+            ask(&address, "x") == Ok("a".to_owned())
+        });
+    });
+    common::signal(child.id(), "TERM");
+    child.wait().expect("the end of the program");
+    there.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn the_demo_shows_two_hosts_whose_containers_are_reached() {
     require_docker();
     assert_eq!(command("make demo"), ["make", "demo"]);
     // The command of `make demo` after its setup, with the existing program.
@@ -262,6 +424,12 @@ fn the_demo_shows_keys_come_and_go() {
     let shown = String::from_utf8_lossy(&demo.stdout);
     let said = String::from_utf8_lossy(&demo.stderr);
     assert!(demo.status.success(), "{shown}\n{said}");
-    assert!(shown.contains("/backends/service_name/2/port"), "{shown}");
-    assert!(shown.contains("0 keys"), "{shown}");
+    assert!(shown.contains("/backends/web/2/port"), "{shown}");
+    let failed = shown
+        .lines()
+        .filter_map(|line| line.split_once(" answers, "));
+    let failed: Vec<&str> = failed.map(|(_, failed)| failed).collect();
+    assert_eq!(failed, ["0 requests failed"; 4], "{shown}\n{said}");
+    assert!(shown.contains("goes on with what it has: b"), "{shown}");
+    assert!(shown.contains("    0 keys"), "{shown}");
 }

@@ -5,7 +5,7 @@ use crate::common;
 use std::fs;
 use std::thread;
 
-use common::{SOON, TestBed, eventually, make_fifo, map};
+use common::{SOON, TestBed, eventually, get, make_fifo, map};
 
 const POLICY: &str = "local register = require 'register'
 function register.service(container, port) return NAME end
@@ -133,4 +133,55 @@ fn a_command_that_does_one_thing_reads_a_script_from_a_pipe() {
     let output = bed.registrar().flag("--script", &script).run("keys");
     assert!(output.status.success(), "{}", output.stderr);
     writer.join().expect("a thread").expect("it is read");
+}
+
+#[test]
+fn a_failed_reload_is_shown_until_a_good_one() {
+    let bed = TestBed::new();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let script = directory.path().join("site.lua");
+    let write = |text: &str| fs::write(&script, text).expect("the script");
+    write("return require 'register'");
+    let registrar = bed
+        .registrar()
+        .flag("--script", &script)
+        .flag("--listen", "127.0.0.1:0")
+        .start();
+    let address = registrar.address();
+    let metric = |name: &str| {
+        let text = get(&address, "/metrics").body;
+        let mut lines = text.lines();
+        let line =
+            lines.find_map(|line| line.strip_prefix(&format!("docker_register_policy_{name}")));
+        line.map_or_else(|| panic!("no {name}: {text}"), str::to_owned)
+    };
+    let row = || get(&address, "/").body.contains("<dt>reload</dt>");
+    eventually(SOON, "an answer", || {
+        get(&address, "/metrics").status == 200
+    });
+    let (info, at) = (metric("info"), metric("reload_timestamp_seconds"));
+    assert_eq!(metric("reload_success"), " 1");
+    assert!(
+        info.starts_with(&format!("{{policy=\"{}\",sha256=\"", script.display())),
+        "{info}"
+    );
+    assert!(!row());
+
+    write("return nonsense(");
+    registrar.signal("HUP");
+    eventually(SOON, "the failure", || metric("reload_success") == " 0");
+    assert!(row());
+    let page = get(&address, "/").body;
+    assert!(
+        page.contains("the policy cannot be loaded again, and the old one stays in force: "),
+        "{page}"
+    );
+    assert_eq!(metric("info"), info, "the old one is in force");
+    assert_ne!(metric("reload_timestamp_seconds"), at);
+
+    write("-- another\nreturn require 'register'");
+    registrar.signal("HUP");
+    eventually(SOON, "the good load", || metric("reload_success") == " 1");
+    assert!(!row());
+    assert_ne!(metric("info"), info);
 }

@@ -131,7 +131,9 @@ fn without_space_another_layout_replaces_nothing_and_removes_nothing() {
 
     // By a reload, then by a restart, then after a crash.
     registrar.signal("HUP");
-    registrar.wait_for_log("space", SOON);
+    let what_now = "database space exceeded: compact it (`etcdctl compact REVISION`), defragment it (`etcdctl defrag`), \
+                    and then disarm its alarm (`etcdctl alarm disarm`)";
+    registrar.wait_for_log(what_now, SOON);
     let_time_pass(Duration::from_secs(2));
     assert_eq!(bed.keys(), joined([&of_web, &of_goes]));
     registrar.terminate();

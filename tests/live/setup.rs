@@ -58,10 +58,11 @@ fn the_build_needs_protoc_and_a_c_compiler_alone() {
 }
 
 #[test]
-fn the_demo_needs_docker_etcd_and_busybox_besides() {
+fn the_demo_needs_docker_etcd_haproxy_and_busybox_besides() {
     let demo = ["--for", "demo"];
     let all = [
-        "protoc", "cc", "docker", "dockerd", "etcd", "etcdctl", "busybox",
+        "protoc", "cc", "docker", "dockerd", "etcd", "etcdctl", "busybox", "haproxy", "ip",
+        "iptables",
     ];
     assert_eq!(missing(&demo, &all), [""; 0]);
     if !sbin_has_all() {

@@ -20,22 +20,38 @@ test.case("of several ports each is a service", function()
   test.equal(keys { ports = ports }, want)
 end)
 
-test.case("both protocols of a port have labels of their own", function()
-  local ports = { { port = 53, host_port = 5300 }, { port = 53, protocol = "udp", host_port = 5301 } }
+test.case("each protocol of a port has a label of its own", function()
+  local ports = {}
+  for number, protocol in ipairs { "sctp", "tcp", "udp" } do
+    ports[number] = { port = 53, protocol = protocol, host_port = 5300 + number }
+  end
+  local accept_port = register.accept_port
+  function register.accept_port() return true end
   local directory = "/skydns/org/example/web-53/abcdef012345"
-  test.equal(keys { ports = ports }, { directory .. "-53", directory .. "-53-udp" })
+  test.equal(keys { ports = ports }, { directory .. "-53-sctp", directory .. "-53", directory .. "-53-udp" })
+  register.accept_port = accept_port
 end)
 
 test.case("a name becomes a DNS label", function()
-  local want = { "/skydns/org/example/user-rpc/abcdef012345-80" }
-  test.equal(keys { labels = { SERVICE_NAME = "_User.RPC_" } }, want)
+  for name, label in pairs { User_RPC = "user-rpc", ["404"] = "404", a__b = "a--b", [("a"):rep(63)] = ("a"):rep(63) } do
+    local want = { "/skydns/org/example/" .. label .. "/abcdef012345-80" }
+    test.equal(keys { labels = { SERVICE_NAME = name } }, want)
+  end
 end)
 
-test.case("a name that makes none is refused", function()
-  for _, name in ipairs { "...", ("a"):rep(64) } do
+test.case("a name that would lose more than its spelling is refused, because it could meet another", function()
+  for _, name in ipairs { "東京-api", "大阪-api", "web.app", "_web", "web-", "a b", "...", ("a"):rep(64) } do
     local done, why = pcall(keys, { labels = { SERVICE_NAME = name } })
-    test.equal({ done, tostring(why):find("makes no DNS label", 1, true) ~= nil }, { false, true })
+    local said = "the service name `" .. name .. "` makes no DNS label"
+    test.equal({ done, tostring(why):find(said, 1, true) ~= nil }, { false, true })
   end
+end)
+
+test.case("a site may make labels of other names", function()
+  local dns_label = register.dns_label
+  function register.dns_label(name) return dns_label((name:gsub("%.", "-"))) end
+  test.equal(keys { image = "acme/web.app" }, { "/skydns/org/example/web-app/abcdef012345-80" })
+  register.dns_label = dns_label
 end)
 
 test.case("an IPv6 address has no brackets", function()

@@ -23,7 +23,13 @@ test.case("a port counts as published although it is ignored", function()
   test.equal(keys { ports = ports, env = { SERVICE_443_IGNORE = "1" } }, { "/services/web-80/alpha:web-1:80" })
 end)
 
-test.case("UDP says so", function()
+test.case("UDP and SCTP say so", function()
   local ports = { { port = 53, protocol = "udp", host_port = 53 } }
   test.equal(keys { name = "dns-1", image = "dns", ports = ports }, { "/services/dns/alpha:dns-1:53:udp" })
+  register.protocols = "tcp,udp,sctp"
+  for number, protocol in ipairs { "sctp", "tcp", "udp" } do
+    ports[number] = { port = 38412, protocol = protocol, host_port = 31000 + number }
+  end
+  local key = "/services/amf-38412/alpha:amf-1:38412"
+  test.equal(keys { name = "amf-1", image = "amf", ports = ports }, { key .. ":sctp", key, key .. ":udp" })
 end)

@@ -40,12 +40,13 @@ fn text(entries: &[(&Entry, &ContainerName)]) -> String {
 
 fn json(entries: &[(&Entry, &ContainerName)]) -> String {
     let list = entries.iter().map(|(entry, who)| {
+        let container = (!who.is_host()).then(|| json!({ "id": &*who.id, "name": &*who.name }));
         json!({
             "key": &*entry.key,
             "value": &*entry.value,
             "ttl": entry.ttl,
             "shared": entry.shared,
-            "container": { "id": &*who.id, "name": &*who.name },
+            "container": container,
         })
     });
     format!("{:#}\n", list.collect::<serde_json::Value>())

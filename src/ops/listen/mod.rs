@@ -85,13 +85,15 @@ async fn healthz(readiness: &Readiness) -> Response {
 }
 
 async fn readyz(readiness: &Readiness) -> Response {
-    let problems = readiness.ask().await;
-    if problems.is_empty() {
-        (StatusCode::OK, "ready\n").into_response()
+    let mut lines = readiness.ask().await;
+    let status = if lines.is_empty() {
+        lines.push("ready".to_owned());
+        StatusCode::OK
     } else {
-        let text = problems.join("\n") + "\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-    }
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    lines.extend(readiness.notices());
+    (status, lines.join("\n") + "\n").into_response()
 }
 
 fn answer(kind: Kind, text: anyhow::Result<String>) -> Response {

@@ -1,6 +1,7 @@
 //! A container as a policy gets it: a read-only table. Its fields, and those of the records in it, are the rows of
 //! `container/fields.rs`; this file makes Lua values of them, each when it is first read.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ use crate::policy::sandbox::failure::Failure;
 pub struct Containers {
     /// Makes the table of a container from its handle.
     make: Function,
+    /// Finds the handle in a table.
+    handle: Function,
+    /// Whether a field was made.
+    any_made: Rc<Cell<bool>>,
 }
 
 /// Makes the values of fields.
@@ -44,7 +49,10 @@ impl Containers {
             binding: record.call((Binding::KIND, names::<Binding>()))?,
             network: record.call((Network::KIND, names::<Network>()))?,
         };
+        let any_made = Rc::new(Cell::new(false));
+        let is_made = Rc::clone(&any_made);
         let make = lua.create_function(move |lua, (handle, place): (AnyUserData, usize)| {
+            is_made.set(true);
             // Places begin at 1 in Lua.
             let field = Container::FIELDS.get(place.wrapping_sub(1));
             let container = Arc::clone(&handle.borrow::<Handle>()?.0);
@@ -55,7 +63,21 @@ impl Containers {
         let lazy: Function = context.tool("lazy")?;
         Ok(Self {
             make: lazy.call((Container::KIND, names::<Container>(), make))?,
+            handle: context.tool("handle")?,
+            any_made,
         })
+    }
+
+    /// Whether a field was made since the last call.
+    pub fn take_made(&self) -> bool {
+        self.any_made.replace(false)
+    }
+
+    /// The container behind a table; none if it is no container's.
+    pub fn container(&self, table: &Table) -> Result<Option<Arc<Container>>> {
+        let handle: Option<AnyUserData> = self.handle.call(table)?;
+        let handle = handle.map(|handle| Ok(Arc::clone(&handle.borrow::<Handle>()?.0)));
+        handle.transpose()
     }
 
     pub fn table(&self, lua: &Lua, container: &Arc<Container>) -> Result<Table> {
@@ -93,7 +115,7 @@ impl Values {
                 let object = inspect
                     .object()
                     .map_err(|error| Failure::raise(format!("cannot read `inspect`: {error}")))?;
-                frozen.freeze_deeply(json::to_lua(lua, &object, &Value::Nil)?)?
+                frozen.freeze_deeply(json::to_lua(lua, frozen, &object, &Value::Nil)?)?
             }
         })
     }
@@ -112,6 +134,8 @@ impl Values {
         for record in records {
             list.raw_push(self.record(lua, metatable, record)?)?;
         }
-        Ok(Value::Table(self.context.frozen().freeze(list)?))
+        let frozen = self.context.frozen();
+        frozen.mark_array(&list)?;
+        Ok(Value::Table(frozen.freeze(list)?))
     }
 }

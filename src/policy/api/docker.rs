@@ -11,6 +11,7 @@ use super::container::Containers;
 use super::state::ScriptState;
 use crate::base::by_age::{ByAge, Rank, Ranked as _};
 use crate::container::Container;
+use crate::docker::{Snapshot, Snapshots};
 use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::unlimited::Unlimited;
@@ -31,8 +32,12 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
             let (context, state) = for_list.clone();
             async move {
                 context.may_wait("docker.containers")?;
-                let mut source = state.world.source.clone();
-                next(&lua, &state, &mut source).await
+                let source = state.source.borrow().clone();
+                let snapshot = match source {
+                    Source::Live(mut snapshots) => newest(&mut snapshots).await,
+                    Source::Saved(snapshots) => snapshots.front().cloned(),
+                };
+                hand_over(&lua, &state, snapshot)
             }
         })?,
     )?;
@@ -42,51 +47,44 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
 /// An iterator over snapshots, for a generic `for`. It ends when the source does.
 fn watch(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Result<Function> {
     context.may_wait("docker.watch")?;
-    let mut source = state.world.source.clone();
+    let mut source = state.source.borrow().clone();
     if let Source::Live(snapshots) = &mut source {
         // A snapshot that is there already is new to this loop.
         snapshots.mark_changed();
     }
-    let source = Rc::new(Mutex::new(Some(source)));
+    let source = Rc::new(Mutex::new(source));
     let (context, state) = (Rc::clone(context), Rc::clone(state));
     lua.create_async_function(move |lua, _: mlua::MultiValue| {
         let (context, state) = (Rc::clone(&context), Rc::clone(&state));
         let source = Rc::clone(&source);
         async move {
             context.may_wait("docker.watch")?;
-            let mut source = source.lock().await;
-            match &mut *source {
-                Some(live @ Source::Live(_)) => {
-                    if let Source::Live(snapshots) = live
-                        && snapshots.changed().await.is_err()
-                    {
-                        return Ok(Value::Nil);
-                    }
-                    next(&lua, &state, live).await
-                }
-                Some(once @ Source::Once(_)) => {
-                    let list = next(&lua, &state, once).await;
-                    *source = None;
-                    list
-                }
-                None => Ok(Value::Nil),
-            }
+            let snapshot = match &mut *source.lock().await {
+                Source::Live(snapshots) => match snapshots.changed().await {
+                    Ok(()) => newest(snapshots).await,
+                    Err(_) => None,
+                },
+                Source::Saved(snapshots) => snapshots.pop_front(),
+            };
+            hand_over(&lua, &state, snapshot)
         }
     })
 }
 
-/// Waits for a snapshot and returns its list; nil if the source has ended.
-async fn next(lua: &Lua, state: &ScriptState, source: &mut Source) -> Result<Value> {
-    let snapshot = match source {
-        Source::Once(snapshot) => Arc::clone(snapshot),
-        Source::Live(snapshots) => loop {
-            if let Some(snapshot) = snapshots.borrow_and_update().clone() {
-                break snapshot;
-            }
-            if snapshots.changed().await.is_err() {
-                return Ok(Value::Nil);
-            }
-        },
+/// Waits for a snapshot; none if the source has ended.
+async fn newest(snapshots: &mut Snapshots) -> Option<Arc<Snapshot>> {
+    loop {
+        if let Some(snapshot) = snapshots.borrow_and_update().clone() {
+            return Some(snapshot);
+        }
+        snapshots.changed().await.ok()?;
+    }
+}
+
+/// Makes a snapshot the script's newest. Returns its list; nil if the source has ended.
+fn hand_over(lua: &Lua, state: &ScriptState, snapshot: Option<Arc<Snapshot>>) -> Result<Value> {
+    let Some(snapshot) = snapshot else {
+        return Ok(Value::Nil);
     };
     let list = state.tables()?.update(lua, &snapshot.containers)?;
     state.current.replace(Some(snapshot));
@@ -207,6 +205,21 @@ impl Tables {
             Ok(place) => self.list.raw_get(place + 1),
             Err(_) => Err(Failure::raise("a container has no table")),
         }
+    }
+
+    /// From now on it counts whether fields are made.
+    pub fn begin_reads(&self) {
+        self.makes.take_made();
+    }
+
+    /// Frees the fields of all containers, if any were made since [`Self::begin_reads`].
+    pub fn slim_all(&self) -> Result<()> {
+        if self.makes.take_made() {
+            for table in self.list.sequence_values::<Table>() {
+                self.slim(&table?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Frees the fields of a container's table that were made. They are made again when they are read.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mlua::{Table, Value};
 
 use crate::base::key::Key;
-use crate::base::text::quote;
+use crate::base::text::{printable, quote};
 use crate::policy::sandbox::frozen::Frozen;
 use crate::wanted::{Entry, TTL};
 
@@ -70,11 +70,11 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
 /// Reads the second result, which says what is left out and why: a text or a list of texts.
 pub fn read_left_out(frozen: &Frozen, value: Option<&Value>) -> Vec<String> {
     match value {
-        Some(Value::String(text)) => vec![text.to_string_lossy()],
+        Some(Value::String(text)) => vec![printable(&text.to_string_lossy())],
         Some(Value::Table(list)) => match frozen.contents(list) {
             Ok(list) => list
                 .sequence_values::<String>()
-                .filter_map(Result::ok)
+                .filter_map(|text| Some(printable(&text.ok()?)))
                 .collect(),
             Err(_) => Vec::new(),
         },

@@ -11,11 +11,13 @@ use tracing::{debug, error, info};
 
 use super::entries::{read, read_left_out};
 use super::state::ScriptState;
+use crate::base::by_age::ByAge;
 use crate::base::key::{check_segment, is_segment, join};
 use crate::base::text::quote;
 use crate::container::Container;
 use crate::ops::outage::Outage;
 use crate::policy::Report;
+use crate::policy::host::HostVerdict;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::sandbox::{Context, Phase};
@@ -23,6 +25,7 @@ use crate::policy::verdicts::FunctionId;
 use crate::policy::world::Source;
 use crate::store::StoreError;
 use crate::store::etcd::Connection;
+use crate::wanted::Entry;
 
 /// How long `etcd.sync` calls policy functions before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -165,7 +168,7 @@ fn text_of(segment: &Value) -> std::result::Result<String, String> {
     }
 }
 
-/// Calls the policy function for each container that has changed, and hands over the wanted state.
+/// Calls the policy functions, for each container that has changed and for the host, and hands over the wanted state.
 async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValue) -> Result<()> {
     context.may_wait("etcd.sync")?;
     let (Some(Value::Table(containers)), Some(Value::Function(function))) =
@@ -175,6 +178,16 @@ async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValu
             "etcd.sync takes the list of containers and the function that makes the entries of one",
         ));
     };
+    let host_entries = match arguments.get(2) {
+        None | Some(Value::Nil) => None,
+        Some(Value::Function(function)) => Some(function),
+        Some(other) => {
+            return Err(Failure::raise(format!(
+                "etcd.sync: the third argument is the function that makes the host's entries, not a {}",
+                other.type_name()
+            )));
+        }
+    };
     let Some(snapshot) = state.current.take() else {
         return Err(Failure::raise(
             "etcd.sync was called twice for one snapshot, and the second would undo the first; \
@@ -182,9 +195,9 @@ async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValu
         ));
     };
     let list = state.tables()?.read(containers)?;
-    let id = state.id_of(function);
+    let id = state.id_of("entries", function);
     let world = &state.world;
-    let pass = world.verdicts.borrow_mut().begin(list, id);
+    let pass = world.verdicts.borrow_mut().begin(list.clone(), id);
     let mut turn = Instant::now();
     for container in &pass.changed {
         if world.verdicts.borrow().is_current(container, id) {
@@ -200,16 +213,30 @@ async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValu
             turn = Instant::now();
         }
     }
+    match host_entries {
+        Some(function) => {
+            state.tables()?.begin_reads();
+            call_for_host(&context, &state, function, &list, containers);
+            // As above.
+            let _ = state.tables()?.slim_all();
+        }
+        None => world.verdicts.borrow_mut().host = HostVerdict::default(),
+    }
     let unreadable = snapshot.unreadable.iter();
     let protected = unreadable.flat_map(|unreadable| unreadable.marks.iter().cloned());
     let mut wanted = world.verdicts.borrow_mut().end(pass, protected.collect());
     wanted.running = snapshot.containers.clone();
     wanted.outside.clone_from(&snapshot.outside);
-    world.wanted.send_replace(Some(Arc::new(wanted)));
+    let wanted = Arc::new(wanted);
+    if let Some(recorded) = &mut *state.recorded.borrow_mut() {
+        recorded.push((snapshot, Arc::clone(&wanted)));
+    }
+    world.wanted.send_replace(Some(wanted));
     match world.verdicts.borrow().failure_of_all() {
         Some(failure) => world.condition.bad(&failure),
         None => world.condition.good(),
     }
+    state.given.tell_unread(&context);
     Ok(())
 }
 
@@ -222,37 +249,85 @@ fn call(
     container: &Arc<Container>,
     table: &Table,
 ) {
-    let world = &state.world;
-    let at_function = |why: String| Failure::of(function, context.name_of(function), why);
-    let result = context.call(function, Some(table.clone()), Phase::Policy);
-    let result = result.map_err(|failure| failure.or_at(|| at_function(String::new()).place));
-    let result = result.and_then(|values| {
-        let frozen = context.frozen();
-        let entries = values.front().unwrap_or(&Value::Nil);
-        let entries = read(frozen, entries, world.options.ttl).map_err(at_function)?;
-        Ok((entries, read_left_out(frozen, values.get(1))))
-    });
-    let mut verdicts = world.verdicts.borrow_mut();
+    let result = entries_of(context, state, function, table);
+    let mut verdicts = state.world.verdicts.borrow_mut();
     let name = || quote(&container.name);
     match result {
         Ok((entries, left_out)) => {
-            if let Some(left_out) = verdicts.succeeded(container, id, entries, left_out) {
-                for why in left_out {
-                    match world.report {
-                        Report::All => info!("{}: left out: {why}", name()),
-                        Report::Failures => debug!("{}: left out: {why}", name()),
-                        Report::Nothing => {}
-                    }
-                }
-            }
+            let left_out = verdicts.succeeded(container, id, entries, left_out);
+            report_left_out(state, name, left_out);
         }
         Err(failure) => {
-            world.errors.add_one();
-            if let Some(consequence) = verdicts.failed(container, id, &failure)
-                && world.report != Report::Nothing
-            {
-                error!("{}: {failure}\n  {consequence}", name());
-            }
+            let consequence = verdicts.failed(container, id, &failure);
+            report_failure(state, name, &failure, consequence);
         }
+    }
+}
+
+/// The same for the host, if its containers or the function differ from those of the last call.
+fn call_for_host(
+    context: &Context,
+    state: &ScriptState,
+    function: &Function,
+    list: &ByAge<Container>,
+    tables: &Table,
+) {
+    let id = state.id_of("host_entries", function);
+    if state.world.verdicts.borrow().host.is_current(list, id) {
+        return;
+    }
+    let result = entries_of(context, state, function, tables);
+    let host = &mut state.world.verdicts.borrow_mut().host;
+    let name = || "the host".to_owned();
+    match result {
+        Ok((entries, left_out)) => {
+            let left_out = host.succeeded(list, id, entries, left_out);
+            report_left_out(state, name, left_out);
+        }
+        Err(failure) => {
+            let consequence = host.failed(list, id, &failure);
+            report_failure(state, name, &failure, consequence);
+        }
+    }
+}
+
+/// The entries that a policy function returns, and what is left out.
+fn entries_of(
+    context: &Context,
+    state: &ScriptState,
+    function: &Function,
+    argument: &Table,
+) -> std::result::Result<(Vec<Entry>, Vec<String>), Failure> {
+    let at_function = |why: String| Failure::of(function, context.name_of(function), why);
+    let result = context.call(function, argument, Phase::Policy);
+    let values = result.map_err(|failure| failure.or_at(|| at_function(String::new()).place))?;
+    let frozen = context.frozen();
+    let entries = values.front().unwrap_or(&Value::Nil);
+    let entries = read(frozen, entries, state.world.options.ttl).map_err(at_function)?;
+    Ok((entries, read_left_out(frozen, values.get(1))))
+}
+
+fn report_left_out(state: &ScriptState, name: impl Fn() -> String, left_out: Option<&[String]>) {
+    for why in left_out.unwrap_or_default() {
+        match state.world.report {
+            Report::All => info!("{}: left out: {why}", name()),
+            Report::Failures => debug!("{}: left out: {why}", name()),
+            Report::Nothing => {}
+        }
+    }
+}
+
+/// Counts a failed call, and logs one that is news: it has a `consequence`.
+fn report_failure(
+    state: &ScriptState,
+    name: impl Fn() -> String,
+    failure: &Failure,
+    consequence: Option<String>,
+) {
+    state.world.errors.add_one();
+    if let Some(consequence) = consequence
+        && state.world.report != Report::Nothing
+    {
+        error!("{}: {failure}\n  {consequence}", name());
     }
 }

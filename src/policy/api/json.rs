@@ -20,13 +20,50 @@ pub fn module(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
         "encode",
         lua.create_function(move |_, value: Value| Ok(to_json(&frozen, &value, 0)?.to_string()))?,
     )?;
-    module.set("decode", lua.create_function(decode)?)?;
+    let frozen = context.frozen().clone();
+    module.set(
+        "decode",
+        lua.create_function(move |lua, text| decode(lua, &frozen, text))?,
+    )?;
+    let frozen = context.frozen().clone();
+    module.set(
+        "array",
+        lua.create_function(move |lua, list: Value| array(lua, &frozen, list))?,
+    )?;
     module.set("null", Value::NULL)?;
     Ok(module)
 }
 
+/// Marks a table as a list, so that it is one in JSON even while it is empty.
+fn array(lua: &Lua, frozen: &Frozen, list: Value) -> Result<Table> {
+    let list = match list {
+        Value::Nil => lua.create_table()?,
+        Value::Table(list) => list,
+        other => {
+            return Err(Failure::raise(format!(
+                "json.array takes a list, not a {}",
+                other.type_name()
+            )));
+        }
+    };
+    if !frozen.is_array(&frozen.contents(&list)?) {
+        if list.metatable().is_some() {
+            return Err(Failure::raise(
+                "json.array takes a table without a metatable",
+            ));
+        }
+        frozen.mark_array(&list)?;
+    }
+    Ok(list)
+}
+
 /// A JSON value as a Lua value, with `null` for JSON's null.
-pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Value> {
+pub fn to_lua(
+    lua: &Lua,
+    frozen: &Frozen,
+    value: &serde_json::Value,
+    null: &Value,
+) -> Result<Value> {
     use serde_json::Value as Json;
     Ok(match value {
         Json::Null => null.clone(),
@@ -39,14 +76,15 @@ pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Valu
         Json::Array(items) => {
             let table = lua.create_table_with_capacity(items.len(), 0)?;
             for item in items {
-                table.raw_push(to_lua(lua, item, null)?)?;
+                table.raw_push(to_lua(lua, frozen, item, null)?)?;
             }
+            frozen.mark_array(&table)?;
             Value::Table(table)
         }
         Json::Object(fields) => {
             let table = lua.create_table_with_capacity(0, fields.len())?;
             for (name, field) in fields {
-                table.raw_set(name.as_str(), to_lua(lua, field, null)?)?;
+                table.raw_set(name.as_str(), to_lua(lua, frozen, field, null)?)?;
             }
             Value::Table(table)
         }
@@ -57,10 +95,10 @@ pub fn to_lua(lua: &Lua, value: &serde_json::Value, null: &Value) -> Result<Valu
     clippy::needless_pass_by_value,
     reason = "a function for Lua takes its arguments by value"
 )]
-fn decode(lua: &Lua, text: mlua::LuaString) -> Result<Value> {
+fn decode(lua: &Lua, frozen: &Frozen, text: mlua::LuaString) -> Result<Value> {
     let value: serde_json::Value = serde_json::from_slice(&text.as_bytes())
         .map_err(|error| Failure::raise(format!("json.decode: {error}")))?;
-    to_lua(lua, &value, &Value::NULL)
+    to_lua(lua, frozen, &value, &Value::NULL)
 }
 
 /// A Lua value as a JSON value. `depth` is the number of tables around it.
@@ -86,7 +124,7 @@ pub fn to_json(frozen: &Frozen, value: &Value, depth: usize) -> Result<serde_jso
         Value::Table(table) => {
             let table = frozen.contents(table)?;
             let length = table.raw_len();
-            if length > 0 {
+            if length > 0 || frozen.is_array(&table) {
                 let mut items = Vec::with_capacity(length);
                 for item in table.sequence_values::<Value>() {
                     items.push(to_json(frozen, &item?, depth + 1)?);

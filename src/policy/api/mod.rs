@@ -5,9 +5,9 @@ mod container;
 mod docker;
 mod entries;
 mod etcd;
-mod json;
-mod log;
-mod options;
+pub mod json;
+pub mod log;
+pub mod options;
 pub mod state;
 pub mod test;
 
@@ -29,7 +29,8 @@ pub fn modules(state: &Rc<ScriptState>) -> Vec<Module> {
         Module::new("json", json::module),
         Module::new("log", |lua, _| log::module(lua)),
         Module::new("options", move |lua, context| {
-            options::module(lua, context, &for_options.world.options)
+            let ScriptState { world, given, .. } = &*for_options;
+            options::module(lua, context, given, &world.options)
         }),
     ]
 }

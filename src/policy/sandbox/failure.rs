@@ -69,9 +69,31 @@ impl Failure {
         }
     }
 
+    /// This failure as a script sees it that catches it: text with a position, as of Lua's own errors.
+    pub fn told(&self) -> String {
+        match &self.place {
+            Some(Place {
+                script,
+                line: Some(line),
+                ..
+            }) => format!("{script}:{line}: {}", self.message),
+            _ => self.message.clone(),
+        }
+    }
+
+    /// Whether it is the memory limit, and Lua did not say where it was reached.
+    pub fn lacks_line_of_memory(&self) -> bool {
+        self.place.is_none() && self.message == OUT_OF_MEMORY
+    }
+
     /// Whether a call exceeded its time.
     pub fn is_timeout(&self) -> bool {
         self.message == TOO_LONG
+    }
+
+    /// Whether the call took so long that it would hold up others if it were soon made again.
+    pub fn takes_long(&self) -> bool {
+        self.is_timeout() || self.message == OUT_OF_MEMORY
     }
 
     /// The error that a binding raises.
@@ -144,7 +166,7 @@ impl Failure {
 }
 
 /// The message handler of protected calls. It sees the stack as it was at the error.
-pub fn blame(lua: &Lua, error: &Value, names: &Names) -> Value {
+pub fn blame(lua: &Lua, error: &Value, names: &Names) -> Failure {
     let mut failure = Failure::from_value(error);
     for level in 1..MAX_FRAMES {
         let frame = lua.inspect_stack(level, |frame| place(frame, names));
@@ -164,10 +186,11 @@ pub fn blame(lua: &Lua, error: &Value, names: &Names) -> Value {
             }
         }
     }
-    Value::Error(Box::new(Error::external(failure)))
+    failure
 }
 
-fn place(frame: &Debug, names: &Names) -> Option<Place> {
+/// The place of a frame; none if it is of our own Lua, or of Rust.
+pub fn place(frame: &Debug, names: &Names) -> Option<Place> {
     let source = frame.source();
     // The name of our own Lua begins with `=`. Its lines mean nothing to an author.
     let script = source.source.as_deref()?.strip_prefix('@')?.to_owned();

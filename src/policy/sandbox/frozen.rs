@@ -8,6 +8,8 @@ use mlua::{Function, Lua, Result, Table, Value};
 pub struct Frozen {
     freeze: Function,
     contents: Function,
+    /// The metatable of lists that are lists in JSON even while they are empty.
+    array: Table,
 }
 
 impl Frozen {
@@ -15,6 +17,7 @@ impl Frozen {
         Ok(Self {
             freeze: prelude.get("freeze")?,
             contents: prelude.get("contents")?,
+            array: prelude.get("array")?,
         })
     }
 
@@ -41,12 +44,22 @@ impl Frozen {
         self.contents.call(table)
     }
 
+    pub fn mark_array(&self, list: &Table) -> Result<()> {
+        list.set_metatable(Some(self.array.clone()))
+    }
+
+    pub fn is_array(&self, contents: &Table) -> bool {
+        contents.metatable().as_ref() == Some(&self.array)
+    }
+
     pub fn strings<'a>(
         &self,
         lua: &Lua,
         items: impl IntoIterator<Item = &'a String>,
     ) -> Result<Table> {
-        self.freeze(lua.create_sequence_from(items.into_iter().map(String::as_str))?)
+        let list = lua.create_sequence_from(items.into_iter().map(String::as_str))?;
+        self.mark_array(&list)?;
+        self.freeze(list)
     }
 
     pub fn map<'a>(

@@ -3,9 +3,11 @@
 //! returns.
 
 mod context;
+mod decisions;
 pub mod failure;
 pub mod frozen;
 mod globals;
+mod hook;
 mod names;
 mod require;
 mod scripts;
@@ -18,17 +20,20 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, Result, Table, VmState};
+use mlua::{Function, Lua, LuaOptions, MultiValue, Result, Table};
 
 pub use context::{Context, Phase};
 use failure::{Failure, Place};
 pub use scripts::Bundled;
 use time_limit::TimeLimit;
 
+use crate::ops::loads::Version;
+
 /// The most memory that a script may use, in bytes.
 const MEMORY_LIMIT: usize = 64 * 1024 * 1024;
-/// How many instructions run between two looks at the time: some tens of microseconds.
-const INSTRUCTIONS: u32 = 10_000;
+
+/// The module that every sandbox has.
+const DECISIONS: &str = "decisions";
 
 /// A script and the state that it is in.
 pub struct Sandbox {
@@ -41,7 +46,7 @@ pub struct Setup {
     /// The main script: a file, or the name of a bundled one.
     pub script: PathBuf,
     pub bundled: &'static [Bundled],
-    /// The bundled script whose functions messages name, as in `register.service`.
+    /// The bundled script that a site's policy begins with.
     pub policy: &'static str,
     /// Modules that only other scripts have, each with the error for requiring it here.
     pub elsewhere: &'static [(&'static str, &'static str)],
@@ -87,18 +92,14 @@ impl Sandbox {
             lua.gc_stop();
         }
         let time = Rc::new(TimeLimit::default());
-        let for_hook = Rc::clone(&time);
-        lua.set_global_hook(
-            HookTriggers::new().every_nth_instruction(INSTRUCTIONS),
-            move |_, _| {
-                for_hook.check()?;
-                Ok(VmState::Continue)
-            },
-        )?;
-        let names = modules.iter().map(|module| module.name).collect();
+        let own = [DECISIONS].into_iter();
+        let names = own
+            .chain(modules.iter().map(|module| module.name))
+            .collect();
         let context = Rc::new(Context::new(&lua, setup, names, time)?);
         globals::restrict(&lua)?;
-        let mut tables = HashMap::with_capacity(modules.len());
+        let mut tables = HashMap::with_capacity(modules.len() + 1);
+        tables.insert(DECISIONS.to_owned(), decisions::module(&lua, &context)?);
         for module in modules {
             tables.insert(module.name.to_owned(), (module.make)(&lua, &context)?);
         }
@@ -117,7 +118,7 @@ impl Sandbox {
                 function: None,
             })
         };
-        let result = self.context.call(&main, None, Phase::Loading);
+        let result = self.context.call(&main, (), Phase::Loading);
         result.map_err(|failure| failure.or_at(place))
     }
 
@@ -127,7 +128,7 @@ impl Sandbox {
     }
 
     /// Which script it is: its name, and a digest of the text of all scripts that were loaded.
-    pub fn version(&self) -> String {
+    pub fn version(&self) -> Version {
         self.context.version()
     }
 }

@@ -4,8 +4,8 @@
 local host = ...
 
 local raw_get, raw_len, raw_next, raw_set, raw_equal = rawget, rawlen, next, rawset, rawequal
-local raw_pcall, raw_xpcall, raw_load = pcall, xpcall, load
-local move, yield = table.move, coroutine.yield
+local raw_xpcall, raw_load = xpcall, load
+local move, yield, raw_resume, raw_close = table.move, coroutine.yield, coroutine.resume, coroutine.close
 local raw_setmetatable, getmetatable = setmetatable, getmetatable
 local error, type, select = error, type, select
 
@@ -112,13 +112,22 @@ local function in_time(...)
   return ...
 end
 
+-- An error of a module's is a text with a position, so that a script that catches it can go on with it.
 function pcall(f, ...)
-  return in_time(raw_pcall(f, ...))
+  return in_time(raw_xpcall(f, host.told, ...))
 end
 
 function xpcall(f, handler, ...)
-  return in_time(raw_xpcall(f, handler, ...))
+  return in_time(raw_xpcall(f, function(why) return handler(host.told(why)) end, ...))
 end
+
+local function told(went_well, why, ...)
+  if went_well then return true, why, ... end
+  return false, host.told(why)
+end
+
+function coroutine.resume(...) return told(raw_resume(...)) end
+function coroutine.close(...) return told(raw_close(...)) end
 
 -- Bytecode is refused: Lua does not verify it, and crafted bytecode breaks out of any sandbox.
 function load(chunk, name, _, ...)
@@ -172,7 +181,13 @@ return {
     end
     return plain
   end,
+  -- The handle of a lazy record; nil for any other table.
+  handle = function(t)
+    local held = raw_get(t, CONTENTS)
+    return held and raw_get(held, HANDLE)
+  end,
   freeze = freeze,
+  array = { __name = "list" },
   record = record,
   lazy = lazy,
   protected = function(f, ...) return raw_xpcall(f, host.blame, ...) end,

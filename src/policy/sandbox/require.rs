@@ -42,11 +42,6 @@ pub fn require(
             .pop_front()
             .filter(|value| !value.is_nil())
             .unwrap_or(Value::Boolean(true));
-        if name == context.names.policy
-            && let Value::Table(policy) = &module
-        {
-            context.names.learn(policy);
-        }
         loaded.borrow_mut().insert(name, module.clone());
         Ok(module)
     })

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::base::file;
 
 /// A script that is compiled into the program.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Bundled {
     /// The name that `--script` and `require` know it by.
     pub name: &'static str,
@@ -123,7 +123,7 @@ fn read(context: &Context, path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// A script's text as a function. Messages call its lines `name:LINE`.
 fn compile(lua: &Lua, context: &Context, text: &[u8], name: &str) -> Result<Function> {
-    context.digest(text);
+    context.add_text(text);
     lua.load(text)
         .set_name(format!("@{name}"))
         .set_mode(ChunkMode::Text)

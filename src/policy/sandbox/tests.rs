@@ -9,7 +9,7 @@ static SCRIPTS: [Bundled; 1] = [Bundled {
     file: "scripts/greet.lua",
     text: "local greet = {}
         function greet.name() return require('names').first end
-        return setmetatable({}, { __index = greet, __newindex = greet, decisions = { greet } })",
+        return require('decisions').guard('greet', greet, { name = 'string' })",
 }];
 
 /// Loads a script of the role. Returns its result as text, or its failure without the directory.
@@ -48,7 +48,7 @@ fn a_script_has_the_modules_and_the_bundled_scripts_of_its_role() {
         (
             "require 'docker'",
             "there is no module `docker`: cannot read `docker.lua`: No such file or directory (os error 2); \
-             there are names and the bundled policies greet\n  at site.lua:1",
+             there are decisions, names and the bundled policies greet\n  at site.lua:1",
         ),
         (
             "require 'later'",
@@ -70,4 +70,47 @@ fn messages_name_the_functions_of_the_roles_policy() {
         greet.name()";
     let message = "no\n  at site.lua:2 in greet.name".to_owned();
     assert_eq!(load(script), Err(message));
+}
+
+#[test]
+fn a_decision_is_checked_where_it_is_read_set_and_called() {
+    for (script, message) in [
+        (
+            "return require('greet').nmae",
+            "greet has no decision `nmae`; did you mean `name`?\n  at site.lua:1",
+        ),
+        (
+            "local greet = require 'greet'\ngreet.anme = print",
+            "greet has no decision `anme`; did you mean `name`?\n  at site.lua:2",
+        ),
+        (
+            "local greet = require 'greet'\ngreet.age = print",
+            "greet has no decision `age`\n  at site.lua:2",
+        ),
+        (
+            "local greet = require 'greet'\ngreet.name = 'Bob'",
+            "greet.name is a function, not a string\n  at site.lua:2",
+        ),
+        (
+            "local greet = require 'greet'\n\nfunction greet.name() end\ngreet.name()",
+            "`greet.name` returned nothing and not a string\n  at site.lua:3 in greet.name",
+        ),
+        (
+            "local greet = require 'greet'\nfunction greet.name() return true end\nlocal _, why = pcall(greet.name)\n\
+             return why",
+            "",
+        ),
+    ] {
+        let told = "site.lua:2: `greet.name` returned true and not a string".to_owned();
+        let wanted = if message.is_empty() {
+            Ok(told)
+        } else {
+            Err(message.to_owned())
+        };
+        assert_eq!(
+            load(script).map(|text| text.rsplit('/').next().unwrap_or_default().to_owned()),
+            wanted,
+            "{script}"
+        );
+    }
 }

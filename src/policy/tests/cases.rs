@@ -70,8 +70,8 @@ fn a_policy_that_fails_in_a_test_of_entries_is_told_with_its_own_line() {
         (
             "test.entries(register, { nmae = 'x' }, {})",
             "test.entries: unknown field `nmae`, expected one of `id`, `name`, `hostname`, `image`, `labels`, `env`, \
-             `status`, `health`, `stopping`, `ports`, `networks`, `network_mode`, `created`, `started`, `inspect`\n  \
-             at site_test.lua:3",
+             `status`, `health`, `stopping`, `ports`, `networks`, `network_mode`, `network_owner`, `cut_off`, `infra`, \
+             `created`, `started`, `inspect`\n  at site_test.lua:3",
         ),
     ] {
         assert_eq!(failure_of_case(body).as_deref(), Some(message), "{body}");
@@ -88,5 +88,52 @@ fn a_policy_that_fails_in_a_test_of_entries_is_told_with_its_own_line() {
             Some(format!("{message}\n  at site_test.lua:3")),
             "{arguments}"
         );
+    }
+}
+
+#[test]
+fn a_run_over_snapshots_has_the_entries_of_each() {
+    for (body, failure) in [
+        (
+            "test.equal(test.run(register, { {}, { { name = 'a', labels = { team = 'red' } } }, {} }),
+              { {}, { { key = '/red', value = 'a', ttl = 60 } }, {} })",
+            None,
+        ),
+        (
+            "test.run(register, { { {} } })",
+            Some("label it\n  at site.lua:3 in register.entries"),
+        ),
+        (
+            "test.run(register, { { {}, {} } })",
+            Some("test.run: two containers of a snapshot have one id; give each a name or an id of its own\n  at site_test.lua:3"),
+        ),
+        (
+            "test.run(register, { 1 })",
+            Some(
+                "test.run takes a policy, and a list of snapshots, each a list of containers or of the fields for one\n  \
+                 at site_test.lua:3",
+            ),
+        ),
+        (
+            "function register.run() while true do coroutine.yield() end end test.run(register, {})",
+            Some("its `run` waits and never goes on\n  at site_test.lua:3"),
+        ),
+        (
+            // Its own run, which leaves out the second snapshot.
+            "local docker, etcd = require 'docker', require 'etcd'
+            function register.run()
+              for containers in docker.watch() do
+                if #containers ~= 2 then etcd.sync(containers, register.entries) end
+              end
+            end
+            local a = test.container { name = 'a', labels = { team = 'red' } }
+            local b = test.container { name = 'b', id = 'b', labels = { team = 'blue' } }
+            local red = { { key = '/red', value = 'a', ttl = 60 } }
+            test.equal(test.run(register, { { a }, { a, b }, { a } }), { red, red, red })
+            test.equal(test.run(register, { { a, b } }), { {} })",
+            None,
+        ),
+    ] {
+        assert_eq!(failure_of_case(body).as_deref(), failure, "{body}");
     }
 }

@@ -6,7 +6,8 @@ use crate::container::fields::Record as _;
 
 #[tokio::test]
 async fn a_container_has_what_the_api_says() {
-    let fields = format!("local fields, all = 0, {}\n", Container::FIELDS.len());
+    // It has a network of its own, is no infra container, and has never started.
+    let fields = format!("local fields, all = 0, {}\n", Container::FIELDS.len() - 3);
     let check = fields
         + "assert(container.id == 'a' .. ('0'):rep(63) and container.short_id == 'a00000000000')
         assert(container.name == 'a' and container.hostname == 'inside')
@@ -20,7 +21,8 @@ async fn a_container_has_what_the_api_says() {
         assert(port.host_ip == '0.0.0.0' and port.host_port == 32768 and port.bindings[1].port == 32768)
         assert(container.networks.bridge.ip == '172.17.0.2' and container.networks.bridge.ip6 == nil)
         assert(container.networks.bridge.aliases[1] == 'www')
-        assert(container.created == '2026-01-01T00:00:00Z')
+        assert(container.created == '2026-01-01T00:00:00Z' and container.created_at == 1767225600)
+        assert(container.started == '' and container.started_at == nil)
         assert(container.inspect.Config.Labels.team == 'red')
         for field, value in pairs(container) do assert(type(field) == 'string') fields = fields + 1 end
         assert(fields == all, fields)
@@ -75,13 +77,19 @@ fn a_sample_has_the_fields_that_a_test_gives() {
           id = ('ab'):rep(32), name = 'x', hostname = 'h', image = 'team/app:1', labels = { a = 'b' }, env = { C = 'd' },
           status = 'paused', health = 'healthy', stopping = true, ports = { { port = 53, protocol = 'udp', bindings = {} } },
           networks = { n = { ip = '1.1.1.1', aliases = {} } }, network_mode = 'n', created = '2020-01-01T00:00:00Z',
-          started = '2021-01-01T00:00:00Z', inspect = { RestartCount = 3 },
+          started = '2021-01-01T00:00:00Z', inspect = { RestartCount = 3 }, network_owner = 'o', cut_off = true,
+          infra = 'i',
         }
+        test.equal({ container.network_owner, container.cut_off, container.infra }, { 'o', true, 'i' })
+        test.equal(test.container { ports = { { port = 1, guests = 'g' } } }.ports[1].guests, 'g')
         test.equal({ container.short_id, container.name, container.hostname, container.image.tag, container.labels,
           container.env, container.status, container.health, container.stopping, container.network_mode,
           container.created, container.started, container.inspect.RestartCount, container.inspect.State.Running },
           { 'abababababab', 'x', 'h', '1', { a = 'b' }, { C = 'd' }, 'paused', 'healthy', true, 'n',
             '2020-01-01T00:00:00Z', '2021-01-01T00:00:00Z', 3, true })
+        test.equal({ container.created_at, container.started_at }, { 1577836800, 1609459200 })
+        test.equal(test.container { started = '0001-01-01T00:00:00Z' }.started_at, nil)
+        test.equal(test.container { created = '2026-01-01T00:00:00.75+01:00' }.created_at, 1767222000)
         test.equal(container.ports, { { port = 53, protocol = 'udp', index = 1, bindings = {} } })
         test.equal(container.networks, { n = { ip = '1.1.1.1', aliases = {} } })
         test.equal(#test.container { ports = {} }.ports, 0)
@@ -107,7 +115,7 @@ fn a_field_that_no_sample_can_have_is_refused_by_name() {
         ),
         (
             "{ ports = { { prot = 80 } } }",
-            "`ports`: unknown field `prot`, expected one of `port`, `protocol`, `host_ip`, `host_port`, `bindings`",
+            "`ports`: unknown field `prot`, expected one of `port`, `protocol`, `host_ip`, `host_port`, `bindings`, `guests`",
         ),
         ("{ 'x' }", "it takes a table of named fields"),
     ] {

@@ -24,7 +24,7 @@ async fn errors_of_a_policy_say_what_and_where() {
         (
             "local function f() return f() + 1 end f()",
             "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
-             at site.lua:2 in register.entries",
+             at site.lua:3 in f",
         ),
         (
             "while true do end",
@@ -37,7 +37,7 @@ async fn errors_of_a_policy_say_what_and_where() {
         (
             "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
             "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
-             at site.lua:2 in register.entries",
+             at site.lua:3 in register.entries",
         ),
         (
             "require('docker').watch()",
@@ -108,4 +108,44 @@ async fn an_illegal_segment_is_told_with_the_label_that_it_comes_from() {
         assert(etcd.segment('the team', container.labels.team, container) == 'red' and etcd.segment('x', 7) == '7')",
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_memory_limit_names_the_line_of_the_decision_that_reaches_it() {
+    let site = Site::new(&[web("a")]);
+    let script = "local register = require 'register'
+        local function fill(list)
+          while true do
+            list[#list + 1] = ('x'):rep(1000000) .. #list
+          end
+        end
+        function register.service(container, port)
+          local list = {}
+          fill(list)
+        end
+        return register";
+    site.run(script).await.expect("a run");
+    let failure = site.failure();
+    assert!(
+        failure.starts_with("it needs more than the 64 MiB"),
+        "{failure}"
+    );
+    assert!(failure.contains("\n  at site.lua:4"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_memory_limit_in_run_names_run() {
+    let site = Site::new(&[web("a")]);
+    let script = "local register = require 'register'
+        function register.run()
+          local list = {}
+          while true do list[#list + 1] = ('x'):rep(1000000) .. #list end
+        end
+        return register";
+    let failure = site.run(script).await.expect_err("it fails");
+    assert_eq!(
+        site.shown(&failure),
+        "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  \
+         at site.lua:2 in register.run"
+    );
 }

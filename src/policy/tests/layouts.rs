@@ -32,6 +32,16 @@ async fn a_site_says_how_layouts_name_the_service_of_one_port() {
 }
 
 #[tokio::test]
+async fn registrator_tells_hosts_apart_by_the_address_that_a_site_sets() {
+    let site = Site::new(&[web("a")]);
+    let script = "local register = require 'registrator'
+        register.host_ip = '10.9.9.9'
+        return register";
+    site.run(script).await.expect("it runs");
+    assert_eq!(site.keys(), ["/backends/web/10.9.9.9:a:80 10.9.9.9:32768"]);
+}
+
+#[tokio::test]
 async fn a_layout_replaces_no_other_entries_and_no_other_replace_its_own() {
     let default = [
         "/backends/web/1/a00000000000 10.0.0.1:32768",
@@ -133,7 +143,8 @@ async fn a_failure_in_a_bundled_layout_has_its_line() {
     container["Config"]["Labels"]["SERVICE_NAME"] = json!("..");
     let mut site = Site::new(&[container]);
     site.world = site.world.script(Some("go_zero".into()));
-    Script::load(site.world.clone())
+    site.world
+        .load()
         .expect("it loads")
         .run()
         .await

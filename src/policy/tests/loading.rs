@@ -29,7 +29,7 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
         ("\nerror('no')", "no\n  at site.lua:2"),
         (
             "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
-            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  at site.lua",
+            "it needs more than the 64 MiB of memory that a script may have, or calls itself without end\n  at site.lua:1",
         ),
         (
             "while true do end",
@@ -78,7 +78,7 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
     assert_eq!(
         site.why_not_loaded("require 'nothing'"),
         "there is no module `nothing`: cannot read `nothing.lua`: No such file or directory (os error 2); \
-         there are docker, etcd, json, log, options and the bundled policies register, coredns, docker_discover, \
+         there are decisions, docker, etcd, json, log, options and the bundled policies register, coredns, docker_discover, \
          go_zero, grpc, registrator, traefik\n  at site.lua:1"
     );
 }

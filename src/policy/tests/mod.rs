@@ -1,11 +1,13 @@
 //! A policy and its modules, as their author meets them.
 
+mod addresses;
 mod cases;
 mod container;
 mod decisions;
 mod entries;
 mod failures;
 mod fuzz;
+mod host;
 mod json;
 mod layouts;
 mod loading;
@@ -21,7 +23,7 @@ use tokio::sync::watch;
 
 use super::world::Source;
 use super::*;
-use crate::container::read_saved;
+use crate::container::{Saved, read_saved};
 use crate::docker::Snapshot;
 use crate::wanted::Wanted;
 
@@ -42,7 +44,8 @@ fn web(name: &str) -> Json {
 }
 
 fn snapshot(containers: &[Json]) -> Arc<Snapshot> {
-    let containers = read_saved(&json!(containers).to_string()).expect("containers");
+    let containers = read_saved(&json!(containers).to_string()).and_then(Saved::whole);
+    let containers = containers.expect("containers");
     Arc::new(Snapshot::of(containers.into_iter().collect()))
 }
 
@@ -80,7 +83,7 @@ impl Site {
 
     fn load(&self, script: &str) -> Result<Script, Failure> {
         self.write("site.lua", script);
-        Script::load(self.world.clone())
+        self.world.load()
     }
 
     async fn run(&self, script: &str) -> Result<(), Failure> {

@@ -138,3 +138,30 @@ async fn one_snapshot_is_synced_once_with_its_own_containers() {
         );
     }
 }
+
+#[test]
+fn another_function_asks_about_all_containers_again() {
+    let body = "local register, docker, etcd = require 'register', require 'docker', require 'etcd'
+        local calls = 0
+        local function entries(container)
+          calls = calls + 1
+          return { { key = '/' .. container.name, value = calls } }
+        end
+        local a = test.container { name = 'a' }
+        local function key(value) return { { key = '/a', value = value, ttl = 60 } } end
+        function register.run()
+          for containers in docker.watch() do etcd.sync(containers, entries) end
+        end
+        test.equal(test.run(register, { { a }, { a } }), { key '1', key '1' })
+        function register.run()
+          for containers in docker.watch() do etcd.sync(containers, function(it) return entries(it) end) end
+        end
+        test.equal(test.run(register, { { a }, { a } }), { key '2', key '3' })
+        function register.run()
+          for containers in docker.watch() do etcd.sync(containers, entries, 'x') end
+        end
+        local went_well, why = pcall(test.run, register, { { a } })
+        test.equal(why:match('etcd.sync: .*'),
+          \"etcd.sync: the third argument is the function that makes the host's entries, not a string\")";
+    assert_eq!(failure_of_case(body), None);
+}

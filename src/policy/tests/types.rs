@@ -38,7 +38,8 @@ fn real(table: &str) -> BTreeSet<String> {
         "local test = require 'test'\n\
          local container = test.container {{\n\
            image = 'registry.example.org:5000/team/app:1.2@sha256:{digest}',\n\
-           ports = {{ {{ port = 80, host_port = 1 }} }}, networks = {{ n = {{ ip = '1.1.1.1', ip6 = '::1' }} }},\n\
+           ports = {{ {{ port = 80, host_port = 1, guests = 'a' }} }}, network_owner = 'b', infra = 'c',\n\
+           networks = {{ n = {{ ip = '1.1.1.1', ip6 = '::1', gateway = '1.1.1.2', gateway6 = '::2' }} }},\n\
          }}\n\
          local names = {{}}\n\
          for name in pairs({table}) do names[#names + 1] = name end\n\
@@ -83,12 +84,16 @@ fn each_field_has_the_type_and_the_meaning_of_its_row() {
 #[test]
 fn the_types_are_those_of_the_api() {
     for (class, table) in [
+        ("decisions", "require 'decisions'"),
         ("docker", "require 'docker'"),
         ("etcd", "require 'etcd'"),
         ("json", "require 'json'"),
         ("log", "require 'log'"),
         ("test", "test"),
-        ("register", "getmetatable(require 'register').__index"),
+        ("register", "getmetatable(require 'register').decisions"),
+        ("discover", "getmetatable(require 'discover').decisions"),
+        ("haproxy", "require 'haproxy'"),
+        ("proxy", "require 'proxy'"),
         ("Container", "container"),
         ("Image", "container.image"),
         ("Port", "container.ports[1]"),

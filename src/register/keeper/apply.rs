@@ -79,7 +79,8 @@ impl<S: Store> Keeper<S> {
                     }
                 }
                 for key in swept {
-                    info!(key = %key, "delete");
+                    let container = batch.owner_beside(key).map_or("-", |who| &who.name);
+                    info!(container, key = %key, "delete");
                     metrics.count_delete();
                 }
                 self.plan.done(batch, &outcome);

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error};
 
 use crate::register::leases::{Kept, Leases};
-use crate::register::timetable::{call_limit, late_before_end, lifetime, seat_is_late_after};
+use crate::register::timetable::{
+    call_limit, late_before_end, lifetime, seat_is_late_after, too_late_before_end,
+};
 use crate::store::{LeaseId, Store, StoreError};
 
 /// Renews leases, the seat's among them, whenever the keeper is late. `connect` makes a new connection for each time.
@@ -17,15 +19,20 @@ pub async fn renew_late<S: Store>(connect: impl Fn() -> S, leases: Leases) -> In
     let mut changes = leases.subscribe();
     let mut not_before = Instant::now();
     loop {
-        let before = changes.borrow_and_update().clone();
-        let Some((shortest, late_at)) = late_at(&before) else {
+        // Not cloned before it is late, because there may be thousands of leases, and each grant is a change.
+        let late = late_at(&changes.borrow_and_update());
+        let Some((shortest, at)) = late else {
             // The sender is in `leases`, so there is always a next change.
             let _ = changes.changed().await;
             continue;
         };
         tokio::select! {
             _ = changes.changed() => continue,
-            () = sleep_until(late_at.max(not_before)) => {}
+            () = sleep_until(at.max(not_before)) => {}
+        }
+        let before = changes.borrow_and_update().clone();
+        if late_at(&before) != late {
+            continue;
         }
         not_before = Instant::now() + call_limit(shortest);
         let mut store = connect();
@@ -59,8 +66,8 @@ async fn renew<S: Store>(store: &mut S, before: &Kept) -> Result<Kept, StoreErro
     leases.reverse();
     let alive = store.renew(&leases).await?;
     if leases.iter().all(|lease| alive.contains_key(lease)) {
-        let shortest = leases.iter().map(|lease| lease.ttl()).min();
-        after.until = shortest.map(|ttl| asked + lifetime(ttl));
+        let shortest = alive.values().min();
+        after.until = shortest.map(|seconds| asked + lifetime(*seconds));
     }
     Ok(after)
 }
@@ -72,7 +79,13 @@ fn late_at(kept: &Kept) -> Option<(u32, Instant)> {
     }
     let leases = kept.renewed.union(&kept.guarded);
     let ttl = leases.map(|lease| lease.ttl()).min()?;
-    let late = kept.until?.checked_sub(late_before_end(ttl))?;
+    let until = kept.until?;
+    let mut late = until.checked_sub(late_before_end(ttl))?;
+    if let Some(progress) = kept.progress {
+        // Many leases take long, and the keeper's calls would take longer beside these.
+        let too_late = until.checked_sub(too_late_before_end(ttl))?;
+        late = late.max(too_late.min(progress + call_limit(ttl)));
+    }
     let seat = kept.seat.renewed();
     let seat = seat.map(|(_, renewed)| renewed + seat_is_late_after(kept.seat.ttl()));
     Some((ttl, seat.map_or(late, |seat| late.min(seat))))

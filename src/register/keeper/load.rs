@@ -14,15 +14,25 @@ use crate::register::plan::Surprises;
 use crate::register::timetable::{is_abandoned, lifetime};
 use crate::store::{Found, LeaseId, Store, StoreError};
 
+/// The number of keys that are read before another look at the newest wanted state.
+const READ_AT_ONCE: usize = 1024;
 /// The most reads in a row that may fail because a lease ended meanwhile.
 const MAX_LOADS: usize = 3;
 
 impl<S: Store> Keeper<S> {
     /// Reads all keys that are wanted or on our own leases, and renews their leases.
+    ///
+    /// At a renewal the view of the store is whole, so small changes go on meanwhile.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
+        self.plan.end_read();
+        if self.knowledge == Knowledge::Whole {
+            self.plan.begin_read();
+        }
         self.forget();
         for _ in 0..MAX_LOADS {
-            if self.read_and_renew().await? {
+            let read = self.read_and_renew().await;
+            self.plan.end_read();
+            if read? {
                 self.knowledge = Knowledge::Whole;
                 return Ok(());
             }
@@ -38,10 +48,22 @@ impl<S: Store> Keeper<S> {
         let start = Instant::now();
         // A read of many keys takes long, so the known leases are renewed before it.
         let kept = self.leases.renewed();
-        let mut alive = self.renew(&kept).await?;
+        let until = self.leases.now().until;
+        // The leases need no renewal if they outlive this process.
+        let mut alive = if until.is_some_and(|until| self.ends_by.is_some_and(|end| end < until)) {
+            kept.iter().map(|lease| (*lease, lease.ttl())).collect()
+        } else {
+            self.renew(&kept).await?
+        };
+        if let Some(shortest) = alive.values().min()
+            && alive.len() == kept.len()
+            && self.ends_by.is_none()
+        {
+            self.leases.prolong(kept.len(), start + lifetime(*shortest));
+        }
         let (owned, on_owned) = self.own_leases().await?;
         let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
-        let mut found = self.store.read(&Vec::from_iter(keys)).await?;
+        let mut found = self.read(keys).await?;
         let siblings = self.shared_siblings(&found).await?;
         found.extend(siblings);
 
@@ -78,6 +100,10 @@ impl<S: Store> Keeper<S> {
             return Ok(false);
         }
         let abandoned = self.abandoned(&others).await?;
+        // Those that small changes have needed meanwhile.
+        let granted = self.leases.renewed().into_iter();
+        let granted = granted.filter(|lease| kept.binary_search(lease).is_err());
+        alive.extend(granted.map(|lease| (lease, lease.ttl())));
         let wanted = self.plan.entries().map(|(entry, _)| entry.ttl);
         let looked_at = others.iter().map(|lease| lease.ttl());
         let ttls = alive.values().copied().chain(wanted).chain(looked_at);
@@ -104,10 +130,23 @@ impl<S: Store> Keeper<S> {
             .filter(is_unwanted)
             .map(|found| directory(&found.key).into())
             .collect();
-        let mut leased = self.store.leased_in(&Vec::from_iter(directories)).await?;
-        leased.retain(|(key, lease)| lease.is_shared_for(key) && !self.plan.wants(key));
-        let keys: BTreeSet<Key> = leased.into_iter().map(|(key, _)| key).collect();
-        self.store.read(&Vec::from_iter(keys)).await
+        let mut keys = BTreeSet::new();
+        for some in Vec::from_iter(directories).chunks(READ_AT_ONCE) {
+            let leased = self.store.leased_in(some).await?.into_iter();
+            let ours = leased.filter(|(key, lease)| lease.is_shared_for(key));
+            keys.extend(ours.map(|(key, _)| key).filter(|key| !self.plan.wants(key)));
+            self.attend().await?;
+        }
+        self.read(keys).await
+    }
+
+    async fn read(&mut self, keys: BTreeSet<Key>) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        for some in Vec::from_iter(keys).chunks(READ_AT_ONCE) {
+            found.extend(self.store.read(some).await?);
+            self.attend().await?;
+        }
+        Ok(found)
     }
 
     /// The shared leases among these that nobody renews any more.
@@ -121,6 +160,7 @@ impl<S: Store> Keeper<S> {
             if found.is_some_and(|found| is_abandoned(*lease, found.remaining)) {
                 abandoned.insert(*lease);
             }
+            self.attend().await?;
         }
         // Renewed once more, because they would take their keys with them if the store refuses to move the keys.
         self.store.renew(&Vec::from_iter(abandoned.clone())).await?;
@@ -173,7 +213,7 @@ impl<S: Store> Keeper<S> {
                 Ok(all) => all,
                 Err(StoreError::Refused(error)) => {
                     debug!("cannot look for leases of an earlier process: {error:#}");
-                    Vec::new()
+                    vec![self.identity.lease(self.ttl)]
                 }
                 Err(error) => return Err(error),
             };

@@ -15,35 +15,37 @@ mod seating;
 mod shutdown;
 #[cfg(test)]
 mod tests;
+mod writing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::leases::Leases;
-use super::plan::{Batch, Plan};
+use super::plan::Plan;
 use super::seat::Seat;
 use super::settings::{Mode, OnExit, Settings};
 use super::status::Status;
 use super::timetable::{call_limit, lifetime, renewal_pause, seat_offset};
 use crate::ops::outage::Outage;
+use crate::ops::signals::ForGood;
 use crate::store::{Identity, LeaseId, Store, StoreError};
 use crate::wanted::Wanted;
 
 pub use late_renewal::{renew_late, watch_expiry};
 pub use seating::seat_ttl;
 
-/// The number of refused plans in a row that counts as a failure.
-const MAX_ROUNDS: usize = 20;
+/// The number of leases that are renewed before another look at the newest wanted state.
+const RENEWED_AT_ONCE: usize = 256;
 /// The time between two log lines about another process with this identity.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Keeps `store` in step with `wanted` until `shutdown` completes.
+/// Keeps `store` in step with `wanted` until `shutdown` completes. An end for good removes the keys, whatever the settings
+/// say.
 pub async fn keep<S: Store>(
     store: S,
     identity: Identity,
@@ -51,17 +53,20 @@ pub async fn keep<S: Store>(
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     status: Arc<Status>,
     shutdown: impl Future<Output = ()>,
+    for_good: ForGood,
 ) {
-    let mut keeper = Keeper::new(store, identity, settings.host.options.ttl, status);
+    let mut keeper = Keeper::new(store, identity, settings.host.options.ttl, wanted, status);
     tokio::select! {
-        () = keeper.run(wanted) => {}
+        () = keeper.run() => {}
         () = shutdown => {}
     }
-    match settings.mode {
+    let Mode::Write(on_exit) = settings.mode else {
+        return;
+    };
+    match on_exit {
         _ if keeper.gives_way.is_some() => info!("ending; the keys belong to another registrar"),
-        Mode::Write(OnExit::Leave) => keeper.leave().await,
-        Mode::Write(OnExit::Remove) => keeper.remove_all().await,
-        Mode::DryRun => {}
+        OnExit::Leave if !for_good.is_set() => keeper.leave().await,
+        OnExit::Leave | OnExit::Remove => keeper.remove_all().await,
     }
 }
 
@@ -70,6 +75,8 @@ struct Keeper<S> {
     identity: Identity,
     /// The default TTL, in seconds. A registrar without keys looks at the store at its pace.
     ttl: u32,
+    /// The newest wanted state, which the plan takes over between two transactions at the latest.
+    newest: watch::Receiver<Option<Arc<Wanted>>>,
     plan: Plan,
     /// Shared with late renewal.
     leases: Leases,
@@ -81,6 +88,8 @@ struct Keeper<S> {
     strangers_logged_at: Option<Instant>,
     /// The last log line about another process with this identity. While it is set, nothing is written.
     gives_way: Option<Instant>,
+    /// The time by which the keys are removed, once this process is ending.
+    ends_by: Option<Instant>,
     outage: Outage,
     status: Arc<Status>,
 }
@@ -106,7 +115,13 @@ struct Schedule {
 }
 
 impl<S: Store> Keeper<S> {
-    fn new(store: S, identity: Identity, ttl: u32, status: Arc<Status>) -> Self {
+    fn new(
+        store: S,
+        identity: Identity,
+        ttl: u32,
+        newest: watch::Receiver<Option<Arc<Wanted>>>,
+        status: Arc<Status>,
+    ) -> Self {
         let now = Instant::now();
         let outage = Outage::new(
             "etcd",
@@ -117,6 +132,7 @@ impl<S: Store> Keeper<S> {
             store,
             identity,
             ttl,
+            newest,
             plan: Plan::new(identity),
             leases: status.leases.clone(),
             knowledge: Knowledge::Unread,
@@ -128,17 +144,18 @@ impl<S: Store> Keeper<S> {
             },
             strangers_logged_at: None,
             gives_way: None,
+            ends_by: None,
             outage: outage.shown_by(&status.etcd),
             status,
         }
     }
 
     /// Returns when the sender of the wanted state is gone, or nobody reads the store's output.
-    async fn run(&mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
+    async fn run(&mut self) {
         let mut in_step = false;
         loop {
             // Until the running containers are known, the keys of an earlier process are only kept alive.
-            let newest = wanted.borrow_and_update().clone();
+            let newest = self.newest.borrow_and_update().clone();
             if let Some(newest) = newest {
                 // The keys that have been read so far are not the wanted ones.
                 if !self.plan.is_wanting() {
@@ -169,8 +186,9 @@ impl<S: Store> Keeper<S> {
                         in_step = true;
                     }
                     let next_at = self.next_at();
+                    let mut newest = self.newest.clone();
                     tokio::select! {
-                        changed = wanted.changed() => if changed.is_err() { return },
+                        changed = newest.changed() => if changed.is_err() { return },
                         () = self.rest_until(next_at) => {}
                     }
                 }
@@ -237,76 +255,6 @@ impl<S: Store> Keeper<S> {
         work.and(seat)
     }
 
-    async fn write_changes(&mut self) -> Result<(), StoreError> {
-        if self.knowledge != Knowledge::Whole || Instant::now() >= self.schedule.renew_at {
-            self.load().await?;
-        }
-        let mut rounds = 0;
-        while rounds < MAX_ROUNDS {
-            let batches = self.plan.batches(S::MAX_OPERATIONS, self.one_by_one);
-            for note in self.plan.notes() {
-                warn!("{note}");
-            }
-            if batches.is_empty() {
-                self.one_by_one = false;
-                return Ok(());
-            }
-            rounds = if self.carry_out_all(&batches).await? {
-                0
-            } else {
-                rounds + 1
-            };
-        }
-        Err(StoreError::Failed(anyhow!(
-            "the guards of {MAX_ROUNDS} transactions in a row failed, because something else changes the same keys"
-        )))
-    }
-
-    /// Carries out batches up to the first that shows that the plan was wrong. Returns whether any was carried out.
-    async fn carry_out_all(&mut self, batches: &[Batch]) -> Result<bool, StoreError> {
-        let (mut refusal, mut done) = (None, false);
-        // The keys whose puts were refused.
-        let mut refused = BTreeSet::new();
-        for (index, batch) in batches.iter().enumerate() {
-            if !self.plan.may_follow(batch, &refused) {
-                continue;
-            }
-            // At least one batch is carried out between two reads, however long a read takes.
-            if index > 0 && Instant::now() >= self.schedule.renew_at {
-                self.load().await?;
-                break;
-            }
-            match self.carry_out(batch).await {
-                Ok(true) => done = true,
-                // After an earlier refusal by the store, deletes that depend on no refused put still follow.
-                Ok(false) if refusal.is_some() => refused.extend(batch.puts().cloned()),
-                Ok(false) => break,
-                Err(StoreError::LeaseLost) => {
-                    warn!("a lease expired or was revoked: its keys are put again");
-                    self.load().await?;
-                    break;
-                }
-                // An etcd without space refuses puts and takes deletes. An etcd that denies one key refuses the whole
-                // transaction, so from now on each container has its own.
-                Err(StoreError::Refused(error)) => {
-                    self.one_by_one = true;
-                    refused.extend(batch.puts().cloned());
-                    let error = match batch.owners.first() {
-                        Some(Some(who))
-                            if batch.owners.iter().all(|owner| owner.as_ref() == Some(who)) =>
-                        {
-                            error.context(format!("cannot change the keys of {who}"))
-                        }
-                        _ => error,
-                    };
-                    refusal.get_or_insert(StoreError::Refused(error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        refusal.map_or(Ok(done), Err)
-    }
-
     fn seat(&self) -> Seat {
         self.leases.now().seat.clone()
     }
@@ -330,8 +278,12 @@ impl<S: Store> Keeper<S> {
     async fn renew(&mut self, leases: &[LeaseId]) -> Result<BTreeMap<LeaseId, u32>, StoreError> {
         let (owned, shared): (Vec<LeaseId>, Vec<LeaseId>) =
             leases.iter().partition(|lease| self.identity.owns(**lease));
-        let mut alive = self.store.renew(&shared).await?;
-        alive.extend(self.store.renew(&owned).await?);
+        let mut alive = BTreeMap::new();
+        for some in shared.chunks(RENEWED_AT_ONCE).chain([owned.as_slice()]) {
+            alive.extend(self.store.renew(some).await?);
+            self.attend().await?;
+            self.leases.show_progress(some.len());
+        }
         Ok(alive)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -12,8 +13,12 @@ use crate::wanted::Wanted;
 
 /// The pause between two attempts to remove the keys.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The time limit for the last calls to the store.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// The time limit for the first answer, and for the release of the seat.
+const ANSWER: Duration = Duration::from_secs(3);
+/// The time limits for the removal of the keys: as the plan removes them, and by the end of their leases if that takes
+/// longer. Together they are less than the ten seconds after which `docker stop` kills the program.
+const REMOVAL: Duration = Duration::from_secs(7);
+const REVOCATION: Duration = Duration::from_secs(1);
 
 impl<S: Store> Keeper<S> {
     /// Leaves the keys, and releases the seat, because another process may be waiting for it.
@@ -23,14 +28,18 @@ impl<S: Store> Keeper<S> {
         // process waits for that before it deletes keys that may be ours.
         if self.seat().is_ours() && self.knowledge == Knowledge::Whole {
             let release = self.store.revoke(self.identity.seat());
-            if let Ok(Err(error)) = timeout(FAREWELL, release).await {
+            if let Ok(Err(error)) = timeout(ANSWER, release).await {
                 debug!("cannot release the seat: {error}");
             }
         }
     }
 
     pub(super) async fn remove_all(&mut self) {
-        let deadline = Instant::now() + FAREWELL;
+        let deadline = Instant::now() + REMOVAL;
+        if let Err(why) = self.wait_for_answer(Instant::now() + ANSWER).await {
+            warn!("ending; the keys stay until their TTL ends, because {why}");
+            return;
+        }
         if !self.seat().is_ours() {
             let looked = timeout_at(deadline, self.update_seat()).await;
             if let Ok(Err(error)) = looked {
@@ -43,11 +52,14 @@ impl<S: Store> Keeper<S> {
             );
             return;
         }
+        self.ends_by = Some(deadline + REVOCATION);
+        // No other wanted state may come after this one.
+        self.newest = watch::Sender::default().subscribe();
         // A transaction that the shutdown interrupted may have been carried out or not.
         self.forget();
         self.plan.want(&Arc::new(Wanted::default()));
         let mut last = None;
-        loop {
+        let why = loop {
             match timeout_at(deadline, self.remove()).await {
                 Ok(Ok(())) => return info!("ending; the keys are removed"),
                 // The next attempt may use another endpoint.
@@ -56,18 +68,51 @@ impl<S: Store> Keeper<S> {
                     last = Some(error);
                     tokio::time::sleep(PAUSE).await;
                 }
-                _ => break,
+                Ok(Err(error)) => break error.to_string(),
+                Err(_) => {
+                    let last = last.map(|error| format!(" (an earlier attempt failed: {error})"));
+                    let limit = REMOVAL.as_secs();
+                    break format!("{limit} s were not enough{}", last.unwrap_or_default());
+                }
+            }
+        };
+        if let Ok(Ok(())) = timeout(REVOCATION, self.revoke_all()).await {
+            warn!(
+                "ending; the keys of this host's containers are removed, and those that hosts share stay until their \
+                 TTL ends, because {why}"
+            );
+        } else {
+            warn!("ending; the keys that are left stay until their TTL ends, because {why}");
+        }
+    }
+
+    /// Waits until the store answers. The error says why it has not.
+    async fn wait_for_answer(&mut self, deadline: Instant) -> Result<(), String> {
+        let mut last = None;
+        loop {
+            match timeout_at(deadline, self.store.lookup(self.identity.seat())).await {
+                Ok(Ok(_) | Err(StoreError::Refused(_) | StoreError::LeaseLost)) => return Ok(()),
+                Ok(Err(error)) if Instant::now() + PAUSE < deadline => {
+                    last = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => break,
             }
         }
-        let why = last.map_or_else(
-            || format!("etcd did not answer within {} s", FAREWELL.as_secs()),
+        Err(last.map_or_else(
+            || format!("etcd did not answer within {} s", ANSWER.as_secs()),
             |error| error.to_string(),
-        );
-        warn!("ending; the keys stay until their TTL ends, because {why}");
+        ))
     }
 
     async fn remove(&mut self) -> Result<(), StoreError> {
         self.write_changes().await?;
+        self.revoke_all().await
+    }
+
+    /// Ends all leases of owned keys, and the seat last.
+    async fn revoke_all(&mut self) -> Result<(), StoreError> {
         let mut leases = self.leases.own(self.identity);
         leases.extend(self.seat().is_ours().then_some(self.identity.seat()));
         for lease in leases {

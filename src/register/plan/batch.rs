@@ -1,14 +1,11 @@
-//! Packs single changes into transactions. A container is split only if it does not fit into one.
+//! Changes of single keys, groups of them, and the transactions that `pack` makes of groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::key::{Key, directory};
-use crate::store::{Guard, LeaseId, Size, Step, Sweep, Transaction};
+use crate::store::{Guard, LeaseId, Step, Transaction};
 use crate::wanted::{ContainerName, Entry};
-
-/// The most bytes of keys and values in one transaction: two thirds of etcd's limit for a request (1.5 MiB).
-const MAX_BYTES: usize = 1024 * 1024;
 
 /// One transaction, with its leases and its containers.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +16,8 @@ pub struct Batch {
     /// The container of each step, for the log; none for a container that ended before this process started.
     pub owners: Vec<Option<ContainerName>>,
     pub(super) order: Order,
+    /// The number of the planning that made it.
+    pub(super) planning: u64,
 }
 
 impl Batch {
@@ -28,15 +27,30 @@ impl Batch {
             Step::Delete(_) | Step::Sweep(_) => None,
         })
     }
+
+    /// The container whose owned key beside a swept key it deletes, if that is known.
+    pub fn owner_beside(&self, swept: &Key) -> Option<&ContainerName> {
+        let directory = directory(swept);
+        let mut steps = self.transaction.steps.iter().zip(&self.owners);
+        steps.find_map(|(step, who)| match step {
+            Step::Delete(key) if key.starts_with(directory) => who.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Whether it is neither a part of a large change nor waits for all others.
+    pub fn is_small(&self) -> bool {
+        matches!(self.order, Order::Puts | Order::Deletes)
+    }
 }
 
 /// One step for one key, with its guard.
 #[derive(Debug)]
 pub(super) struct KeyChange {
     pub who: Option<ContainerName>,
-    guard: Guard,
-    step: Step,
-    lease: Option<LeaseId>,
+    pub guard: Guard,
+    pub step: Step,
+    pub lease: Option<LeaseId>,
 }
 
 impl KeyChange {
@@ -82,8 +96,18 @@ impl KeyChange {
         }
     }
 
-    fn is_delete(&self) -> bool {
+    pub fn is_delete(&self) -> bool {
         matches!(self.step, Step::Delete(_))
+    }
+
+    /// The guard that a put of a shared key meets once it has been carried out.
+    pub fn shared_guard(&self) -> Option<Guard> {
+        let lease = self.shared_lease()?;
+        Some(Guard::OnLease(Arc::clone(self.guard.key()), lease))
+    }
+
+    pub fn directory(&self) -> &str {
+        directory(self.guard.key())
     }
 
     /// The shared lease of a put of a shared key. It is always the key's own.
@@ -92,7 +116,7 @@ impl KeyChange {
     }
 
     /// Shared keys first, so that a container that is split over transactions never has an owned key without them.
-    fn rank(&self) -> u8 {
+    pub fn rank(&self) -> u8 {
         match &self.step {
             Step::Delete(_) => 2,
             _ if self.shared_lease().is_some() => 0,
@@ -101,7 +125,7 @@ impl KeyChange {
     }
 
     /// The directory of a put of an owned key.
-    fn owned_directory(&self) -> Option<&str> {
+    pub fn owned_directory(&self) -> Option<&str> {
         match &self.step {
             Step::Put(key, ..) if self.shared_lease().is_none() => Some(directory(key)),
             _ => None,
@@ -109,7 +133,8 @@ impl KeyChange {
     }
 }
 
-/// The order of groups. Groups of different orders never share a transaction.
+/// The order of groups. Groups of different orders never share a transaction. Of the changes of one wanted state the
+/// small ones come first, so that none waits for a large one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// Containers with puts.
@@ -117,6 +142,10 @@ pub(super) enum Order {
     Puts,
     /// Deletes of containers that are gone or want fewer keys. Even an etcd without space takes them.
     Deletes,
+    /// Containers with puts that need several transactions.
+    LargePuts,
+    /// Deletes of a container that need several transactions, or that wait for `LargePuts` in the same directories.
+    LargeDeletes,
     /// Deletes of keys that no container has claimed, but that may belong to a running one.
     Unclaimed,
 }
@@ -124,8 +153,9 @@ pub(super) enum Order {
 /// The changes of one container, or of all containers that ended before this process started.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    changes: Vec<KeyChange>,
-    required: Vec<Guard>,
+    pub changes: Vec<KeyChange>,
+    /// Shared keys that must exist.
+    pub required: Vec<Guard>,
 }
 
 impl Group {
@@ -147,200 +177,15 @@ impl Group {
         self.required.push(Guard::OnLease(Arc::clone(key), lease));
     }
 
-    /// Requires only the guards of keys in a directory where this group puts an owned key.
-    fn require_beside(&mut self, guards: &[Guard]) {
-        let directories: BTreeSet<&str> = self
-            .changes
-            .iter()
-            .filter_map(KeyChange::owned_directory)
-            .collect();
-        let beside = |guard: &&Guard| directories.contains(directory(guard.key()));
-        self.required = guards.iter().filter(beside).cloned().collect();
-    }
-
-    /// The guards that the shared keys of this group meet once it has been carried out.
-    fn shared_guards(&self) -> Vec<Guard> {
-        let guard = |change: &KeyChange| {
-            let lease = change.shared_lease()?;
-            Some(Guard::OnLease(Arc::clone(change.guard.key()), lease))
-        };
-        self.changes.iter().filter_map(guard).collect()
-    }
-
-    pub fn only_deletes(&self) -> bool {
-        self.changes.iter().all(KeyChange::is_delete)
-    }
-
-    fn guards(&self) -> usize {
-        self.required.len() + self.changes.len()
-    }
-}
-
-/// Packs groups, in their order, into as few transactions as the limits allow; if `one_by_one`, each into its own.
-pub(super) fn pack(
-    groups: Vec<(Order, Group)>,
-    idle: &BTreeMap<Key, LeaseId>,
-    max_operations: usize,
-    one_by_one: bool,
-) -> Vec<Batch> {
-    let mut directories: BTreeMap<&str, Vec<(Key, LeaseId)>> = BTreeMap::new();
-    for (key, lease) in idle {
-        directories
-            .entry(directory(key))
-            .or_default()
-            .push((Arc::clone(key), *lease));
-    }
-    let mut packer = Packer {
-        idle,
-        directories,
-        max_operations,
-        order: Order::default(),
-        batches: Vec::new(),
-        current: Batch::default(),
-    };
-    for (order, mut group) in groups {
-        group.changes.sort_by_key(KeyChange::rank);
-        if one_by_one || order != packer.order {
-            packer.flush();
-        }
-        packer.order = order;
-        if !packer.fits(&group) {
-            packer.flush();
-            if !packer.fits(&group) {
-                packer.add_in_parts(group);
-                continue;
-            }
-        }
-        packer.add(group);
-    }
-    packer.flush();
-    packer.batches
-}
-
-struct Packer<'a> {
-    idle: &'a BTreeMap<Key, LeaseId>,
-    /// The idle keys by their directory.
-    directories: BTreeMap<&'a str, Vec<(Key, LeaseId)>>,
-    max_operations: usize,
-    /// The order of the groups in `current`.
-    order: Order,
-    batches: Vec<Batch>,
-    current: Batch,
-}
-
-impl Packer<'_> {
-    /// Whether a group fits into the current transaction, with the sweeps of its deletes.
-    fn fits(&self, group: &Group) -> bool {
-        let current = &self.current.transaction;
-        let steps = || {
-            current
-                .steps
-                .iter()
-                .chain(group.changes.iter().map(|change| &change.step))
-        };
-        let mut size = Size::of(current.guards.len() + group.guards(), steps());
-        let is_single = size.steps() == 1;
-        for sweep in self.sweeps(steps()) {
-            size.add(&sweep);
-        }
-        size.operations() <= self.max_operations && (size.bytes() <= MAX_BYTES || is_single)
-    }
-
-    fn add(&mut self, group: Group) {
-        let transaction = &mut self.current.transaction;
-        for guard in group.required {
-            // A key that the same transaction puts is not there yet when its guards are checked.
-            let is_put = |step: &Step| matches!(step, Step::Put(key, ..) if key == guard.key());
-            if !transaction.steps.iter().any(is_put) {
-                transaction.guards.push(guard);
-            }
-        }
-        for change in group.changes {
-            transaction.guards.push(change.guard);
-            transaction.steps.push(change.step);
-            self.current.owners.push(change.who);
-            self.current.leases.extend(change.lease);
+    /// The order of this group with a number of puts of shared keys that are not in it yet.
+    pub fn order(&self, shared_puts: usize, max_operations: usize) -> Order {
+        let only_deletes = shared_puts == 0 && self.changes.iter().all(KeyChange::is_delete);
+        let is_large = self.changes.len() + shared_puts > max_operations;
+        match (only_deletes, is_large) {
+            (false, false) => Order::Puts,
+            (true, false) => Order::Deletes,
+            (false, true) => Order::LargePuts,
+            (true, true) => Order::LargeDeletes,
         }
     }
-
-    /// Each part requires the shared keys beside its owned ones. Earlier parts may have put some of them.
-    fn add_in_parts(&mut self, group: Group) {
-        let mut required = group.required;
-        let mut part = Group::default();
-        for change in group.changes {
-            part.push(change);
-            part.require_beside(&required);
-            if !self.fits(&part)
-                && let Some(change) = part.changes.pop()
-            {
-                part.require_beside(&required);
-                required.extend(part.shared_guards());
-                self.add(std::mem::take(&mut part));
-                self.flush();
-                part.push(change);
-                part.require_beside(&required);
-            }
-        }
-        self.add(part);
-    }
-
-    fn flush(&mut self) {
-        let mut batch = std::mem::take(&mut self.current);
-        batch.order = self.order;
-        if batch.transaction.steps.is_empty() {
-            return;
-        }
-        let mut size = batch.transaction.size();
-        for sweep in self.sweeps(batch.transaction.steps.iter()) {
-            let mut with_sweep = size;
-            with_sweep.add(&sweep);
-            // The keys of a sweep that fits into no transaction expire with their leases, which we do not renew.
-            if with_sweep.operations() <= self.max_operations {
-                size = with_sweep;
-                batch.transaction.steps.push(sweep);
-                batch.owners.push(None);
-            }
-        }
-        self.batches.push(batch);
-    }
-
-    /// The sweeps of these deletes: one for each directory that has idle shared keys and loses an owned key.
-    fn sweeps<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Vec<Step> {
-        if self.directories.is_empty() {
-            return Vec::new();
-        }
-        let deleted: BTreeSet<&Key> = steps
-            .filter_map(|step| {
-                if let Step::Delete(key) = step {
-                    Some(key)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        let touched: BTreeSet<&str> = deleted.iter().flat_map(|key| ancestors(key)).collect();
-        touched
-            .into_iter()
-            .filter_map(|directory| {
-                let keys = self.directories.get(directory)?.clone();
-                let inside = |key: &&Key| key.starts_with(directory);
-                let expected: BTreeSet<&Key> = deleted
-                    .iter()
-                    .copied()
-                    .chain(self.idle.keys())
-                    .filter(inside)
-                    .collect();
-                Some(Step::Sweep(Sweep {
-                    directory: directory.into(),
-                    expected: expected.into_iter().cloned().collect(),
-                    keys,
-                }))
-            })
-            .collect()
-    }
-}
-
-/// The directories that a key is in, from the innermost outwards.
-fn ancestors(key: &str) -> impl Iterator<Item = &str> {
-    key.rmatch_indices('/').map(|(slash, _)| &key[..=slash])
 }

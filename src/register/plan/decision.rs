@@ -1,5 +1,6 @@
 //! The decision table, for one key.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch::KeyChange;
@@ -22,13 +23,17 @@ pub(super) enum Decision {
     AfterPuts(KeyChange),
 }
 
+/// The containers that have been asked about in one planning, and whether each wants owned keys, and all of them are on
+/// other registrars' leases.
+pub(super) type Blocked = HashMap<Arc<str>, bool>;
+
 impl Plan {
     /// The decision for a key, and a note for the operator.
-    pub(super) fn decide(&self, key: &Key) -> (Decision, Option<Note>) {
+    pub(super) fn decide(&self, key: &Key, blocked: &mut Blocked) -> (Decision, Option<Note>) {
         let unknown = Record::default();
         let known = self.known.get(key).unwrap_or(&unknown);
         match self.wants.winner_and_rivals(key) {
-            None => (self.decide_unwanted(key, known), None),
+            None => (self.decide_unwanted(key, known, blocked), None),
             Some((want, rivals)) => {
                 let (decision, note) = self.decide_wanted(known, want);
                 let collision = rivals.iter().find(|rival| {
@@ -37,10 +42,12 @@ impl Plan {
                         Arc::ptr_eq(&other.value, &entry.value) || other.value == entry.value;
                     !same || other.shared != entry.shared
                 });
+                let side = |want: &Want| (want.who.clone(), Arc::clone(&want.entry.value));
                 let collision = collision.map(|rival| Note::Collision {
                     key: Arc::clone(key),
-                    kept: want.who.clone(),
-                    refused: rival.who.clone(),
+                    kept: side(want),
+                    refused: side(rival),
+                    shared: want.entry.shared && rival.entry.shared,
                 });
                 let note = match note {
                     Some(Note::Foreign { .. }) => note,
@@ -51,12 +58,12 @@ impl Plan {
         }
     }
 
-    fn decide_unwanted(&self, key: &Key, known: &Record) -> Decision {
+    fn decide_unwanted(&self, key: &Key, known: &Record, blocked: &mut Blocked) -> Decision {
         let delete = |lease: &LeaseId| KeyChange::delete(key, *lease, known.owner.clone());
         match &known.state {
             InStore::Ours { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
             InStore::Ours { lease, value } => match &known.owner {
-                Some(owner) if self.is_blocked(&owner.id) => Decision::Later,
+                Some(owner) if self.is_blocked(&owner.id, blocked) => Decision::Later,
                 Some(_) => Decision::Change(delete(lease)),
                 None if self.protected.is_in(key) || self.protected.is_in(value) => {
                     Decision::Nothing
@@ -65,6 +72,7 @@ impl Plan {
                     Match::Known if !self.alone => Decision::Nothing,
                     Match::Other if !self.alone && !self.knows_outside() => Decision::Nothing,
                     Match::Other => Decision::Change(delete(lease)),
+                    Match::Known | Match::Unclear if self.may_be_hosts() => Decision::Nothing,
                     Match::Known | Match::Unclear => Decision::AfterPuts(delete(lease)),
                 },
             },
@@ -91,6 +99,10 @@ impl Plan {
                     Some(note),
                 )
             }
+            InStore::Former { revision } => (
+                Decision::Change(KeyChange::take(entry, lease, *revision, who)),
+                None,
+            ),
             InStore::Ours { value, lease: at } if self.identity.owns(*at) => {
                 let same = *at == lease && *value == entry.value;
                 (
@@ -145,19 +157,32 @@ impl Plan {
         }
     }
 
+    /// Whether a held key that nobody has claimed may be one of the host's own.
+    fn may_be_hosts(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_some_and(|wanted| wanted.host_is_unknown)
+    }
+
     /// Whether the containers that do not pass the filters are known.
     fn knows_outside(&self) -> bool {
         let wanted = self.wanted.as_ref();
         wanted.is_some_and(|wanted| wanted.outside.is_some())
     }
 
-    /// Whether a container wants owned keys, and all of them are on other registrars' leases.
-    fn is_blocked(&self, id: &str) -> bool {
-        let claim = self.claims.get(id).filter(|_| !self.notes.is_empty());
+    fn is_blocked(&self, id: &Arc<str>, blocked: &mut Blocked) -> bool {
+        if self.notes.is_empty() {
+            return false;
+        }
+        if let Some(known) = blocked.get(id) {
+            return *known;
+        }
+        let claim = self.claims.get(id);
         let entries = claim.map_or(&[][..], |claim| &*claim.entries);
         let mut owned = entries.iter().filter(|entry| !entry.shared).peekable();
         let is_foreign =
             |entry: &Entry| matches!(self.notes.get(&entry.key), Some(Note::Foreign { .. }));
-        owned.peek().is_some() && owned.all(is_foreign)
+        let is_blocked = owned.peek().is_some() && owned.all(is_foreign);
+        blocked.insert(Arc::clone(id), is_blocked);
+        is_blocked
     }
 }

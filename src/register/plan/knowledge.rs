@@ -29,6 +29,8 @@ pub(super) enum InStore {
     Ours { value: Arc<str>, lease: LeaseId },
     /// On no lease.
     Loose { revision: i64 },
+    /// On a lease of our former identity, which nothing renews any more.
+    Former { revision: i64 },
     /// On somebody else's lease.
     Foreign { lease: LeaseId },
 }
@@ -54,15 +56,34 @@ impl Plan {
             _ => None,
         };
         let keys: Vec<Key> = self.known.iter().filter_map(is_on_one).collect();
-        self.dirty.extend(keys);
+        for key in &keys {
+            self.touch_key(key);
+        }
+    }
+
+    /// From now on the store is read, while changes go on. The view of their keys is newer than the read.
+    pub fn begin_read(&mut self) {
+        self.since_read = Some(BTreeSet::new());
+    }
+
+    pub fn end_read(&mut self) {
+        self.since_read = None;
+    }
+
+    /// Whether changes go on while the store is read.
+    pub fn is_being_read(&self) -> bool {
+        self.since_read.is_some()
     }
 
     /// Replaces the whole view of the store: it has these keys and no others. Returns the differences.
     pub fn learn(&mut self, found: Vec<Found>) -> Surprises {
         let mut surprises = Surprises::default();
-        let before: Vec<Key> = self.known.keys().cloned().collect();
+        let newer = self.since_read.take().unwrap_or_default();
+        let before = self.known.keys().filter(|key| !newer.contains(*key));
+        let before: Vec<Key> = before.cloned().collect();
         let mut states: HashMap<Key, InStore> = found
             .into_iter()
+            .filter(|found| !newer.contains(&found.key))
             .map(|found| (Arc::clone(&found.key), self.state_of(found)))
             .collect();
         for key in before {
@@ -81,11 +102,11 @@ impl Plan {
             }
             self.set_state(&key, state);
         }
-        // Wanted keys that were and are missing are in neither list.
+        // Wanted keys that were and are missing are in neither list. Batches that are planned already may put them.
         let missing = self
             .wants
             .keys()
-            .filter(|key| !self.known.contains_key(*key));
+            .filter(|key| !self.known.contains_key(*key) && !self.planned.contains_key(*key));
         self.dirty.extend(missing.cloned());
         surprises
     }
@@ -114,7 +135,7 @@ impl Plan {
         for key in keys {
             let state = states.get(key).cloned().unwrap_or_default();
             self.set_state(key, state);
-            self.dirty.insert(Arc::clone(key));
+            self.touch_key(key);
         }
     }
 
@@ -124,6 +145,10 @@ impl Plan {
             return;
         };
         for step in &batch.transaction.steps {
+            // Decided once more, for the case that its wants have changed meanwhile.
+            if let Step::Put(key, ..) | Step::Delete(key) = step {
+                self.touch_key(key);
+            }
             match step {
                 Step::Put(key, value, lease) => {
                     let (value, lease) = (Arc::clone(value), *lease);
@@ -157,6 +182,9 @@ impl Plan {
                     lease,
                 }
             }
+            Some(lease) if self.identity.owned_before(lease) => InStore::Former {
+                revision: found.revision,
+            },
             Some(lease) => InStore::Foreign { lease },
         }
     }
@@ -165,7 +193,7 @@ impl Plan {
         let known = self.known.entry(Arc::clone(key)).or_default();
         if known.state != state {
             known.state = state;
-            self.dirty.insert(Arc::clone(key));
+            self.touch_key(key);
         }
         self.refresh(key);
     }

@@ -12,6 +12,7 @@
 //! | shared | on its shared lease, another value | put once for each new value that *we* want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
+//! | either | on a lease of our former identity  | put, if unchanged |
 //! | either | on somebody else's lease           | a warning, until it is free |
 //! | no     | ours, owned, claimed since the start | delete, if still ours, with or after the puts of its container |
 //! | no     | ours, owned, never claimed         | delete, if still ours: at once if its container is known to be gone, else after all puts; but see [`Wanted::protected`] and [`Plan::set_alone`] |
@@ -20,16 +21,19 @@
 
 mod batch;
 mod decision;
+mod idle;
 mod knowledge;
 mod marks;
 mod note;
+mod pack;
+mod planning;
 pub mod steps;
 #[cfg(test)]
 mod tests;
 mod view;
 mod want;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::key::Key;
@@ -38,8 +42,8 @@ use crate::store::{Identity, LeaseId, Step};
 use crate::wanted::{Claim, ContainerName, Entry, Wanted};
 
 pub use batch::Batch;
-use batch::{Group, KeyChange, Order};
-use decision::Decision;
+use batch::Order;
+use idle::Idle;
 pub use knowledge::Surprises;
 use knowledge::{InStore, Record};
 use marks::Marks;
@@ -65,11 +69,18 @@ pub struct Plan {
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
     known: HashMap<Key, Record>,
-    /// Keys to decide again, because their wants or their state have changed.
+    /// Keys to decide, because their wants or their state have changed.
     dirty: BTreeSet<Key>,
-    /// Shared keys that we hold and no longer want, with their leases. Each is deleted with the last owned key in its
-    /// directory.
-    idle: BTreeMap<Key, LeaseId>,
+    /// Keys that have been decided and not changed yet, each with the number of the planning whose batch changes it; 0
+    /// if it waits for the next whole planning.
+    planned: BTreeMap<Key, u64>,
+    /// The number of the last planning.
+    planning: u64,
+    /// The containers whose claims have changed since the last planning.
+    changed: HashSet<Arc<str>>,
+    /// While the store is being read: the keys that have been touched since the read began.
+    since_read: Option<BTreeSet<Key>>,
+    idle: Idle,
     notes: HashMap<Key, Note>,
     fresh_notes: Vec<Note>,
     /// Keys of puts without an answer: we may have put them.
@@ -89,7 +100,11 @@ impl Plan {
             wants: Wants::default(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
-            idle: BTreeMap::new(),
+            planned: BTreeMap::new(),
+            planning: 0,
+            changed: HashSet::new(),
+            since_read: None,
+            idle: Idle::default(),
             notes: HashMap::new(),
             fresh_notes: Vec::new(),
             doubtful: BTreeSet::new(),
@@ -110,6 +125,7 @@ impl Plan {
         for claim in changes.iter().filter_map(|change| change.new.as_ref()) {
             self.claims
                 .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
+            self.changed.insert(Arc::clone(&claim.who.id));
             self.wants.add(claim);
             self.touch(claim);
             for entry in claim.entries.iter() {
@@ -118,6 +134,9 @@ impl Plan {
         }
         if before.protected != wanted.protected {
             self.protected = wanted.protected.iter().cloned().collect();
+            self.touch_unclaimed();
+        }
+        if before.host_is_unknown != wanted.host_is_unknown {
             self.touch_unclaimed();
         }
         self.running = OnceLock::new();
@@ -157,23 +176,29 @@ impl Plan {
     }
 
     /// Whether a batch may be carried out after refusals. A delete of a container's key waits for the puts of that
-    /// container; a delete of a key that no container has claimed waits for all puts. `refused` has the keys of this
-    /// round's refused puts.
-    pub fn may_follow(&self, batch: &Batch, refused: &BTreeSet<Key>) -> bool {
-        if refused.is_empty() || batch.order == Order::Unclaimed {
-            return refused.is_empty();
+    /// container; a delete of a key that no container has claimed waits for all puts.
+    pub fn may_follow(&self, batch: &Batch, refused: &Refused) -> bool {
+        if !refused.any || batch.order == Order::Unclaimed {
+            return !refused.any;
         }
-        let mut owners = BTreeSet::new();
-        for (step, owner) in batch.transaction.steps.iter().zip(&batch.owners) {
-            if matches!(step, Step::Delete(_)) {
-                owners.extend(owner.as_ref().map(|owner| &owner.id));
-            }
-        }
-        owners.into_iter().all(|id| {
-            let claim = self.claims.get(id);
-            let mut entries = claim.iter().flat_map(|claim| claim.entries.iter());
-            !entries.any(|entry| refused.contains(&entry.key))
+        let steps = batch.transaction.steps.iter().zip(&batch.owners);
+        let mut deletes = steps.filter(|(step, _)| matches!(step, Step::Delete(_)));
+        !deletes.any(|(_, owner)| {
+            let id = owner.as_ref().map(|owner| &owner.id);
+            id.is_some_and(|id| refused.containers.contains(id) && self.claims.contains_key(id))
         })
+    }
+
+    /// Records that the puts of a batch were refused.
+    pub fn refuse(&self, batch: &Batch, refused: &mut Refused) {
+        batch.puts().for_each(|key| self.refuse_key(key, refused));
+    }
+
+    fn refuse_key(&self, key: &Key, refused: &mut Refused) {
+        refused.any = true;
+        let wants = self.wants.all(key).iter();
+        let containers = wants.map(|want| Arc::clone(&want.who.id));
+        refused.containers.extend(containers);
     }
 
     /// Whether a wanted state is known, even an empty one.
@@ -193,15 +218,16 @@ impl Plan {
     /// The states of the wanted keys, sorted by key.
     pub fn views(&self) -> Vec<KeyView> {
         let view = |(entry, who): (&Entry, &ContainerName)| {
+            let state = self.known.get(&entry.key).map(|known| &known.state);
+            let has_value = |state: &InStore| matches!(state, InStore::Ours { value, .. } if *value == entry.value);
             KeyView {
-            key: Arc::clone(&entry.key),
-            value: Arc::clone(&entry.value),
-            shared: entry.shared,
-            container: Arc::clone(&who.name),
-            stands: self.known.get(&entry.key).is_some_and(
-                |known| matches!(&known.state, InStore::Ours { value, .. } if *value == entry.value),
-            ),
-        }
+                key: Arc::clone(&entry.key),
+                value: Arc::clone(&entry.value),
+                shared: entry.shared,
+                container: Arc::clone(&who.name),
+                stands: state.is_some_and(has_value),
+                held: matches!(state, Some(InStore::Foreign { .. })),
+            }
         };
         let mut views: Vec<KeyView> = self.entries().map(view).collect();
         views.sort_by(|a, b| a.key.cmp(&b.key));
@@ -212,116 +238,8 @@ impl Plan {
     pub fn container_count(&self) -> usize {
         self.claims
             .values()
-            .filter(|claim| !claim.entries.is_empty())
+            .filter(|claim| !claim.who.is_host() && !claim.entries.is_empty())
             .count()
-    }
-
-    /// The transactions that bring the store to the wanted state, in order: puts before deletes. A container that fits
-    /// into `max_operations` is in one transaction; if `one_by_one`, no two containers share one.
-    pub fn batches(&mut self, max_operations: usize, one_by_one: bool) -> Vec<Batch> {
-        if self.wanted.is_none() {
-            return Vec::new();
-        }
-        let mut groups: HashMap<Option<Arc<str>>, Group> = HashMap::new();
-        let mut shared: HashMap<Key, KeyChange> = HashMap::new();
-        let (mut after_puts, mut decided) = (Group::default(), Vec::new());
-        // Wanted keys first, because a container's deletes depend on the obstacles to its puts.
-        let is_wanted = |key: &&Key| self.wants.contains(key);
-        let (wanted, unwanted): (Vec<&Key>, Vec<&Key>) = self.dirty.iter().partition(is_wanted);
-        for key in wanted.into_iter().chain(unwanted) {
-            let (decision, note) = self.decide(key);
-            if note.as_ref() != self.notes.get(key) {
-                match note {
-                    Some(note) => {
-                        self.fresh_notes.push(note.clone());
-                        self.notes.insert(Arc::clone(key), note);
-                    }
-                    None => drop(self.notes.remove(key)),
-                }
-            }
-            match decision {
-                Decision::Nothing => decided.push(Arc::clone(key)),
-                Decision::Later => {}
-                Decision::Idle(lease) => {
-                    self.idle.insert(Arc::clone(key), lease);
-                    decided.push(Arc::clone(key));
-                }
-                Decision::AfterPuts(change) => after_puts.push(change),
-                Decision::Change(change) => {
-                    let id = change.who.as_ref().map(|who| Arc::clone(&who.id));
-                    let group = groups.entry(id).or_default();
-                    if change.shared_lease().is_some() {
-                        shared.insert(Arc::clone(key), change);
-                    } else {
-                        group.push(change);
-                    }
-                }
-            }
-        }
-        for key in decided {
-            self.dirty.remove(&key);
-            self.refresh(&key);
-        }
-        let mut groups = self.with_shared(groups, shared);
-        if !after_puts.is_empty() {
-            groups.push((Order::Unclaimed, after_puts));
-        }
-        batch::pack(groups, &self.idle, max_operations, one_by_one)
-    }
-
-    /// The groups in the order in which they are carried out, each shared key with the first group that wants it. A
-    /// group that puts an owned key also requires that its container's shared keys exist: an earlier transaction may
-    /// have failed to put them, and another host may be deleting them together with the last owned key that it knows in
-    /// the directory.
-    fn with_shared(
-        &self,
-        groups: HashMap<Option<Arc<str>>, Group>,
-        mut shared: HashMap<Key, KeyChange>,
-    ) -> Vec<(Order, Group)> {
-        let wanted = |id: &Option<Arc<str>>| {
-            let claim = id.as_ref().and_then(|id| self.claims.get(id));
-            let entries = claim.map_or(&[][..], |claim| &*claim.entries);
-            entries.iter().filter(|entry| entry.shared)
-        };
-        // Sorted by container within an order, so that the same changes always make the same transactions.
-        let mut groups: Vec<(Order, Option<Arc<str>>, Group)> = groups
-            .into_iter()
-            .map(|(id, group)| {
-                let puts = !group.only_deletes()
-                    || wanted(&id).any(|entry| shared.contains_key(&entry.key));
-                let order = if puts { Order::Puts } else { Order::Deletes };
-                (order, id, group)
-            })
-            .collect();
-        groups.sort_by(|(a, id_a, _), (b, id_b, _)| (a, id_a).cmp(&(b, id_b)));
-        let mut placed: HashMap<&Key, LeaseId> = HashMap::new();
-        let mut ordered = Vec::with_capacity(groups.len());
-        for (order, id, mut group) in groups {
-            let puts_owned = group.puts_owned();
-            for entry in wanted(&id) {
-                let lease = if let Some(change) = shared.remove(&entry.key) {
-                    placed.extend(change.shared_lease().map(|lease| (&entry.key, lease)));
-                    group.push(change);
-                    continue;
-                } else if let Some(lease) = placed.get(&entry.key) {
-                    *lease
-                } else if let Some(InStore::Ours { lease, .. }) =
-                    self.known.get(&entry.key).map(|known| &known.state)
-                    && lease.is_shared()
-                {
-                    *lease
-                } else {
-                    continue;
-                };
-                if puts_owned {
-                    group.require(&entry.key, lease);
-                }
-            }
-            if !group.is_empty() {
-                ordered.push((order, group));
-            }
-        }
-        ordered
     }
 
     /// The notes since the last call.
@@ -349,12 +267,33 @@ impl Plan {
     /// Marks the keys that no container wants for another decision.
     fn touch_unclaimed(&mut self) {
         let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
-        self.dirty.extend(unclaimed.cloned());
+        for key in unclaimed {
+            self.planned.remove(key);
+            self.dirty.insert(Arc::clone(key));
+        }
     }
 
     /// Marks the keys of a claim for another decision.
     fn touch(&mut self, claim: &Claim) {
-        let keys = claim.entries.iter().map(|entry| Arc::clone(&entry.key));
-        self.dirty.extend(keys);
+        for entry in claim.entries.iter() {
+            self.touch_key(&entry.key);
+        }
     }
+
+    /// Marks a key for another decision. A batch that changes it is out of date from now on.
+    fn touch_key(&mut self, key: &Key) {
+        self.planned.remove(key);
+        self.dirty.insert(Arc::clone(key));
+        if let Some(touched) = &mut self.since_read {
+            touched.insert(Arc::clone(key));
+        }
+    }
+}
+
+/// The puts that have not been carried out as planned, since the last whole planning.
+#[derive(Debug, Default)]
+pub struct Refused {
+    any: bool,
+    /// The containers that want their keys.
+    containers: HashSet<Arc<str>>,
 }

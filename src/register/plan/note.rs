@@ -14,10 +14,12 @@ pub enum Note {
     /// Two containers want the key with different values, or one owned and one shared.
     Collision {
         key: Key,
-        /// The container whose value stands.
-        kept: ContainerName,
-        /// The container whose value does not.
-        refused: ContainerName,
+        /// The container whose value stands, and the value.
+        kept: (ContainerName, Arc<str>),
+        /// The container whose value does not, and the value.
+        refused: (ContainerName, Arc<str>),
+        /// Whether it is a shared key, which describes the keys of several containers.
+        shared: bool,
     },
     /// The key is on a lease that is neither ours nor its shared one.
     Foreign {
@@ -45,11 +47,25 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Collision { key, kept, refused } => write!(
+            Self::Collision {
+                key,
+                kept,
+                refused,
+                shared,
+            } => write!(
                 f,
-                "two containers want {} and do not agree on it: {kept} is older and keeps it, {refused} does \
-                 not get it; make their keys differ in the policy",
-                quote(key)
+                "two containers want {} and do not agree on it: {} is older and keeps it as {}, {} wants {} and does \
+                 not get it; {}make their keys differ in the policy",
+                quote(key),
+                kept.0,
+                quote(&kept.1),
+                refused.0,
+                quote(&refused.1),
+                if *shared {
+                    "if they have different versions of one image, replace the older one, else "
+                } else {
+                    ""
+                }
             ),
             Self::Foreign { key, who, lease } => write!(
                 f,

@@ -15,4 +15,6 @@ pub struct KeyView {
     pub container: Arc<str>,
     /// Whether etcd has the key with the wanted value, on a lease of ours or its shared one.
     pub stands: bool,
+    /// Whether etcd has the key on a lease that is neither ours nor its shared one.
+    pub held: bool,
 }

@@ -42,6 +42,11 @@ impl Wants {
         self.0.get(key)?.split_first()
     }
 
+    /// All wants for a key.
+    pub fn all(&self, key: &str) -> &[Want] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
     /// The longest TTL, in seconds, of the wants for a key as a shared one; 0 if there is none.
     pub fn longest_shared_ttl(&self, key: &str) -> u32 {
         let wants = self.0.get(key).into_iter().flatten();

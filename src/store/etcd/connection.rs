@@ -1,35 +1,46 @@
-//! A connection to one etcd: its endpoints, the one in use, and calls. After an error the next endpoint is used.
+//! A connection to one etcd: its endpoints, the one in use, and calls. After an error the next address of the endpoint
+//! is used, then the next endpoint.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use etcd_client::{Client, Error};
+use etcd_client::Error;
+use tokio::time::Instant;
 
+use super::endpoint::Endpoint;
 use super::failure::{explain, is_answer};
-use super::settings::{CallError, Settings};
+use super::link::{CallError, Link};
+use super::settings::Settings;
 use crate::base::deadline::within;
 use crate::base::text::quote;
 use crate::store::StoreError;
+use crate::store::ways::mention;
 
 /// The gRPC code of a call with an expired token, and etcd's other messages for it (`rpctypes/error.go`).
 const UNAUTHENTICATED: i32 = 16;
 const STALE_TOKEN: [&str; 2] = ["revision of auth store is old", "user name is empty"];
 
-/// The endpoints of one etcd, one of which is in use. An error fails over to the next one.
+/// The endpoints of one etcd, one of which is in use. An error fails over to the next way.
 pub struct Connection {
     settings: Settings,
+    endpoints: Vec<Arc<Endpoint>>,
     current: usize,
-    client: Option<Client>,
+    link: Option<Link>,
     limit: Duration,
 }
 
 impl Connection {
     /// `limit` is the time limit of each call. It connects at its first call.
     pub fn new(settings: Settings, limit: Duration) -> Self {
+        let endpoints = settings.endpoints.iter();
         Self {
+            endpoints: endpoints
+                .map(|name| Arc::new(Endpoint::new(name)))
+                .collect(),
             settings,
             current: 0,
-            client: None,
+            link: None,
             limit,
         }
     }
@@ -47,19 +58,23 @@ impl Connection {
         &self.settings
     }
 
-    pub(super) fn endpoint(&self) -> Result<String, StoreError> {
-        let endpoint = self.settings.endpoints.get(self.current);
+    /// The number of known ways to etcd. As many calls in a row that fail have tried all of them.
+    pub(super) fn ways(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.ways()).sum()
+    }
+
+    pub(super) fn endpoint(&self) -> Result<Arc<Endpoint>, StoreError> {
+        let endpoint = self.endpoints.get(self.current);
         endpoint
             .cloned()
             .ok_or_else(|| StoreError::Failed(anyhow!("no endpoint of etcd is known")))
     }
 
     /// Makes a call at the endpoint in use. Retries it once if etcd no longer knows the user's token: tokens expire,
-    /// and some kinds end with any change of etcd's users. `part` is the part of the client that makes the call,
-    /// because a copy of the whole client is large.
+    /// and some kinds end with any change of etcd's users. `part` is the part of the link that makes the call.
     pub(super) async fn call<C: Send, T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
-        part: fn(&Client) -> C,
+        part: fn(&Link) -> C,
         call: impl Fn(C) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
         let endpoint = self.endpoint()?;
@@ -67,51 +82,64 @@ impl Connection {
         let mut tries = 2;
         let error = loop {
             tries -= 1;
-            let is_new = self.client.is_none();
+            let is_new = self.link.is_none();
+            let begun = Instant::now();
             let result = within(limit, async {
-                if self.client.is_none() {
-                    self.client = Some(self.settings.connect(&endpoint, limit).await?);
+                if self.link.is_none() {
+                    self.link = Some(Link::open(&self.settings, &endpoint, limit).await?);
                 }
-                let Some(client) = &self.client else {
+                let Some(link) = &self.link else {
                     unreachable!("connected above");
                 };
-                Ok(call(part(client)).await?)
+                Ok(call(part(link)).await?)
             })
             .await;
+            self.settings
+                .calls
+                .tell(begun, !matches!(result, Some(Ok(_))));
             match result {
                 Some(Ok(value)) => return Ok(value),
                 Some(Err(CallError::Settings(error))) => return Err(StoreError::Failed(error)),
                 Some(Err(CallError::Etcd(error))) if tries > 0 && self.is_stale_token(&error) => {
-                    self.client = None;
+                    self.link = None;
                 }
                 Some(Err(CallError::Etcd(error))) if is_answer(&error) => {
-                    return Err(match explain(&self.settings, &endpoint, is_new, error) {
+                    let at = endpoint.shown();
+                    return Err(match explain(&self.settings, &at, is_new, error) {
                         StoreError::Failed(error) => StoreError::Refused(error),
                         other => other,
                     });
                 }
                 Some(Err(CallError::Etcd(error))) => {
-                    break explain(&self.settings, &endpoint, is_new, error);
+                    break explain(&self.settings, &endpoint.shown(), is_new, error);
                 }
-                None => break no_answer(&endpoint, limit),
+                None => break no_answer(&endpoint.shown(), limit),
             }
         };
-        self.client = None;
-        self.current = (self.current + 1) % self.settings.endpoints.len();
+        self.link = None;
+        if endpoint.fail() {
+            self.current = (self.current + 1) % self.endpoints.len();
+        }
         Err(error)
     }
 
-    /// Makes a call that changes nothing, at one endpoint after another until one answers.
+    /// Makes a call that changes nothing, over one way after another until etcd answers.
     pub(super) async fn call_any<C: Send, T, F: Future<Output = Result<T, Error>> + Send>(
         &mut self,
-        part: fn(&Client) -> C,
+        part: fn(&Link) -> C,
         call: impl Fn(C) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
-        let mut others = self.settings.endpoints.len().saturating_sub(1);
+        let mut failures = Vec::new();
         loop {
             match self.call(part, &call).await {
-                Err(StoreError::Failed(_)) if others > 0 => others -= 1,
-                result => return result,
+                Err(StoreError::Failed(error)) if failures.len() + 1 < self.ways() => {
+                    failures.push(error);
+                }
+                Err(StoreError::Failed(error)) => return Err(StoreError::Failed(error)),
+                result => {
+                    mention(&failures);
+                    return result;
+                }
             }
         }
     }
@@ -122,7 +150,7 @@ impl Connection {
         };
         let says = |text: &&str| status.message().contains(*text);
         let is_stale = status.code() as i32 == UNAUTHENTICATED || STALE_TOKEN.iter().any(says);
-        is_stale && self.client.is_some() && self.settings.user.is_some()
+        is_stale && self.link.is_some() && self.settings.user.is_some()
     }
 }
 

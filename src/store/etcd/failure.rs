@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use etcd_client::Error;
 
 use super::settings::{Password, Settings};
+use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::store::StoreError;
 
@@ -15,6 +16,11 @@ use crate::store::StoreError;
 const TROUBLED: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
 /// The code of a call for which no connection could be made.
 const UNAVAILABLE: i32 = 14;
+
+/// etcd's message for a right that the user does not have (`ErrGRPCPermissionDenied` in `rpctypes/error.go`).
+const DENIED: &str = "permission denied";
+/// etcd's message for a put when its quota is used up (`ErrGRPCNoSpace`).
+const NO_SPACE: &str = "mvcc: database space exceeded";
 
 /// Whether etcd itself has answered, so that another member would give the same answer.
 pub fn is_answer(error: &Error) -> bool {
@@ -66,17 +72,16 @@ pub fn explain(settings: &Settings, endpoint: &str, is_new: bool, error: Error) 
 /// etcd's message, with the remedy.
 fn explain_answer(settings: &Settings, message: &str) -> String {
     let message = message.trim_start_matches("etcdserver: ");
-    let is_named_by_certificate = settings
-        .tls
-        .as_ref()
-        .is_some_and(|tls| tls.identity.is_some());
     let what_now = match (message, &settings.user) {
-        ("permission denied", None) if is_named_by_certificate => {
-            ": give the user that our certificate names (CN) the role to read and write the keys (`etcdctl role \
-             grant-permission`)"
+        (DENIED, _) => {
+            let user = user(settings);
+            return format!(
+                "{DENIED}: give {user} the role to read and write the keys (`etcdctl role grant-permission`)"
+            );
         }
-        ("permission denied", _) => {
-            ": give its user the role to read and write the keys (`etcdctl role grant-permission`)"
+        (NO_SPACE, _) => {
+            ": compact it (`etcdctl compact REVISION`), defragment it (`etcdctl defrag`), and then disarm its alarm \
+             (`etcdctl alarm disarm`)"
         }
         ("user name is empty", _) => ": it requires a user, so pass --etcd-user",
         ("authentication is not enabled", _) => ": it knows no users, so leave out --etcd-user",
@@ -93,6 +98,44 @@ fn explain_answer(settings: &Settings, message: &str) -> String {
         _ => "",
     };
     format!("{message}{what_now}")
+}
+
+/// The user as whom we speak to etcd.
+fn user(settings: &Settings) -> String {
+    let identity = settings.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    match (&settings.user, identity) {
+        (Some(user), _) => format!("user {}", quote(&user.name)),
+        (None, Some((certificate, _))) => format!(
+            "the user that our certificate `{}` names (CN)",
+            certificate.display()
+        ),
+        (None, None) => "its user".to_owned(),
+    }
+}
+
+/// Says what was done with which keys, if etcd has denied it: its own message does not name them.
+pub fn name_keys<T>(
+    result: Result<T, StoreError>,
+    what: impl FnOnce() -> String,
+) -> Result<T, StoreError> {
+    match result {
+        Err(StoreError::Refused(error)) if error.to_string().contains(DENIED) => {
+            Err(StoreError::Refused(error.context(what())))
+        }
+        other => other,
+    }
+}
+
+/// Several keys in words.
+pub fn list_keys<'a>(mut keys: impl Iterator<Item = &'a Key>) -> String {
+    let Some(first) = keys.next() else {
+        return "no key".to_owned();
+    };
+    match keys.count() {
+        0 => quote(first),
+        1 => format!("{} and another key", quote(first)),
+        more => format!("{} and {more} more keys", quote(first)),
+    }
 }
 
 /// Explains why there is no connection, or why it was lost.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use etcd_client::{
-    Client, GetOptions, GetResponse, KvClient, ResponseHeader, Txn, TxnOp, TxnOpResponse,
-};
+use etcd_client::{GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResponse};
 use tracing::debug;
 
 use super::connection::Connection;
+use super::failure::{list_keys, name_keys};
+use super::link::Link;
 use super::txn::found_of;
 use crate::base::key::Key;
 use crate::base::text::quote;
@@ -18,8 +18,6 @@ const READS_AT_ONCE: usize = 128;
 /// The most keys of a range in one answer: with their values, and without.
 const PAGE: i64 = 200;
 const PAGE_OF_KEYS: i64 = 1000;
-/// The largest answer that is accepted, in bytes. Values of others are up to 1.5 MiB each.
-pub(super) const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// The most tries of a listing whose revision etcd compacts before the last page is read.
 const MAX_LISTINGS: usize = 3;
 /// etcd's message for a revision that it no longer has (`ErrGRPCCompacted` in `rpctypes/error.go`).
@@ -31,10 +29,6 @@ pub struct Listing {
     /// Sorted by key.
     pub keys: Vec<Found>,
     /// The store's revision. A watch that follows begins with the next one.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the reading role is its first user")
-    )]
     pub revision: i64,
 }
 
@@ -47,7 +41,8 @@ pub(super) struct Range {
 impl Connection {
     /// The value of one key.
     pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
-        let reply = self.get_range(key.into(), GetOptions::new()).await?;
+        let reply = self.get_range(key.into(), GetOptions::new()).await;
+        let reply = name_keys(reply, || format!("cannot read {}", quote(key)))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(reply.kvs().first().map(|kv| text(kv.value())))
     }
@@ -60,7 +55,11 @@ impl Connection {
             match self.list_pages(prefix).await {
                 Err(StoreError::Refused(error))
                     if tries > 0 && error.to_string().contains(COMPACTED) => {}
-                listing => return listing,
+                listing => {
+                    return name_keys(listing, || {
+                        format!("cannot read the keys that begin with {}", quote(prefix))
+                    });
+                }
             }
         }
     }
@@ -88,7 +87,7 @@ impl Connection {
         key: Vec<u8>,
         options: GetOptions,
     ) -> Result<GetResponse, StoreError> {
-        self.call_any(kv_client, |mut client| {
+        self.call_any(Link::kv, |mut client| {
             let (key, options) = (key.clone(), options.clone());
             async move { client.get(key, Some(options)).await }
         })
@@ -98,9 +97,13 @@ impl Connection {
     /// Reads these keys. Missing keys are left out, and keys that the user may not read; an error if it may read none.
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
         let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
+        let denied = || format!("cannot read {}", list_keys(keys.iter()));
         match self.gets(keys.iter().map(get).collect()).await {
             Err(StoreError::Refused(_)) if keys.len() > 1 => {}
-            replies => return Ok(replies?.iter().flat_map(found_in).collect()),
+            replies => {
+                let replies = name_keys(replies, denied)?;
+                return Ok(replies.iter().flat_map(found_in).collect());
+            }
         }
         let (mut found, mut refusals) = (Vec::new(), Vec::new());
         for key in keys {
@@ -114,7 +117,9 @@ impl Connection {
             }
         }
         match refusals.pop() {
-            Some(error) if refusals.len() + 1 == keys.len() => Err(StoreError::Refused(error)),
+            Some(error) if refusals.len() + 1 == keys.len() => {
+                name_keys(Err(StoreError::Refused(error)), denied)
+            }
             _ => Ok(found),
         }
     }
@@ -136,7 +141,11 @@ impl Connection {
                 let options = options.with_limit(PAGE_OF_KEYS).with_keys_only();
                 TxnOp::get(range.from.as_slice(), Some(options))
             };
-            let replies = self.gets(asked.iter().map(get).collect()).await?;
+            let replies = self.gets(asked.iter().map(get).collect()).await;
+            let replies = name_keys(replies, || {
+                let directories = directories.first().map(|first| quote(first));
+                format!("cannot read keys below {}", directories.unwrap_or_default())
+            })?;
             for (range, reply) in asked.into_iter().zip(replies) {
                 let found = found_in(&reply);
                 leased.extend(found.filter_map(|found| Some((found.key, found.lease?))));
@@ -151,7 +160,7 @@ impl Connection {
         for chunk in gets.chunks(READS_AT_ONCE) {
             let txn = Txn::new().and_then(chunk.to_vec());
             let reply = self
-                .call(kv_client, |mut client| {
+                .call(Link::kv, |mut client| {
                     let txn = txn.clone();
                     async move { client.txn(txn).await }
                 })
@@ -194,8 +203,4 @@ impl Range {
 
 fn found_in(reply: &GetResponse) -> impl Iterator<Item = Found> {
     reply.kvs().iter().filter_map(found_of)
-}
-
-fn kv_client(client: &Client) -> KvClient {
-    client.kv_client().max_decoding_message_size(LARGEST_ANSWER)
 }

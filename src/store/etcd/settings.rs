@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use etcd_client::{Client, ConnectOptions, Error};
 
 use super::Tls;
+use crate::base::calls::Calls;
 use crate::base::file;
 use crate::base::text::quote;
 
@@ -20,6 +19,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// None if etcd has no users.
     pub user: Option<User>,
+    /// Is told of each call.
+    pub calls: Calls,
 }
 
 #[derive(Debug, Clone)]
@@ -45,46 +46,8 @@ impl fmt::Debug for Password {
     }
 }
 
-/// The error of a call, or of the connection that it needs.
-pub(super) enum CallError {
-    /// An error in our own files, so no other endpoint can help.
-    Settings(anyhow::Error),
-    /// An error of etcd, or of the network.
-    Etcd(Error),
-}
-
-impl From<Error> for CallError {
-    fn from(error: Error) -> Self {
-        Self::Etcd(error)
-    }
-}
-
-impl Settings {
-    /// Connects to an endpoint, and authenticates the user.
-    pub(super) async fn connect(
-        &self,
-        endpoint: &str,
-        limit: Duration,
-    ) -> Result<Client, CallError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(limit)
-            // A member that has lost its cluster says so instead of waiting for it.
-            .with_require_leader(true)
-            // etcd refuses pings that come more often than every five seconds (--grpc-keepalive-min-time).
-            .with_keep_alive(Duration::from_secs(10), limit);
-        if let Some(user) = &self.user {
-            let password = user.read_password().map_err(CallError::Settings)?;
-            options = options.with_user(user.name.as_str(), password);
-        }
-        if let Some(tls) = &self.tls {
-            options = options.with_tls(tls.options().map_err(CallError::Settings)?);
-        }
-        Ok(Client::connect([endpoint], Some(options)).await?)
-    }
-}
-
 impl User {
-    fn read_password(&self) -> anyhow::Result<String> {
+    pub(super) fn read_password(&self) -> anyhow::Result<String> {
         match &self.password {
             Password::Text(text) => Ok(text.clone()),
             Password::File(path) => {

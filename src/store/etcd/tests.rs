@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, KvClient};
+use etcd_client::KvClient;
 use tokio::time::timeout;
 
 use super::process::{Process, SOON};
@@ -16,21 +16,17 @@ use crate::store::{Change, Changes, Guard, Identity, Step, StoreError, Sweep};
 impl Connection {
     async fn put(&mut self, key: &str, value: &str) {
         let put = |mut client: KvClient| async move { client.put(key, value, None).await };
-        self.call(Client::kv_client, put).await.expect("a put");
+        self.call(Link::kv, put).await.expect("a put");
     }
 
     async fn delete(&mut self, key: &str) {
         let delete = |mut client: KvClient| async move { client.delete(key, None).await };
-        self.call(Client::kv_client, delete)
-            .await
-            .expect("a delete");
+        self.call(Link::kv, delete).await.expect("a delete");
     }
 
     async fn compact(&mut self, revision: i64) {
         let compact = |mut client: KvClient| async move { client.compact(revision, None).await };
-        self.call(Client::kv_client, compact)
-            .await
-            .expect("a compaction");
+        self.call(Link::kv, compact).await.expect("a compaction");
     }
 }
 

@@ -105,6 +105,7 @@ pub fn found_of(kv: &KeyValue) -> Option<Found> {
         key: kv.key_str().ok()?.into(),
         value: String::from_utf8_lossy(kv.value()).into(),
         lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+        created: kv.create_revision(),
         revision: kv.mod_revision(),
     })
 }

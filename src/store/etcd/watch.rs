@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use etcd_client::{
-    Client, Event, EventType, WatchClient, WatchOptions, WatchResponse, WatchStream,
-};
+use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, no_answer};
-use super::failure::explain;
-use super::reading::{LARGEST_ANSWER, Range};
+use super::failure::{explain, name_keys};
+use super::link::Link;
+use super::reading::Range;
 use super::settings::Settings;
 use super::txn::found_of;
 use crate::base::deadline::MOMENT;
@@ -34,16 +33,10 @@ pub struct Watch {
     limit: Duration,
     /// Changes that have arrived and have not been returned yet.
     ready: VecDeque<Changes>,
-    heard: Heard,
-}
-
-/// The last sign of life.
-#[derive(Debug, Clone, Copy)]
-enum Heard {
     /// The time of the last answer.
-    At(Instant),
-    /// The time at which etcd was asked for a sign of life; nothing has come since.
-    NothingSince(Instant),
+    heard_at: Instant,
+    /// The time at which etcd was asked for a sign of life, if nothing has come since.
+    asked: Option<Instant>,
 }
 
 impl Connection {
@@ -55,8 +48,8 @@ impl Connection {
         let Range { from, end } = Range::of_prefix(prefix);
         let options = WatchOptions::new().with_range(end);
         let options = options.with_start_revision(revision);
-        let (stream, first) = self
-            .call_any(watch_client, |mut client| {
+        let opened = self
+            .call_any(Link::watch, |mut client| {
                 let (from, options) = (from.clone(), options.clone());
                 async move {
                     let mut stream = client.watch(from, Some(options)).await?;
@@ -64,14 +57,18 @@ impl Connection {
                     Ok((stream, first))
                 }
             })
-            .await?;
+            .await;
+        let (stream, first) = name_keys(opened, || {
+            format!("cannot watch the keys that begin with {}", quote(prefix))
+        })?;
         let mut watch = Watch {
             stream,
-            endpoint: self.endpoint()?,
+            endpoint: self.endpoint()?.shown(),
             settings: self.settings().clone(),
             limit: self.limit(),
             ready: VecDeque::new(),
-            heard: Heard::At(Instant::now()),
+            heard_at: Instant::now(),
+            asked: None,
         };
         watch.take(first)?;
         Ok(watch)
@@ -85,12 +82,12 @@ impl Watch {
             if let Some(changes) = self.ready.pop_front() {
                 return Ok(changes);
             }
-            let response = match self.heard {
-                Heard::At(at) => {
-                    let quiet = (2 * self.limit).saturating_sub(at.elapsed());
+            let response = match self.asked {
+                None => {
+                    let quiet = (2 * self.limit).saturating_sub(self.heard_at.elapsed());
                     timeout(quiet, self.stream.message()).await.ok()
                 }
-                Heard::NothingSince(at) => {
+                Some(at) => {
                     let left = self.limit.saturating_sub(at.elapsed()).max(MOMENT);
                     let response = within(left, self.stream.message()).await;
                     Some(response.ok_or_else(|| no_answer(&self.endpoint, self.limit))?)
@@ -103,10 +100,15 @@ impl Watch {
                     // A watch gets nothing while nothing changes, so only this shows that it is dead.
                     let asked = self.stream.request_progress().await;
                     asked.map_err(|error| self.explain(error))?;
-                    self.heard = Heard::NothingSince(Instant::now());
+                    self.asked = Some(Instant::now());
                 }
             }
         }
+    }
+
+    /// The time of etcd's last answer.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Queues the changes of a response; none is the end of the stream.
@@ -115,7 +117,8 @@ impl Watch {
         let Some(response) = response else {
             return Err(StoreError::Failed(anyhow!("etcd at {at} ended the watch")));
         };
-        self.heard = Heard::At(Instant::now());
+        self.heard_at = Instant::now();
+        self.asked = None;
         if response.compact_revision() > 0 {
             return Err(StoreError::Refused(anyhow!(
                 "etcd at {at} has compacted its history up to revision {}",
@@ -157,10 +160,4 @@ impl Watch {
     fn explain(&self, error: etcd_client::Error) -> StoreError {
         explain(&self.settings, &self.endpoint, false, error)
     }
-}
-
-fn watch_client(client: &Client) -> WatchClient {
-    client
-        .watch_client()
-        .max_decoding_message_size(LARGEST_ANSWER)
 }

@@ -1,6 +1,8 @@
 //! The module `test` and the run of a test file, for `docker-register test`: cases, comparisons and sample containers.
 
 mod compare;
+mod reading;
+mod running;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -12,12 +14,13 @@ use mlua::{Function, Lua, Result, Table, Value};
 use super::container::Containers;
 use super::json::to_json;
 use super::state::ScriptState;
-use crate::container::{Sample, read_saved};
+use crate::container::{Container, Sample, Saved, read_saved};
 use crate::docker::Snapshot;
+use crate::policy::bundled::ALL_SCRIPTS;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::sandbox::{Context, Module, Phase, Sandbox, Setup};
-use crate::policy::{Options, World, script};
+use crate::policy::{Options, World, routing, script};
 use compare::equal;
 
 /// The error of `test.entries` for wrong arguments.
@@ -54,25 +57,34 @@ pub fn test_file(file: &Path, options: Options) -> Tests {
 
 fn run(world: World, tests: &Rc<RefCell<Tests>>) -> std::result::Result<(), Failure> {
     let setup = Setup {
+        bundled: &ALL_SCRIPTS,
         elsewhere: &[],
         looks_above: true,
         ..script::setup(&world)
     };
-    let mut modules = super::modules(&Rc::new(ScriptState::new(world)));
+    let state = Rc::new(ScriptState::new(world));
+    let mut modules = super::modules(&state);
+    // A test does not say which role its policy is for.
+    modules.push(Module::new("proxy", routing::proxy_for_tests));
     let tests = Rc::clone(tests);
     modules.push(Module::new("test", move |lua, context| {
-        module(lua, context, tests)
+        module(lua, context, tests, &state)
     }));
     Sandbox::new(setup, modules)?.load().map(drop)
 }
 
-fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result<Table> {
+fn module(
+    lua: &Lua,
+    context: &Rc<Context>,
+    tests: Rc<RefCell<Tests>>,
+    state: &Rc<ScriptState>,
+) -> Result<Table> {
     let module = lua.create_table()?;
     let for_case = Rc::clone(context);
     module.set(
         "case",
         lua.create_function(move |_, (name, body): (String, Function)| {
-            let result = for_case.call(&body, None, Phase::Loading);
+            let result = for_case.call(&body, (), Phase::Loading);
             let mut tests = tests.borrow_mut();
             match result {
                 Ok(_) => tests.passed += 1,
@@ -126,6 +138,7 @@ fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result
             },
         )?,
     )?;
+    running::add_to(&module, lua, context, state, &containers)?;
     let for_containers = Rc::clone(context);
     module.set(
         "containers",
@@ -137,13 +150,15 @@ fn module(lua: &Lua, context: &Rc<Context>, tests: Rc<RefCell<Tests>>) -> Result
                 Failure::raise(format!("test.containers: cannot read `{path}`: {why}"))
             };
             let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
-            let saved = read_saved(&text).map_err(|error| refuse(format!("{error:#}")))?;
+            let saved = read_saved(&text).and_then(Saved::whole);
+            let saved = saved.map_err(|error| refuse(format!("{error:#}")))?;
             let tables = saved
                 .iter()
                 .map(|container| containers.table(lua, container));
             lua.create_sequence_from(tables.collect::<Result<Vec<Table>>>()?)
         })?,
     )?;
+    reading::add_to(&module, lua, context)?;
     Ok(module)
 }
 
@@ -155,8 +170,13 @@ fn make(
     fields: Table,
     caller: &str,
 ) -> Result<Table> {
+    makes.table(lua, &sample(frozen, fields, caller)?)
+}
+
+/// A container with these fields. An error names the `caller`.
+fn sample(frozen: &Frozen, fields: Table, caller: &str) -> Result<Arc<Container>> {
     let json = to_json(frozen, &Value::Table(fields), 0)?;
     let container = Sample::read(json).and_then(Sample::container);
     let container = container.map_err(|error| Failure::raise(format!("{caller}: {error:#}")))?;
-    makes.table(lua, &Arc::new(container))
+    Ok(Arc::new(container))
 }

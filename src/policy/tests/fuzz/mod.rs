@@ -174,7 +174,7 @@ async fn whatever_docker_says_comes_to_keys_in_their_place_or_to_a_message() {
         for _ in 0..BATCH {
             let text = docker.container();
             let _blame = Blame(text);
-            match read_saved(text) {
+            match read_saved(text).and_then(Saved::whole) {
                 Ok(list) => containers.extend(list),
                 Err(error) => {
                     check_text(&format!("{error:#}"));

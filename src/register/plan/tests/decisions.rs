@@ -121,8 +121,8 @@ fn the_older_container_keeps_a_key_that_two_want() {
         claim("a", &[owned("/x", "1")]),
         claim("b", &[owned("/x", "2")]),
     );
-    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it, `b` does not get \
-                   it; make their keys differ in the policy";
+    let warning = "two containers want `/x` and do not agree on it: `a` is older and keeps it as `1`, `b` wants `2` \
+                   and does not get it; make their keys differ in the policy";
     for order in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
         let mut plan = plan(&order, &[]);
         assert_eq!(only(&mut plan).steps, [put("/x", "1", own())]);
@@ -192,8 +192,11 @@ fn deletes_wait_for_the_puts_that_replace_them() {
             vec![delete("/old/unclaimed")],
         ]
     );
-    let may_follow = |refused: &[&str]| {
-        let refused: BTreeSet<Key> = refused.iter().map(|key| Key::from(*key)).collect();
+    let may_follow = |keys: &[&str]| {
+        let mut puts = Batch::default();
+        puts.transaction.steps = keys.iter().map(|key| put(key, "1", own())).collect();
+        let mut refused = Refused::default();
+        plan.refuse(&puts, &mut refused);
         let each = batches.iter().map(|batch| plan.may_follow(batch, &refused));
         each.collect::<Vec<_>>()
     };
@@ -216,4 +219,41 @@ fn a_container_keeps_its_old_key_while_another_registrar_holds_the_new_one() {
         only(&mut plan).steps,
         [put("/new/a", "1", own()), delete("/old/a")]
     );
+}
+
+#[test]
+fn two_containers_that_disagree_on_a_shared_key_are_named_with_their_values() {
+    let claims = [("a", "8006"), ("b", "8005")].map(|(name, port)| {
+        claim(
+            name,
+            &[
+                owned(&format!("/w/2/{name}"), "1"),
+                shared("/w/2/port", port),
+            ],
+        )
+    });
+    let mut plan = plan(&claims, &[]);
+    carry_out_all(&mut plan);
+    assert_eq!(
+        notes(&mut plan),
+        [
+            "two containers want `/w/2/port` and do not agree on it: `a` is older and keeps it as `8006`, `b` wants \
+             `8005` and does not get it; if they have different versions of one image, replace the older one, else \
+             make their keys differ in the policy"
+        ]
+    );
+}
+
+#[test]
+fn a_key_of_the_former_identity_is_taken_if_it_is_wanted() {
+    let former = Identity::new("former", "");
+    let on = |key| found(key, "1", Some(former.lease(TTL)));
+    let mut plan = Plan::new(identity().after(former));
+    plan.want(&wanted(&[claim("a", &[owned("/x/a", "1")])]));
+    plan.learn(vec![on("/x/a"), on("/x/b")]);
+    let transaction = only(&mut plan);
+    assert_eq!(transaction.guards, [Guard::Unchanged("/x/a".into(), 7)]);
+    assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
+    carry_out_all(&mut plan);
+    assert!(notes(&mut plan).is_empty());
 }

@@ -1,5 +1,6 @@
 //! The plan, as the keeper calls it.
 
+mod cost;
 mod decisions;
 mod shared;
 mod transactions;
@@ -65,6 +66,7 @@ fn found(key: &str, value: &str, lease: Option<LeaseId>) -> Found {
         key: key.into(),
         value: value.into(),
         lease,
+        created: 7,
         revision: 7,
     }
 }

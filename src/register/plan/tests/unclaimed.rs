@@ -108,3 +108,51 @@ fn differences_in_the_store_are_returned() {
     let surprises = plan.learn(vec![found("/b/web/1/a", "1", Some(own()))]);
     assert_eq!(keys(&surprises.strange), Vec::<String>::new());
 }
+
+#[test]
+fn a_key_that_may_be_the_hosts_stays_while_the_hosts_entries_are_unknown() {
+    let mut plan = Plan::new(identity());
+    let containers = [running("0123456789ab", "web-1", 32768)];
+    let wanted = |host_is_unknown| {
+        Arc::new(Wanted {
+            running: containers.iter().cloned().collect(),
+            outside: Some(Arc::default()),
+            host_is_unknown,
+            ..Wanted::default()
+        })
+    };
+    plan.want(&wanted(true));
+    plan.set_alone(true);
+    let held = |key: &str, value: &str| found(key, value, Some(own()));
+    plan.learn(vec![
+        held("/hosts/alpha", "web-1"),
+        held("/hosts/beta", "x"),
+        held("/b/web/1/cba987654321", "10.0.0.1:32768"),
+    ]);
+    assert_eq!(only(&mut plan).steps, [delete("/b/web/1/cba987654321")]);
+    carry_out_all(&mut plan);
+    assert_is_settled(&mut plan);
+    plan.want(&wanted(false));
+    assert_eq!(
+        only(&mut plan).steps,
+        [delete("/hosts/alpha"), delete("/hosts/beta")]
+    );
+}
+
+#[test]
+fn the_hosts_claim_is_no_containers() {
+    let host = Claim {
+        who: ContainerName::host(),
+        ..claim("", &[owned("/hosts/alpha", "a"), owned("/x/a", "host")])
+    };
+    let mut plan = plan(&[host, claim("a", &[owned("/x/a", "1")])], &[]);
+    carry_out_all(&mut plan);
+    assert_eq!(plan.container_count(), 1);
+    let views = plan.views();
+    let shown = views.iter().map(|view| (&*view.container, &*view.value));
+    // Before all containers, as the eldest.
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [("(host)", "a"), ("(host)", "host")]
+    );
+}

@@ -1,0 +1,11 @@
+//! `discover`: routes to the registered services until a signal ends it.
+
+use crate::discover::{self, Settings};
+use crate::ops::log::Recent;
+
+pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<bool> {
+    // In place it would make every command's future as large as this one.
+    Box::pin(discover::run(settings, recent))
+        .await
+        .map(|()| true)
+}

@@ -1,0 +1,259 @@
+//! Follows the store's keys from a listing on, and decides which of them are published.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use tokio::select;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::gathering::Gathering;
+use super::source::{Source, Watching};
+use super::{Feed, Freshness, random};
+use crate::base::key::Key;
+use crate::base::text::quote;
+use crate::routes::Keys;
+use crate::store::{Changes, Found, StoreError};
+
+/// A mass removal takes away more than half of at least this many keys.
+const MANY: usize = 10;
+/// The time between a mass removal and the listing that confirms it.
+const DOUBT: Duration = Duration::from_secs(5);
+/// The longest time that the event of a change may arrive after a listing with that change.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// What is known from one listing or watch to the next.
+pub struct Follower {
+    feed: Feed,
+    directory: String,
+    /// The store's keys.
+    known: Keys,
+    /// The time of the store's last answer.
+    heard_at: Instant,
+    gathering: Gathering,
+    /// The time of the listing that confirms a mass removal, while there is one. Until then no key is taken from the
+    /// published ones.
+    doubt: Option<Instant>,
+    /// The watch's changes since the beginning of a listing that is compared with it, while there is one.
+    compared: Option<Vec<Changes>>,
+}
+
+/// The reason for the end of a watch.
+pub enum End {
+    /// The keys have to be listed again.
+    ListAgain,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Follower {
+    pub fn new(feed: Feed) -> Self {
+        Self {
+            directory: feed.directory(),
+            feed,
+            known: Keys::default(),
+            heard_at: Instant::now(),
+            gathering: Gathering::default(),
+            doubt: None,
+            compared: None,
+        }
+    }
+
+    /// Lists the keys, and publishes each of their changes for as long as the watch lasts.
+    pub async fn follow(&mut self, source: &mut impl Source) -> End {
+        let Err(end) = self.list_and_watch(source).await;
+        end
+    }
+
+    /// Shows that the store is lost. Returns the pause before the next try.
+    pub fn failed(&mut self, error: &StoreError) -> Duration {
+        self.feed.freshness.send_if_modified(|freshness| {
+            let was_in_step = *freshness == Freshness::InStep;
+            if was_in_step {
+                *freshness = Freshness::StaleSince(self.heard_at);
+            }
+            was_in_step
+        });
+        self.feed.outage.failed(error.to_string())
+    }
+
+    async fn list_and_watch(&mut self, source: &mut impl Source) -> Result<Infallible, End> {
+        let (listed, revision) = source.list(&self.directory).await?;
+        self.heard_at = Instant::now();
+        self.compared = None;
+        self.known.replace(listed, revision);
+        if self.doubt.is_some_and(|until| until <= self.heard_at) {
+            self.doubt = None;
+            self.confirm();
+        } else {
+            self.publish();
+        }
+        let mut watch = source.watch(&self.directory, revision + 1).await?;
+        self.in_step();
+        let end = self.watch(source, &mut watch).await;
+        self.heard_at = watch.heard_at();
+        end
+    }
+
+    /// Watches, and compares the watched keys with a listing every `resync`.
+    async fn watch<S: Source>(
+        &mut self,
+        source: &mut S,
+        watch: &mut S::Watching,
+    ) -> Result<Infallible, End> {
+        loop {
+            let pause = self
+                .feed
+                .resync
+                .saturating_sub(random(self.feed.resync / 4));
+            self.watch_during(watch, sleep(pause)).await?;
+            self.compared = Some(Vec::new());
+            let directory = self.directory.clone();
+            let listing = self.watch_during(watch, source.list(&directory)).await?;
+            let (listed, revision) = listing?;
+            self.watch_during(watch, sleep(LATENESS)).await?;
+            if !self.is_as_listed(listed, revision) {
+                return Err(End::ListAgain);
+            }
+        }
+    }
+
+    /// Watches until `other` is done.
+    async fn watch_during<T>(
+        &mut self,
+        watch: &mut impl Watching,
+        other: impl Future<Output = T>,
+    ) -> Result<T, End> {
+        let mut other = pin!(other);
+        loop {
+            // A burst without an end must not keep what is due from its turn, so the watch comes last.
+            select! {
+                biased;
+                done = &mut other => return Ok(done),
+                () = until(self.doubt) => return Err(End::ListAgain),
+                () = until(self.gathering.due()) => self.publish(),
+                changes = watch.next() => self.take(changes?),
+            }
+        }
+    }
+
+    fn take(&mut self, changes: Changes) {
+        self.in_step();
+        self.gathering.add();
+        if let Some(compared) = &mut self.compared {
+            compared.push(changes.clone());
+        }
+        self.known.change(changes);
+    }
+
+    fn in_step(&mut self) {
+        self.feed.outage.over();
+        self.feed.freshness.send_if_modified(|freshness| {
+            std::mem::replace(freshness, Freshness::InStep) != Freshness::InStep
+        });
+    }
+
+    /// Whether the watch has told of every change that a listing shows.
+    fn is_as_listed(&mut self, listed: Vec<Found>, revision: i64) -> bool {
+        let mut expected = self.known.clone();
+        expected.replace(listed, revision);
+        for changes in self.compared.take().unwrap_or_default() {
+            expected.change(changes);
+        }
+        let differing = expected.found.diff(&self.known.found);
+        let differing: Vec<&Key> = differing
+            .map(|item| match item {
+                DiffItem::Add(key, _)
+                | DiffItem::Remove(key, _)
+                | DiffItem::Update { new: (key, _), .. } => key,
+            })
+            .collect();
+        if let Some(first) = differing.first() {
+            let (count, first) = (differing.len(), quote(first));
+            warn!(
+                "etcd's watch has missed changes of {count} keys, such as {first}: all keys are listed again"
+            );
+        }
+        differing.is_empty()
+    }
+
+    /// Publishes the store's keys, with those of a mass removal that is in doubt.
+    fn publish(&mut self) {
+        self.gathering.clear();
+        let Some(published) = self.feed.keys.borrow().clone() else {
+            return self.send(self.known.clone());
+        };
+        let missing = missing(&published.found, &self.known.found);
+        let (gone, all) = (missing.len(), published.found.len());
+        if self.doubt.is_none() && all >= MANY && 2 * gone > all {
+            self.doubt = Some(Instant::now() + DOUBT);
+            warn!(
+                "etcd no longer has {gone} of {all} keys below {}: they count as present until a second listing in {} s \
+                 confirms it",
+                quote(&self.directory),
+                DOUBT.as_secs()
+            );
+        }
+        let mut keys = self.known.clone();
+        if self.doubt.is_some() {
+            if missing.is_empty() {
+                self.doubt = None;
+                info!("the keys that etcd did not have are back");
+            }
+            keys.found.extend(missing);
+        }
+        self.send(keys);
+    }
+
+    /// Publishes the store's keys after the listing that ends a doubt.
+    fn confirm(&mut self) {
+        let published = self.feed.keys.borrow().clone().unwrap_or_default();
+        let gone = missing(&published.found, &self.known.found).len();
+        let (all, directory) = (published.found.len(), quote(&self.directory));
+        warn!("etcd confirms that {gone} of {all} keys below {directory} are gone");
+        self.gathering.clear();
+        self.send(self.known.clone());
+    }
+
+    /// Publishes these keys if they differ from the published ones.
+    fn send(&self, keys: Keys) {
+        self.feed.keys.send_if_modified(|published| {
+            let is_new = match published {
+                Some(published) => published.found.diff(&keys.found).next().is_some(),
+                None => true,
+            };
+            if is_new {
+                let (count, revision) = (keys.found.len(), keys.revision);
+                debug!("{count} keys at revision {revision}");
+                *published = Some(Arc::new(keys));
+            }
+            is_new
+        });
+    }
+}
+
+/// Waits until a time; for ever without one.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The keys that are only in the first of two maps.
+fn missing(before: &OrdMap<Key, Found>, now: &OrdMap<Key, Found>) -> Vec<(Key, Found)> {
+    let removed = before.diff(now).filter_map(|item| match item {
+        DiffItem::Remove(key, found) => Some((key.clone(), found.clone())),
+        _ => None,
+    });
+    removed.collect()
+}

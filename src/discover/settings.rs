@@ -1,0 +1,109 @@
+//! The settings of the reading role. `cli` checks them, so it can start with any `Settings`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::feed::Feed;
+use super::haproxy::Sockets;
+use super::status::Status;
+use crate::ops::outage::Outage;
+use crate::policy::RoutingOptions;
+use crate::routes::Keys;
+use crate::store::etcd::{self, Connection};
+
+/// The time limit of one call to the store.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub routing: RoutingSettings,
+    pub proxy: ProxySettings,
+    pub mode: Mode,
+    /// The time between two listings of all keys.
+    pub resync: Duration,
+    /// The time between two reloads.
+    pub reload_interval: Duration,
+    /// How long a server's open connections may go on after it has been removed.
+    pub drain: Duration,
+    /// Whether new addresses are tried before the proxy gets them.
+    pub probes: bool,
+    /// Whether the log has the reason for everything that is left out.
+    pub explain: bool,
+    pub listen: Option<SocketAddr>,
+}
+
+/// The settings of every command that makes routes.
+#[derive(Debug, Clone)]
+pub struct RoutingSettings {
+    /// The policy: a file, or the name of a bundled one; none is the default policy.
+    pub script: Option<PathBuf>,
+    pub options: RoutingOptions,
+    pub etcd: etcd::Settings,
+    /// Where the files are.
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub enum ProxySettings {
+    /// A process of ours.
+    Own {
+        /// The command that is run; empty is `haproxy` with the right flags.
+        command: Vec<OsString>,
+        sockets: Sockets,
+    },
+    /// Somebody else starts and stops it.
+    Others(Sockets),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Files and run-time commands are printed.
+    DryRun,
+    Write(OnExit),
+}
+
+/// `--on-exit` of `discover`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// The proxy goes on, and the next process uses it.
+    Leave,
+    /// Our own proxy ends too.
+    Stop,
+}
+
+impl RoutingSettings {
+    /// A new connection to the store. It connects at its first call.
+    pub fn connection(&self) -> Connection {
+        Connection::new(self.etcd.clone(), CALL_LIMIT)
+    }
+
+    /// A feed of all keys below the prefix.
+    pub fn feed(
+        &self,
+        resync: Duration,
+        status: &Status,
+        keys: watch::Sender<Option<Arc<Keys>>>,
+    ) -> Feed {
+        let outage = Outage::new("etcd", "all routes stay as they are", 2 * resync);
+        Feed {
+            prefix: self.options.prefix.clone(),
+            resync,
+            outage: outage.shown_by(&status.store),
+            keys,
+            freshness: status.freshness.clone(),
+        }
+    }
+}
+
+impl ProxySettings {
+    pub fn sockets(&self) -> &Sockets {
+        match self {
+            Self::Own { sockets, .. } | Self::Others(sockets) => sockets,
+        }
+    }
+}

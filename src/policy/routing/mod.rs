@@ -1,0 +1,13 @@
+//! A reading policy: its world, and its modules `etcd` and `proxy`. `discover` loads it and makes its routes so.
+
+mod listeners;
+mod proxy;
+mod reading;
+mod script;
+mod services;
+mod state;
+mod world;
+
+pub use proxy::{files_of, read_listener_of};
+pub use script::proxy_for_tests;
+pub use world::{KeySource, Owners, RoutingOptions, RoutingWorld};

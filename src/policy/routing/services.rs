@@ -1,0 +1,202 @@
+//! The module `etcd` of a reading policy: the registered services, as lists of their tables.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Function, Lua, MultiValue, Result, Table, Value};
+use tokio::sync::Mutex;
+
+use super::reading::read_located;
+use super::state::{Current, RoutingState};
+use super::world::KeySource;
+use crate::base::text::quote;
+use crate::policy::sandbox::failure::Failure;
+use crate::policy::sandbox::{Context, Phase};
+use crate::routes::{Keys, Located, Member, Registered, Service};
+use crate::store::Found;
+
+/// How long `etcd.services` calls the policy before other tasks get a turn.
+const LONG_TURN: Duration = Duration::from_millis(10);
+
+pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Result<Table> {
+    let module = lua.create_table()?;
+    let shared = (Rc::clone(context), Rc::clone(state));
+    module.set(
+        "services",
+        lua.create_function(move |lua, locate: Value| {
+            let Value::Function(locate) = locate else {
+                return Err(Failure::raise(
+                    "etcd.services takes the function that says where a key belongs",
+                ));
+            };
+            services(lua, &shared.0, &shared.1, locate)
+        })?,
+    )?;
+    Ok(module)
+}
+
+/// An iterator over the services of each moment, for a generic `for`. It ends when the source does.
+fn services(
+    lua: &Lua,
+    context: &Rc<Context>,
+    state: &Rc<RoutingState>,
+    locate: Function,
+) -> Result<Function> {
+    context.may_wait("etcd.services")?;
+    state.located.borrow_mut().clear();
+    let mut source = state.world.source.clone();
+    if let KeySource::Live(keys) = &mut source {
+        // Keys that are there already are new to this loop.
+        keys.mark_changed();
+    }
+    let source = Rc::new(Mutex::new(Some(source)));
+    let (context, state) = (Rc::clone(context), Rc::clone(state));
+    lua.create_async_function(move |lua, _: MultiValue| {
+        let (context, state) = (Rc::clone(&context), Rc::clone(&state));
+        let (source, locate) = (Rc::clone(&source), locate.clone());
+        async move {
+            context.may_wait("etcd.services")?;
+            let mut source = source.lock().await;
+            let Some(keys) = next(&mut source).await else {
+                return Ok(Value::Nil);
+            };
+            let list = list(&lua, &context, &state, &locate, &keys).await?;
+            Ok(Value::Table(list))
+        }
+    })
+}
+
+/// Waits for keys that have not been returned yet; none if there will be no more.
+async fn next(source: &mut Option<KeySource>) -> Option<Arc<Keys>> {
+    match source {
+        Some(KeySource::Live(receiver)) => loop {
+            receiver.changed().await.ok()?;
+            if let Some(keys) = receiver.borrow_and_update().clone() {
+                return Some(keys);
+            }
+        },
+        Some(KeySource::Once(keys)) => {
+            let keys = Arc::clone(keys);
+            *source = None;
+            Some(keys)
+        }
+        None => None,
+    }
+}
+
+/// The tables of the services that these keys make.
+async fn list(
+    lua: &Lua,
+    context: &Rc<Context>,
+    state: &Rc<RoutingState>,
+    locate: &Function,
+    keys: &Keys,
+) -> Result<Table> {
+    let mut turn = Instant::now();
+    let mut parts = Vec::with_capacity(keys.found.len());
+    let mut located = HashMap::with_capacity(keys.found.len());
+    for (key, found) in &keys.found {
+        let known = state.located.borrow_mut().remove(key);
+        let place = match known {
+            Some((value, place)) if value == found.value => place,
+            _ => locate_key(context, state, locate, found),
+        };
+        located.insert(Arc::clone(key), (Arc::clone(&found.value), place.clone()));
+        parts.push((found.clone(), place));
+        if turn.elapsed() > LONG_TURN {
+            tokio::task::yield_now().await;
+            turn = Instant::now();
+        }
+    }
+    state.located.replace(located);
+    let (services, left_out) = state.world.services.borrow_mut().build(parts);
+    let registered = Registered {
+        services: services.clone(),
+        left_out: left_out.clone(),
+    };
+    state
+        .world
+        .registered
+        .send_replace(Some(Arc::new(registered)));
+    let mut before = state.tables.take();
+    let mut with_tables = Vec::with_capacity(services.len());
+    for service in services {
+        let table = match before.remove(&service.id) {
+            Some((known, table)) if known == service => table,
+            _ => table_of(lua, context, &service)?,
+        };
+        with_tables.push((service, table));
+    }
+    let tables = with_tables.iter().map(|(service, table)| {
+        let known = (Arc::clone(service), table.clone());
+        (service.id.clone(), known)
+    });
+    state.tables.replace(tables.collect());
+    let list = lua.create_sequence_from(with_tables.iter().map(|(_, table)| table))?;
+    state.current.replace(Some(Current {
+        services: with_tables,
+        left_out,
+        revision: keys.revision,
+    }));
+    Ok(list)
+}
+
+/// Asks the policy where a key belongs. The error is the reason for leaving the key out.
+fn locate_key(
+    context: &Context,
+    state: &RoutingState,
+    locate: &Function,
+    found: &Found,
+) -> std::result::Result<Located, String> {
+    let arguments = (&*found.key, &*found.value);
+    match context.call(locate, arguments, Phase::Policy) {
+        Ok(values) => read_located(context.frozen(), &values).map_err(|why| {
+            Failure::of(locate, context.name_of(locate), format!("it {why}")).to_string()
+        })?,
+        Err(failure) => {
+            state.world.errors.add_one();
+            Err(format!(
+                "{} failed for it: {failure}",
+                quote("discover.service")
+            ))
+        }
+    }
+}
+
+fn table_of(lua: &Lua, context: &Context, service: &Service) -> Result<Table> {
+    let table = fields_of(lua, service)?;
+    match context.frozen().freeze_deeply(Value::Table(table))? {
+        Value::Table(table) => Ok(table),
+        _ => Err(Failure::raise("a service has no table")),
+    }
+}
+
+/// A new table with the fields of a service.
+fn fields_of(lua: &Lua, service: &Service) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("name", &*service.id.name)?;
+    table.raw_set("index", service.id.index)?;
+    table.raw_set("port", service.port)?;
+    table.raw_set("protocol", service.protocol.name())?;
+    table.raw_set("created", service.created)?;
+    table.raw_set("revision", service.revision)?;
+    let attributes = service.attributes.iter();
+    let attributes = attributes.map(|(name, value)| (&**name, &**value));
+    table.raw_set("attributes", lua.create_table_from(attributes)?)?;
+    let members = service.members.iter().map(|member| member_of(lua, member));
+    let members = members.collect::<Result<Vec<Table>>>()?;
+    table.raw_set("members", lua.create_sequence_from(members)?)?;
+    Ok(table)
+}
+
+fn member_of(lua: &Lua, member: &Member) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("name", &*member.name)?;
+    table.raw_set("host", &*member.host)?;
+    table.raw_set("port", member.port)?;
+    table.raw_set("address", &*member.address)?;
+    table.raw_set("created", member.created)?;
+    Ok(table)
+}

@@ -1,0 +1,64 @@
+//! The state that the modules of one reading script share: the services, from the call that yields them to the call of
+//! `proxy.sync` that takes them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{Function, Table};
+
+use super::world::RoutingWorld;
+use crate::base::key::Key;
+use crate::policy::api::options::Given;
+use crate::policy::verdicts::FunctionId;
+use crate::routes::{LeftOut, Located, Service, ServiceId};
+
+pub struct RoutingState {
+    pub world: RoutingWorld,
+    pub given: Rc<Given>,
+    /// The services that the script has got and not yet given to `proxy.sync`.
+    pub current: RefCell<Option<Current>>,
+    /// The place of each key as the script told it, with the key's value.
+    pub located: RefCell<HashMap<Key, Place>>,
+    /// The table of each service. A service that has not changed keeps its table.
+    pub tables: RefCell<HashMap<ServiceId, (Arc<Service>, Table)>>,
+    /// The functions that were given last, by the name of their parameter.
+    functions: RefCell<HashMap<&'static str, (Function, FunctionId)>>,
+}
+
+/// Where a key with this value belongs, or why it is left out.
+pub type Place = (Arc<str>, Result<Located, String>);
+
+/// The services of one moment.
+pub struct Current {
+    pub services: Vec<(Arc<Service>, Table)>,
+    pub left_out: Vec<LeftOut>,
+    pub revision: i64,
+}
+
+impl RoutingState {
+    pub fn new(world: RoutingWorld) -> Self {
+        Self {
+            given: Rc::new(Given::new(&world.options.set)),
+            world,
+            current: RefCell::default(),
+            located: RefCell::default(),
+            tables: RefCell::default(),
+            functions: RefCell::default(),
+        }
+    }
+
+    /// The id of a function, which changes when the script gives another one as this parameter.
+    pub fn id_of(&self, parameter: &'static str, function: &Function) -> FunctionId {
+        let mut functions = self.functions.borrow_mut();
+        match functions.get(parameter) {
+            Some((known, id)) if known == function => *id,
+            _ => {
+                let id = FunctionId::next();
+                functions.insert(parameter, (function.clone(), id));
+                id
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The keeper against a model of etcd.
+
+mod schedules;
+mod slow;
+
+use super::*;

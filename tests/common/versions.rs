@@ -1,0 +1,59 @@
+//! The installed versions of HAProxy and etcd, and the processes of a HAProxy.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The programs that `tests/setup.sh` lists in `HAPROXIES`, else the one in `PATH`.
+///
+/// # Panics
+///
+/// If one of them cannot be run.
+pub fn haproxies() -> Vec<PathBuf> {
+    programs("HAPROXIES", "haproxy", "-v")
+}
+
+/// The programs that `tests/setup.sh` lists in `ETCDS`, else the one in `PATH`.
+///
+/// # Panics
+///
+/// If one of them cannot be run.
+pub fn etcds() -> Vec<PathBuf> {
+    programs("ETCDS", "etcd", "--version")
+}
+
+/// The processes of the HAProxy in this directory, the master first.
+pub fn processes(directory: &Path) -> Vec<String> {
+    let pattern = format!("haproxy.*{}", directory.display());
+    let output = Command::new("pgrep").args(["-f", &pattern]).output();
+    let output = output.expect("pgrep can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Kills some of them, as a crash would.
+pub fn kill_processes(processes: &[String]) {
+    for process in processes {
+        let _ = Command::new("kill").args(["-KILL", process]).status();
+    }
+}
+
+fn programs(variable: &str, name: &str, flag: &str) -> Vec<PathBuf> {
+    let list = std::env::var_os(variable).unwrap_or_default();
+    let mut programs: Vec<PathBuf> = std::env::split_paths(&list)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if programs.is_empty() {
+        programs.push(name.into());
+    }
+    for program in &programs {
+        let output = Command::new(program).arg(flag).output();
+        let runs = output.is_ok_and(|output| output.status.success());
+        assert!(
+            runs,
+            "`{}` cannot be run: `make test` installs it",
+            program.display()
+        );
+    }
+    println!("versions: {programs:?}");
+    programs
+}
