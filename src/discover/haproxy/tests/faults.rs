@@ -58,7 +58,10 @@ async fn a_socket_that_nobody_serves_is_named_with_a_remedy() {
     }
     drop(UnixListener::bind(&path).unwrap());
     // A child that another test starts has the socket until it executes its program.
-    eventually("a socket without a listener", async || UnixStream::connect(&path).is_err()).await;
+    eventually("a socket without a listener", async || {
+        UnixStream::connect(&path).is_err()
+    })
+    .await;
     for error in errors(&with_socket(&path)).await {
         assert!(error.contains("nobody listens on"), "{error}");
     }
