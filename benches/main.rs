@@ -1,10 +1,12 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
 //! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale` and
-//! `fleet` use simulated Dockers. Each prints a table, and writes its samples to `target/bench-speed.json` and so on. The
-//! part `micro` measures single steps, without Docker and etcd. `make bench PART=speed` runs one part.
+//! `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. Each prints a table, and writes its
+//! samples to `target/bench-speed.json` and so on. The part `micro` measures single steps, without Docker and etcd.
+//! `make bench PART=speed` runs one part.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod checks;
 mod discover;
 mod fleet;
 mod micro;
@@ -12,7 +14,9 @@ mod scale;
 mod speed;
 mod table;
 
-const PARTS: [&str; 6] = ["latency", "speed", "discover", "scale", "fleet", "micro"];
+const PARTS: [&str; 7] = [
+    "latency", "speed", "discover", "checks", "scale", "fleet", "micro",
+];
 
 fn main() {
     if micro::was_asked_to_repeat() {
@@ -35,6 +39,9 @@ fn main() {
     }
     if asked_for("discover") {
         table::print("target/bench-discover.json", &discover::rows());
+    }
+    if asked_for("checks") {
+        table::print("target/bench-checks.json", &checks::rows());
     }
     if asked_for("scale") {
         table::print("target/bench-scale.json", &scale::rows());

@@ -13,6 +13,7 @@
 //! Docker's containers or etcd's keys cannot be read, nothing is deleted.
 
 mod base;
+mod checks;
 mod cli;
 mod commands;
 mod container;

@@ -120,6 +120,10 @@ struct KeysArgs {
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     explain: bool,
 
+    /// Make each active check once, and leave out the keys whose check fails
+    #[arg(long)]
+    check: bool,
+
     #[command(flatten)]
     host: HostArgs,
 }
@@ -145,6 +149,10 @@ struct DiffArgs {
     /// The format of the printed differences
     #[arg(long, value_enum, default_value_t = diff::Format::Text)]
     format: diff::Format,
+
+    /// Make each active check once: a key whose check fails should not exist
+    #[arg(long)]
+    check: bool,
 
     #[command(flatten)]
     host: HostArgs,
@@ -257,10 +265,12 @@ impl Command {
                 containers: args.containers,
                 format: args.format,
                 explain: args.explain,
+                check: args.check,
             }),
             Self::Diff(args) => commands::Command::Diff(diff::Settings {
                 host: args.host.check()?,
                 format: args.format,
+                check: args.check,
             }),
             Self::Leases(args) => commands::Command::Leases(args.check()?),
             Self::Forget(args) => commands::Command::Forget(args.check()?),

@@ -11,13 +11,14 @@ use tracing::{debug, warn};
 
 use super::{decide, print, warn_of_collisions};
 use crate::base::key::{Key, directory};
+use crate::checks;
 use crate::docker::{self, Daemon};
 use crate::policy::Reader;
 use crate::register::plan::{Note, Plan};
 use crate::register::timetable::SHARED_MARGIN;
 use crate::register::{HostSettings, host_ip_or_loopback};
 use crate::store::{self, Found, Identity, LeaseId, Step, Store, StoreError};
-use crate::wanted::Entry;
+use crate::wanted::{Entry, Wanted};
 
 /// One key that differs.
 struct Difference {
@@ -39,6 +40,8 @@ enum Kind {
     Stale,
     /// It is on a lease that is neither ours nor shared.
     Held,
+    /// It does not exist, and should if its check passes, which has not been made. This is no difference.
+    Unproven,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,24 +53,38 @@ pub enum Format {
 pub struct Settings {
     pub host: HostSettings,
     pub format: Format,
+    /// Whether the checks are made.
+    pub check: bool,
 }
 
-/// Prints the differences. Returns whether there are none, and the policy failed for no container.
+/// Prints the differences. Returns whether there are none, apart from unproven keys, and the policy failed for no container.
 pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
-    let Settings { mut host, format } = settings;
+    let Settings {
+        mut host,
+        format,
+        check,
+    } = settings;
     host_ip_or_loopback(&mut host).await;
     let snapshot = docker::look_once(host.filters.clone()).await?;
     let identity = Identity::new(&Daemon::ask().await?.id, &host.options.instance);
     let decided = decide(&host, snapshot).await?;
     let mut plan = Plan::new(identity);
-    plan.want(&decided.wanted);
+    let wanted = if check {
+        super::check(&decided.wanted).await
+    } else {
+        checks::unproven(&decided.wanted)
+    };
+    plan.want(&wanted);
     plan.set_alone(true);
     let (mut etcd, reader) = (host.store(), host.reader());
     let found = store::ask_any(&mut etcd, async |etcd| {
         read(etcd, &reader, &host, identity, &plan).await
     });
     let found = found.await.map_err(|error| anyhow!("{error}"))?;
-    let differences = compare(&mut plan, &found);
+    let mut differences = compare(&mut plan, &found);
+    let in_step = differences.is_empty();
+    differences.extend(unproven(&wanted, &plan, &found));
+    differences.sort_by(|a, b| a.key.cmp(&b.key));
     warn_of_collisions(&decided.wanted);
     let text = match format {
         Format::Json => {
@@ -77,7 +94,7 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
         Format::Text => differences.iter().map(Difference::text).collect(),
     };
     print(text.as_bytes(), "differences", out)?;
-    Ok(decided.say(false) && differences.is_empty())
+    Ok(decided.say(false) && in_step)
 }
 
 /// Reads from etcd the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below
@@ -178,6 +195,25 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
     differences.into_iter().map(difference).collect()
 }
 
+/// The keys that do not exist, and should if their check passes.
+fn unproven(wanted: &Wanted, plan: &Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
+    let claims = wanted.claims.iter();
+    let entries: BTreeMap<&Key, &Entry> = claims
+        .flat_map(|claim| claim.unproven.iter())
+        .map(|entry| (&entry.key, entry))
+        .collect();
+    let is_absent = |key: &Key| !found.contains_key(key) && !plan.wants(key);
+    let absent = entries.into_iter().filter(|(key, _)| is_absent(key));
+    let difference = |(key, entry): (&Key, &Entry)| Difference {
+        kind: Kind::Unproven,
+        key: Arc::clone(key),
+        wanted: Some(Arc::clone(&entry.value)),
+        entry: Some(entry.clone()),
+        found: None,
+    };
+    absent.map(difference).collect()
+}
+
 impl Difference {
     fn text(&self) -> String {
         let found = self.found.as_ref().map_or("", |found| &found.value);
@@ -192,6 +228,11 @@ impl Difference {
             (Kind::Different, None) => format!("is {found} as it should be, but on no lease"),
             (Kind::Stale, Some(_)) => format!("is {found}, should not be there"),
             (Kind::Stale, None) => format!("is {found}, on no lease, so it never expires"),
+            (Kind::Unproven, _) => {
+                let check = self.entry.as_ref().and_then(|entry| entry.check.as_ref());
+                let check = check.map_or(String::new(), ToString::to_string);
+                format!("should be {wanted} if its check passes ({check}): --check makes it")
+            }
             (Kind::Held, lease) => {
                 let lease = lease.map_or(String::new(), |lease| format!(" {lease}"));
                 format!("is {found} on somebody else's lease{lease}, should be {wanted}")
@@ -235,6 +276,7 @@ impl Kind {
             Self::Different => "different",
             Self::Stale => "stale",
             Self::Held => "held",
+            Self::Unproven => "unproven",
         }
     }
 }

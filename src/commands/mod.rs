@@ -25,6 +25,7 @@ use anyhow::{Context as _, anyhow};
 use tracing::warn;
 
 use crate::base::text::quote;
+use crate::checks;
 use crate::discover as routing;
 use crate::docker::Snapshot;
 use crate::ops::log::Recent;
@@ -126,6 +127,18 @@ impl Decided {
         }
         is_whole
     }
+}
+
+/// Makes each check once, and prints on stderr those that do not pass. Returns the wanted state without the keys whose
+/// check fails.
+async fn check(wanted: &Arc<Wanted>) -> Arc<Wanted> {
+    let (left, not_passed) = checks::ask_once(wanted).await;
+    let mut stderr = io::stderr().lock();
+    for it in not_passed {
+        // A closed stderr is no failure.
+        let _ = writeln!(stderr, "{it}");
+    }
+    left
 }
 
 /// Logs each address of this host that several containers claim.

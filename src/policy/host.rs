@@ -60,6 +60,7 @@ impl HostVerdict {
                 who: ContainerName::host(),
                 age: Self::rank().age,
                 entries: entries.into(),
+                unproven: [].into(),
             }));
         }
         let is_new = self.left_out != left_out;

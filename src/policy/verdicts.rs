@@ -163,6 +163,7 @@ impl Verdicts {
                     who,
                     age: Arc::clone(&container.age),
                     entries: entries.into(),
+                    unproven: [].into(),
                 }));
             }
         }

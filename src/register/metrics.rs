@@ -12,6 +12,7 @@ use prometheus::{
 
 use super::plan::KeyView;
 use super::settings::HostSettings;
+use crate::checks::{CheckView, Verdict};
 use crate::ops::collector::add;
 use crate::ops::metrics::{RoleMetrics, bring_to};
 use crate::policy::ContainerView;
@@ -27,6 +28,8 @@ const PREFIX: &str = "docker_register_";
 const SETTINGS: [&str; 2] = ["prefix", "instance"];
 /// The partners whose calls and losses are counted.
 const PARTNERS: [&str; 2] = ["docker", "etcd"];
+/// The results of probes.
+const PROBES: [&str; 3] = ["passed", "failed", "unasked"];
 /// The limits of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
 
@@ -40,6 +43,7 @@ pub struct Metrics {
     failed_syncs: IntCounter,
     changes: IntCounterVec,
     policy_errors: IntCounter,
+    probes: IntCounterVec,
     /// The metrics of every role.
     pub of_role: RoleMetrics,
     gauges: Mutex<Gauges>,
@@ -51,6 +55,7 @@ struct Gauges {
     containers: IntGaugeVec,
     left_out: IntGaugeVec,
     keys: IntGaugeVec,
+    checks: IntGaugeVec,
     collisions: IntGauge,
     ready: IntGauge,
     lease: Gauge,
@@ -63,6 +68,8 @@ pub struct Now<'a> {
     pub containers: Option<&'a [ContainerView]>,
     /// The states of the wanted keys, if they are known.
     pub keys: Option<&'a [KeyView]>,
+    /// The states of the checks, if they are known.
+    pub checks: Option<&'a [CheckView]>,
     /// The time until the first lease ends, if there is one.
     pub lease_left: Option<Duration>,
     /// The shortest TTL of the leases, in seconds, if there is one.
@@ -84,6 +91,8 @@ pub struct Counts {
     pub reconnections: [u64; PARTNERS.len()],
     /// Policy calls that failed for a container.
     pub policy_errors: u64,
+    /// Probes by their result, as in `PROBES`.
+    pub probes: [u64; PROBES.len()],
 }
 
 impl Metrics {
@@ -126,6 +135,9 @@ impl Metrics {
         for (partner, count) in PARTNERS.iter().zip(now.counts.reconnections) {
             bring_to(&self.reconnections.with_label_values(&[partner]), count);
         }
+        for (result, count) in PROBES.iter().zip(now.counts.probes) {
+            bring_to(&self.probes.with_label_values(&[result]), count);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8(text)?)
@@ -143,13 +155,13 @@ impl Gauges {
             .set(now.lease_ttl.map_or(f64::NAN, f64::from));
         if let Some(containers) = now.containers {
             self.containers.reset();
-            for state in ["registered", "drained", "left_out", "failed"] {
+            for state in ["registered", "failing", "drained", "left_out", "failed"] {
                 self.containers.with_label_values(&[state]).set(0);
             }
             let mut reasons: BTreeMap<&str, i64> = BTreeMap::new();
             for container in containers.iter().filter(|container| !container.is_host) {
                 self.containers
-                    .with_label_values(&[state(container, now.drained)])
+                    .with_label_values(&[state(container, now)])
                     .inc();
                 for why in &container.left_out {
                     *reasons.entry(why).or_default() += 1;
@@ -161,6 +173,14 @@ impl Gauges {
             for (place, (why, number)) in by_number.into_iter().enumerate() {
                 let why = if place < MOST_REASONS { why } else { OTHER };
                 self.left_out.with_label_values(&[why]).add(number);
+            }
+        }
+        if let Some(checks) = now.checks {
+            for verdict in [Verdict::Unproven, Verdict::Passes, Verdict::Fails] {
+                let having = checks.iter().filter(|check| check.verdict == verdict);
+                self.checks
+                    .with_label_values(&[verdict.name()])
+                    .set(i64::try_from(having.count()).unwrap_or(i64::MAX));
             }
         }
         if let Some(keys) = now.keys {
@@ -184,13 +204,16 @@ impl Gauges {
     }
 }
 
-fn state(container: &ContainerView, drained: &BTreeSet<Arc<str>>) -> &'static str {
+fn state(container: &ContainerView, now: &Now) -> &'static str {
+    let its = || CheckView::of(now.checks.unwrap_or_default(), &container.name);
     if container.failure.is_some() {
         "failed"
     } else if container.entries.is_empty() {
         "left_out"
-    } else if drained.contains(&*container.name) {
+    } else if now.drained.contains(&*container.name) {
         "drained"
+    } else if CheckView::fail_all(its(), &container.entries) {
+        "failing"
     } else {
         "registered"
     }
@@ -244,11 +267,16 @@ impl Default for Metrics {
                 "docker_register_policy_errors_total",
                 "Policy calls that failed for a container.",
             ),
+            probes: counters(
+                "docker_register_probes_total",
+                "Probes of active checks, by result: passed, failed, or not made for a reason of this host's.",
+                "result",
+            ),
             of_role: RoleMetrics::new(&registry, PREFIX, &SETTINGS, &PARTNERS),
             gauges: Mutex::new(Gauges {
                 containers: gauges(
                     "docker_register_containers",
-                    "Running containers, by the policy's decision on them, or drained.",
+                    "Running containers, by the policy's decision on them, or drained, or with checks that fail.",
                     &["state"],
                 ),
                 left_out: gauges(
@@ -260,6 +288,11 @@ impl Default for Metrics {
                     "docker_register_keys",
                     "Wanted keys, by kind: there, missing from etcd, or held on the lease of somebody else.",
                     &["kind", "state"],
+                ),
+                checks: gauges(
+                    "docker_register_checks",
+                    "Active checks, by state.",
+                    &["state"],
                 ),
                 collisions: gauge(
                     "docker_register_address_collisions",
@@ -323,6 +356,7 @@ mod tests {
             .text(&Now {
                 containers: Some(&containers),
                 keys: None,
+                checks: None,
                 lease_left: None,
                 lease_ttl: None,
                 collisions: 0,

@@ -13,12 +13,14 @@ use super::metrics::Now;
 use super::plan::KeyView;
 use super::settings::HostSettings;
 use super::status::Status;
+use crate::checks::{CheckView, Verdict};
 use crate::ops;
 use crate::ops::condition::State;
 use crate::ops::listen::{Kind, Route};
 use crate::ops::log::{Line, Recent};
 use crate::ops::page::time;
 use crate::policy::ContainerView;
+use crate::wanted::Entry;
 
 /// The facts about a registrar that never change, by name.
 type About = Arc<[(&'static str, String)]>;
@@ -33,6 +35,7 @@ struct Page<'a> {
     containers: Option<&'a [ContainerView]>,
     /// None if the keeper has never answered.
     keys: Option<&'a [KeyView]>,
+    checks: &'a [CheckView],
     collisions: Vec<Collision>,
     /// The names of the drained containers.
     drained: BTreeSet<Arc<str>>,
@@ -70,7 +73,11 @@ pub fn about(host: &HostSettings) -> About {
 }
 
 async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
-    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
+    let (containers, keys, checks) = tokio::join!(
+        status.containers.ask(),
+        status.keys.ask(),
+        status.checks.views.ask()
+    );
     let collisions = status.collisions.borrow().len();
     let drained = status.drained.borrow().clone();
     let readiness = status.readiness();
@@ -79,6 +86,7 @@ async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
     status.metrics.text(&Now {
         containers: containers.as_ref().map(|containers| containers.as_slice()),
         keys: keys.as_ref().map(|keys| keys.as_slice()),
+        checks: checks.as_ref().map(|checks| checks.as_slice()),
         lease_left: status.lease_left(),
         lease_ttl: status.leases.now().shortest_ttl(),
         collisions,
@@ -89,21 +97,29 @@ async fn metrics(status: Arc<Status>) -> anyhow::Result<String> {
 }
 
 async fn page(status: Arc<Status>, recent: Recent, about: About) -> anyhow::Result<String> {
-    let (containers, keys) = tokio::join!(status.containers.ask(), status.keys.ask());
-    let conditions = status.readiness().conditions.into_iter();
-    let drain = Some(("drain", status.drain.state()));
-    let drain = drain.filter(|(_, state)| matches!(state, State::Bad { .. }));
+    let (containers, keys, checks) = tokio::join!(
+        status.containers.ask(),
+        status.keys.ask(),
+        status.checks.views.ask()
+    );
+    let readiness = status.readiness();
+    let conditions = readiness.conditions.into_iter();
+    let notices = readiness.notices.into_iter();
+    let notices = notices
+        .map(|(name, condition)| (name, condition.state()))
+        .filter(|(_, state)| matches!(state, State::Bad { .. }));
     Ok(draw(&Page {
         about: &about,
         script: status.loads.in_force(),
         conditions: conditions
             .map(|(name, condition)| (name, condition.state()))
             .chain(status.loads.trouble().map(|state| ("reload", state)))
-            .chain(drain)
+            .chain(notices)
             .collect(),
         lease_left: status.lease_left(),
         containers: containers.as_ref().map(|containers| containers.as_slice()),
         keys: keys.as_ref().map(|keys| keys.as_slice()),
+        checks: checks.as_ref().map_or(&[], |checks| checks.as_slice()),
         collisions: status.collisions.borrow().clone(),
         drained: status.drained.borrow().clone(),
         lines: &recent.lines(),
@@ -113,8 +129,12 @@ async fn page(status: Arc<Status>, recent: Recent, about: About) -> anyhow::Resu
 fn draw(page: &Page) -> String {
     let all = page.containers.unwrap_or_default();
     let with_entries = all.iter().filter(|container| !container.entries.is_empty());
-    let (drained, registered): (Vec<_>, Vec<_>) =
+    let (drained, others): (Vec<_>, Vec<_>) =
         with_entries.partition(|container| page.drained.contains(&*container.name));
+    let (failing, registered): (Vec<_>, Vec<_>) = others.into_iter().partition(|container| {
+        let its = CheckView::of(page.checks, &container.name);
+        CheckView::fail_all(its, &container.entries)
+    });
     let others = all.iter().filter(|container| {
         container.entries.is_empty()
             || !container.left_out.is_empty()
@@ -139,13 +159,26 @@ fn draw(page: &Page) -> String {
         }
         ul {
             @for container in registered {
-                li { (keys_of(container, page.keys.unwrap_or_default())) }
+                li {
+                    (keys_of(container, page.keys.unwrap_or_default(), CheckView::of(page.checks, &container.name)))
+                }
             }
         }
         @if !drained.is_empty() {
             h2 { "Drained" }
             ul {
                 @for container in drained { li { (head(container)) } }
+            }
+        }
+        @if !failing.is_empty() {
+            h2 { "Failing their checks" }
+            ul {
+                @for container in failing {
+                    li {
+                        (head(container))
+                        @for check in CheckView::of(page.checks, &container.name) { (shown(check)) }
+                    }
+                }
             }
         }
         @if !page.collisions.is_empty() {
@@ -169,9 +202,14 @@ fn draw(page: &Page) -> String {
     frame.draw()
 }
 
-fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
+fn keys_of(container: &ContainerView, keys: &[KeyView], checks: &[CheckView]) -> Markup {
+    let is_held_back = |entry: &Entry| {
+        let verdict = CheckView::verdict_on(checks, entry);
+        verdict.is_some_and(|verdict| verdict != Verdict::Passes)
+    };
     html! {
         (head(container))
+        @for check in checks { (shown(check)) }
         @for entry in container.entries.iter() {
             @let found = keys.binary_search_by(|key| key.key.cmp(&entry.key)).ok().map(|place| &keys[place]);
             div {
@@ -180,10 +218,28 @@ fn keys_of(container: &ContainerView, keys: &[KeyView]) -> Markup {
                     Some(key) if key.value != entry.value || key.shared != entry.shared =>
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
+                    None if is_held_back(entry) => {}
                     Some(key) if key.held => span.bad { " — on the lease of somebody else in etcd" },
                     _ => span.bad { " — missing from etcd, or different there" },
                 }
             }
+        }
+    }
+}
+
+/// A check with its verdict.
+fn shown(check: &CheckView) -> Markup {
+    let trouble = check.trouble.as_deref().unwrap_or_default();
+    html! {
+        div {
+            "check " code { (check.check) } " — "
+            @match check.verdict {
+                Verdict::Passes => span { (check.verdict.name()) },
+                Verdict::Unproven => span.dim { (check.verdict.name()) },
+                Verdict::Fails => span.bad { (check.verdict.name()) },
+            }
+            small { " since " (time(check.since)) }
+            @if !trouble.is_empty() { ": " (trouble) }
         }
     }
 }

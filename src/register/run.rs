@@ -21,6 +21,7 @@ use super::seat::Seat;
 use super::settings::{Mode, Settings};
 use super::status::Status;
 use super::{collisions, drain, host_ip, page};
+use crate::checks::Checks;
 use crate::docker::{self, Daemon, Feed, Snapshot, Snapshots};
 use crate::ops::log::Recent;
 use crate::ops::outage::Outage;
@@ -133,6 +134,8 @@ impl Work<'_> {
         let world = self.world();
         let wanted = world.wanted();
         let collisions = collisions::follow(wanted.clone(), Arc::clone(self.status));
+        let checks = Checks::new(self.status.checks.clone(), self.settings.explain);
+        let wanted = checks.start(wanted, |prober| drop(self.side.spawn(prober)));
         let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, self.status);
         // A broken script ends the program before anything is touched.
         let script = world.load().map_err(|failure| anyhow!("{failure}"))?;

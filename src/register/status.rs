@@ -15,6 +15,7 @@ use super::keeper::seat_ttl;
 use super::leases::Leases;
 use super::metrics::{Counts, Metrics};
 use super::plan::KeyView;
+use crate::checks::ChecksStatus;
 use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
 use crate::ops::loads::Loads;
@@ -33,6 +34,8 @@ pub struct Status {
     pub drain: Condition,
     /// The names of the drained containers.
     pub drained: watch::Sender<BTreeSet<Arc<str>>>,
+    /// The active checks. The registrar is ready although some cannot be made.
+    pub checks: ChecksStatus,
     /// The policy in force, and whether the last load failed.
     pub loads: Loads,
     pub leases: Leases,
@@ -61,6 +64,7 @@ impl Status {
             policy: Condition::default(),
             drain: Condition::default(),
             drained: watch::Sender::default(),
+            checks: ChecksStatus::default(),
             loads: Loads::default(),
             leases: Leases::new(seat_ttl(ttl)),
             events: Counter::default(),
@@ -83,7 +87,10 @@ impl Status {
                 ("seat", self.seat.clone()),
                 ("policy", self.policy.clone()),
             ],
-            notices: vec![("drain", self.drain.clone())],
+            notices: vec![
+                ("drain", self.drain.clone()),
+                ("checks", self.checks.condition.clone()),
+            ],
             problem: Arc::new(move || {
                 let is_over = leases.now().left().is_some_and(|left| left.is_zero());
                 let why = "lease: it has expired, because etcd was not reached in time to renew it";
@@ -99,6 +106,11 @@ impl Status {
             events: self.events.get(),
             reconnections: [self.docker.losses(), self.etcd.losses()],
             policy_errors: self.policy_errors.get(),
+            probes: [
+                self.checks.passed.get(),
+                self.checks.failed.get(),
+                self.checks.unasked.get(),
+            ],
         }
     }
 

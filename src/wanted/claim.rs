@@ -39,6 +39,8 @@ pub struct Claim {
     /// The container's age. If two containers claim one key, the one whose age sorts first keeps it.
     pub age: Arc<str>,
     pub entries: Arc<[Entry]>,
+    /// The entries whose check has no verdict yet: a key in the store stays, and no other is put.
+    pub unproven: Arc<[Entry]>,
 }
 
 /// The wanted state of a host.

@@ -5,7 +5,7 @@ use crate::common;
 use crate::{mode, schedule};
 
 use common::{
-    Dockerd, Mode, Proxy, Registrar, RegistrarBuilder, Rng, SOON, Script, TestBed, WEB, eventually,
+    Answer, Dockerd, Mode, Proxy, Registrar, RegistrarBuilder, Rng, SOON, Script, Service, TestBed, WEB, eventually,
     let_time_pass,
 };
 use std::collections::BTreeMap;
@@ -56,6 +56,9 @@ enum Act {
     /// Two containers of one host swap their names.
     Exchange(usize, usize),
     Remove(usize),
+    /// The service behind a container's check ends, or comes back.
+    ServiceEnds(usize),
+    ServiceReturns(usize),
     /// The daemon crashes. Its containers go on, because it has `--live-restore`.
     DockerKilled,
     DockerStopped,
@@ -98,6 +101,9 @@ struct Slot {
     host: usize,
     service: &'static str,
     state: State,
+    /// The service behind its check, if it has one, and whether that answers.
+    checked: Option<Service>,
+    answers: bool,
     /// Its keys while it runs.
     keys: BTreeMap<String, String>,
 }
@@ -143,6 +149,10 @@ impl World {
         let script = Script::new(
             "local register = require 'register'\n\
              function register.member(container) return container.name end\n\
+             function register.check(container)\n\
+               local address = container.env.CHECKED\n\
+               return address and { http = '/', address = address, interval = 0.3 }\n\
+             end\n\
              return register\n",
         );
         let mut world = World {
@@ -167,7 +177,7 @@ impl World {
     fn choose(&mut self) -> Act {
         loop {
             let host = self.rng.below(2);
-            let weight = self.rng.below(56);
+            let weight = self.rng.below(60);
             let act = match weight {
                 0..20 if !self.docker_is_up => continue,
                 0..4 if self.slots.len() < CONTAINERS => {
@@ -208,6 +218,8 @@ impl World {
                 52 | 53 if self.etcd_is_up && !self.puts_are_taken => Act::PutsTaken,
                 54 if self.hosts[host].rival.is_none() => Act::RivalStarts(host),
                 55 if self.hosts[host].rival.is_some() => Act::RivalKilled(host),
+                56 | 57 => self.checked(true, Act::ServiceEnds),
+                58 | 59 => self.checked(false, Act::ServiceReturns),
                 _ => continue,
             };
             // An index that does not exist means that no container is in that state.
@@ -221,6 +233,8 @@ impl World {
                 | Act::Rename(slot)
                 | Act::Exchange(slot, _)
                 | Act::Remove(slot)
+                | Act::ServiceEnds(slot)
+                | Act::ServiceReturns(slot)
                 | Act::Meddling(slot, _)
                     if slot >= self.slots.len() => {}
                 act => return act,
@@ -231,6 +245,17 @@ impl World {
     fn container(&mut self, state: State, act: impl Fn(usize) -> Act) -> Act {
         let slots = (0..self.slots.len()).filter(|slot| self.slots[*slot].state == state);
         let slots: Vec<usize> = slots.collect();
+        if slots.is_empty() {
+            return act(usize::MAX);
+        }
+        act(*self.rng.pick(&slots))
+    }
+
+    /// An act of a container whose check passes, or fails.
+    fn checked(&mut self, answers: bool, act: impl Fn(usize) -> Act) -> Act {
+        let slots = self.slots.iter().enumerate();
+        let slots = slots.filter(|(_, slot)| slot.checked.is_some() && slot.answers == answers);
+        let slots: Vec<usize> = slots.map(|(place, _)| place).collect();
         if slots.is_empty() {
             return act(usize::MAX);
         }
@@ -304,7 +329,17 @@ impl World {
                 self.docker(&["rm", "--force"], slot);
                 self.slots.remove(slot);
             }
+            Act::ServiceEnds(slot) => self.answer(slot, false),
+            Act::ServiceReturns(slot) => self.answer(slot, true),
             fault => self.fail(fault),
+        }
+    }
+
+    fn answer(&mut self, slot: usize, answers: bool) {
+        let slot = &mut self.slots[slot];
+        slot.answers = answers;
+        if let Some(service) = &slot.checked {
+            service.set(if answers { Answer::GOOD } else { Answer::Refuses });
         }
     }
 
@@ -400,7 +435,10 @@ impl World {
         let service_name = format!("SERVICE_NAME={service}");
         let run = ["run", "--detach", "--pull", "never", "--publish-all"];
         let labels = ["--name", &name, "--label", label, "--label", &of_host];
-        let rest = ["--env", &service_name, WEB];
+        let checked = (self.rng.below(2) == 0).then(Service::start);
+        let address = checked.as_ref().map(|it| format!("CHECKED={}", it.address));
+        let address = address.as_deref().unwrap_or("UNCHECKED=1");
+        let rest = ["--env", &service_name, "--env", address, WEB];
         let id = self.docker.docker(&[&run[..], &labels, &rest].concat());
         self.slots.push(Slot {
             id,
@@ -408,6 +446,8 @@ impl World {
             host,
             service,
             state: State::Running,
+            checked,
+            answers: true,
             keys: BTreeMap::new(),
         });
         self.learn(self.slots.len() - 1);
@@ -515,7 +555,7 @@ impl World {
         let running = self
             .slots
             .iter()
-            .filter(|slot| slot.state == State::Running);
+            .filter(|slot| slot.state == State::Running && slot.answers);
         let wanted: BTreeMap<String, String> = running.flat_map(|slot| slot.keys.clone()).collect();
         self.bed.wait_for_keys(&wanted, DEADLINE);
 

@@ -33,6 +33,7 @@ mod podman;
 mod proxy;
 mod recorder;
 mod registrar;
+mod service;
 mod simulated;
 mod versions;
 
@@ -53,6 +54,7 @@ pub use podman::Podman;
 pub use proxy::{Mode, Proxy, the_docker};
 pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
+pub use service::{Answer, Service};
 pub use simulated::Simulated;
 pub use versions::{etcds, haproxies, kill_processes, processes};
 

@@ -7,6 +7,7 @@ mod common;
 mod alerts;
 mod authors;
 mod bad_input;
+mod checks;
 mod collisions;
 mod command_line;
 mod diff;

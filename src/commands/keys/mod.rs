@@ -4,11 +4,12 @@ mod format;
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::warn;
 
-use super::{decide, print, warn_of_collisions};
+use super::{check, decide, print, warn_of_collisions};
 use crate::container;
 use crate::docker::{self, Snapshot};
 use crate::register::plan::Plan;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub containers: Option<PathBuf>,
     pub format: Format,
     pub explain: bool,
+    /// Whether the checks are made, and the keys left out whose check fails.
+    pub check: bool,
 }
 
 /// Prints the keys. Returns whether all containers could be read and the policy failed for none.
@@ -42,9 +45,14 @@ pub async fn run(mut settings: Settings, out: &mut impl Write) -> anyhow::Result
         None => docker::look_once(settings.host.filters.clone()).await?,
     };
     let decided = decide(&settings.host, snapshot).await?;
+    let wanted = if settings.check {
+        check(&decided.wanted).await
+    } else {
+        Arc::clone(&decided.wanted)
+    };
     // Nothing is written, so any identity will do.
     let mut plan = Plan::new(Identity::new("", ""));
-    plan.want(&decided.wanted);
+    plan.want(&wanted);
     plan.batches(usize::MAX, false);
     for note in plan.notes() {
         warn!("{note}");

@@ -49,6 +49,7 @@ fn wanted(containers: &[(&Arc<Container>, &[&str])]) -> Arc<Wanted> {
             },
             age: Arc::clone(&container.age),
             entries: values.iter().map(entry).collect(),
+            unproven: [].into(),
         })
     };
     Arc::new(Wanted {

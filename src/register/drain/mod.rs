@@ -178,6 +178,7 @@ fn without_entries(claim: &Claim) -> Arc<Claim> {
         who: claim.who.clone(),
         age: Arc::clone(&claim.age),
         entries: [].into(),
+        unproven: [].into(),
     })
 }
 
@@ -280,6 +281,7 @@ mod tests {
             },
             age: "1".into(),
             entries: [entry].into(),
+            unproven: [].into(),
         })
     }
 

@@ -20,7 +20,7 @@ const READ_AT_ONCE: usize = 1024;
 const MAX_LOADS: usize = 3;
 
 impl<S: Store> Keeper<S> {
-    /// Reads all keys that are wanted or on our own leases, and renews their leases.
+    /// Reads all keys that are wanted, unproven, or on our own leases, and renews their leases.
     ///
     /// At a renewal the view of the store is whole, so small changes go on meanwhile.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
@@ -62,7 +62,8 @@ impl<S: Store> Keeper<S> {
             self.leases.prolong(kept.len(), start + lifetime(*shortest));
         }
         let (owned, on_owned) = self.own_leases().await?;
-        let keys: BTreeSet<Key> = self.plan.wanted_keys().cloned().chain(on_owned).collect();
+        let wanted = self.plan.wanted_keys().chain(self.plan.unproven_keys());
+        let keys: BTreeSet<Key> = wanted.cloned().chain(on_owned).collect();
         let mut found = self.read(keys).await?;
         let siblings = self.shared_siblings(&found).await?;
         found.extend(siblings);

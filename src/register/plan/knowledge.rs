@@ -212,6 +212,11 @@ impl Plan {
             }
         } else {
             known.agreed = None;
+            if let InStore::Ours { value, .. } = &known.state
+                && let Some(who) = self.unproven.owner(key, value)
+            {
+                known.owner = Some(who.clone());
+            }
             if !matches!(known.state, InStore::Ours { .. }) {
                 self.known.remove(key);
                 self.idle.remove(key);

@@ -14,6 +14,7 @@
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on a lease of our former identity  | put, if unchanged |
 //! | either | on somebody else's lease           | a warning, until it is free |
+//! | unproven | ours, owned, same value          | nothing, until its check has a verdict |
 //! | no     | ours, owned, claimed since the start | delete, if still ours, with or after the puts of its container |
 //! | no     | ours, owned, never claimed         | delete, if still ours: at once if its container is known to be gone, else after all puts; but see [`Wanted::protected`] and [`Plan::set_alone`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else it is left to the registrars that renew its lease |
@@ -30,6 +31,7 @@ mod planning;
 pub mod steps;
 #[cfg(test)]
 mod tests;
+mod unproven;
 mod view;
 mod want;
 
@@ -48,6 +50,7 @@ pub use knowledge::Surprises;
 use knowledge::{InStore, Record};
 use marks::Marks;
 pub use note::Note;
+use unproven::Unproven;
 pub use view::KeyView;
 use want::Wants;
 
@@ -68,6 +71,7 @@ pub struct Plan {
     /// The claims of `wanted`, by container.
     claims: HashMap<Arc<str>, Arc<Claim>>,
     wants: Wants,
+    unproven: Unproven,
     known: HashMap<Key, Record>,
     /// Keys to decide, because their wants or their state have changed.
     dirty: BTreeSet<Key>,
@@ -98,6 +102,7 @@ impl Plan {
             abandoned: BTreeSet::new(),
             claims: HashMap::new(),
             wants: Wants::default(),
+            unproven: Unproven::default(),
             known: HashMap::new(),
             dirty: BTreeSet::new(),
             planned: BTreeMap::new(),
@@ -119,6 +124,7 @@ impl Plan {
             if let Some(old) = before.claims.get(&change.rank) {
                 self.claims.remove(&old.who.id);
                 self.wants.remove(old);
+                self.unproven.remove(old);
                 self.touch(old);
             }
         }
@@ -127,6 +133,7 @@ impl Plan {
                 .insert(Arc::clone(&claim.who.id), Arc::clone(claim));
             self.changed.insert(Arc::clone(&claim.who.id));
             self.wants.add(claim);
+            self.unproven.add(claim);
             self.touch(claim);
             for entry in claim.entries.iter() {
                 self.idle.remove(&entry.key);
@@ -210,6 +217,11 @@ impl Plan {
         self.wants.keys()
     }
 
+    /// The keys whose check has no verdict yet.
+    pub fn unproven_keys(&self) -> impl Iterator<Item = &Key> {
+        self.unproven.keys()
+    }
+
     /// The entry that counts for each wanted key, with its container.
     pub fn entries(&self) -> impl Iterator<Item = (&Entry, &ContainerName)> {
         self.wants.winners().map(|want| (&want.entry, &want.who))
@@ -275,7 +287,7 @@ impl Plan {
 
     /// Marks the keys of a claim for another decision.
     fn touch(&mut self, claim: &Claim) {
-        for entry in claim.entries.iter() {
+        for entry in claim.entries.iter().chain(claim.unproven.iter()) {
             self.touch_key(&entry.key);
         }
     }

@@ -12,11 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 
-use crate::base::file;
-use crate::base::text::quote;
-
-/// The most names of a certificate in a message.
-const NAMES: usize = 8;
+use crate::base::{certificate, file};
 
 /// The certificates of etcd and of this program. The files are read at each connection, because they get renewed.
 #[derive(Debug, Clone, Default)]
@@ -72,49 +68,16 @@ impl Tls {
     }
 
     fn explain_certificate(&self, at: &str, error: &CertificateError) -> String {
-        let whose = format!("the certificate of etcd at {at}");
-        match (error, &self.authorities) {
-            // A CA that was created again has the old name and another key.
-            (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
-                let path = path.display();
-                format!(
-                    "{whose} is not signed by a CA in `{path}`: put the CA that signed it there"
-                )
-            }
-            (CertificateError::UnknownIssuer | CertificateError::BadSignature, None) => format!(
-                "{whose} is not signed by a CA that this system trusts: pass --etcd-cacert FILE"
+        let signed = match &self.authorities {
+            Some(path) => format!(
+                "by a CA in `{}`: put the CA that signed it there",
+                path.display()
             ),
-            (CertificateError::Expired | CertificateError::ExpiredContext { .. }, _) => {
-                format!("{whose} has expired: renew it, or correct this host's clock")
-            }
-            (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
-                format!("{whose} is not valid yet: correct this host's clock")
-            }
-            (
-                CertificateError::NotValidForNameContext {
-                    expected,
-                    presented,
-                },
-                _,
-            ) => {
-                let mut names: Vec<String> = presented
-                    .iter()
-                    .take(NAMES)
-                    .map(|name| bare(name))
-                    .collect();
-                match presented.len() {
-                    0 => names.push("no name at all".to_owned()),
-                    1..=NAMES => {}
-                    _ => names.push("…".to_owned()),
-                }
-                let names = names.join(", ");
-                let expected = quote(&expected.to_str());
-                format!(
-                    "{whose} is for {names} and not for {expected}: pass --etcd-server-name NAME with one of its names"
-                )
-            }
-            (error, _) => format!("{whose} cannot be trusted: {error}"),
-        }
+            None => "by a CA that this system trusts: pass --etcd-cacert FILE".to_owned(),
+        };
+        let wrong_name = "pass --etcd-server-name NAME with one of its names";
+        let whose = format!("the certificate of etcd at {at}");
+        certificate::explain(&whose, error, &signed, wrong_name)
     }
 
     /// The remedy if etcd closes the connection after it has seen our certificate, or that we have none.
@@ -130,12 +93,6 @@ impl Tls {
             ),
         }
     }
-}
-
-/// A name in a certificate, which rustls gives with its kind around it.
-fn bare(name: &str) -> String {
-    let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
-    quote(inner.trim_matches(['"', ')']))
 }
 
 fn read_authorities(path: &Path) -> anyhow::Result<Vec<TrustAnchor<'static>>> {

@@ -36,6 +36,7 @@ fn claim(name: &str, ports: usize) -> Arc<Claim> {
         },
         age: name.into(),
         entries: entries.collect(),
+        unproven: [].into(),
     })
 }
 

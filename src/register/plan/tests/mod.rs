@@ -46,6 +46,7 @@ fn claim(name: &str, entries: &[Entry]) -> Claim {
         },
         age: name.into(),
         entries: entries.into(),
+        unproven: [].into(),
     }
 }
 
