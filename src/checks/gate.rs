@@ -54,7 +54,11 @@ impl Gate {
             self.check(&claim, wanted, now, is_first, &mut orders);
         }
         // A container that is started again may want the same as before.
-        for change in before.running.changes(&wanted.running) {
+        let restarted = match self.checked.is_empty() {
+            true => Vec::new(),
+            false => before.running.changes(&wanted.running),
+        };
+        for change in restarted {
             if let Some(checked) = self.checked.get(&change.rank.id)
                 && checked.started != started(wanted, &change.rank)
             {

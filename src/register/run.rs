@@ -133,9 +133,9 @@ impl Work<'_> {
         }
         let world = self.world();
         let wanted = world.wanted();
-        let collisions = collisions::follow(wanted.clone(), Arc::clone(self.status));
         let checks = Checks::new(self.status.checks.clone(), self.settings.explain);
         let wanted = checks.start(wanted, |prober| drop(self.side.spawn(prober)));
+        let collisions = collisions::follow(wanted.clone(), Arc::clone(self.status));
         let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, self.status);
         // A broken script ends the program before anything is touched.
         let script = world.load().map_err(|failure| anyhow!("{failure}"))?;

@@ -20,8 +20,8 @@ use crate::wanted::check::Tls;
 /// Each is made when it is first needed. The system's CAs are read once.
 #[derive(Debug, Default)]
 pub(super) struct Connectors {
-    verified: OnceLock<Result<Arc<ClientConfig>, String>>,
-    insecure: OnceLock<Result<Arc<ClientConfig>, String>>,
+    verified: OnceLock<Arc<ClientConfig>>,
+    insecure: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Connectors {
@@ -33,16 +33,28 @@ impl Connectors {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, Trouble> {
         let config = match kind {
-            Tls::Verified => self.verified.get_or_init(verified),
-            Tls::Insecure => self.insecure.get_or_init(insecure),
+            Tls::Verified => made(&self.verified, verified),
+            Tls::Insecure => made(&self.insecure, insecure),
         };
-        let config = config.clone().map_err(Trouble::Unasked)?;
+        let config = config.map_err(Trouble::Unasked)?;
         let bare = without_port(host);
         let name = ServerName::try_from(bare.to_owned())
             .map_err(|_| Trouble::Failed(format!("no certificate can be for {}", quote(bare))))?;
         let connected = TlsConnector::from(config).connect(name, stream).await;
         connected.map_err(|error| explain(&error))
     }
+}
+
+/// The configuration, made now if it is not there. A failure, such as a lack of descriptors, is not remembered.
+fn made(
+    place: &OnceLock<Arc<ClientConfig>>,
+    make: fn() -> Result<Arc<ClientConfig>, String>,
+) -> Result<Arc<ClientConfig>, String> {
+    if let Some(config) = place.get() {
+        return Ok(Arc::clone(config));
+    }
+    let config = make()?;
+    Ok(Arc::clone(place.get_or_init(|| config)))
 }
 
 fn verified() -> Result<Arc<ClientConfig>, String> {
