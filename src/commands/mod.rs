@@ -31,7 +31,7 @@ use crate::ops::log::Recent;
 use crate::policy::{Role as _, Verdicts, World};
 use crate::register::collisions::Collisions;
 use crate::register::{self, HostSettings};
-use crate::wanted::Wanted;
+use crate::wanted::{Check, Claim, Wanted};
 
 /// A command with its settings.
 pub enum Command {
@@ -103,8 +103,8 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
 }
 
 impl Decided {
-    /// Prints the policy's failures on stderr and, with `explain`, the reasons why containers are left out. Returns
-    /// whether all containers could be read and the policy failed for none.
+    /// Prints the policy's failures on stderr and, with `explain`, the reasons why containers are left out, and their
+    /// checks. Returns whether all containers could be read and the policy failed for none.
     fn say(&self, explain: bool) -> bool {
         // A closed stderr is no failure.
         let mut stderr = io::stderr().lock();
@@ -124,8 +124,38 @@ impl Decided {
                 }
             }
         }
+        if explain {
+            for claim in self.wanted.claims.iter() {
+                let _ = write!(stderr, "{}", checked(claim));
+            }
+        }
         is_whole
     }
+}
+
+/// A line for each check of a container, with the number of its keys.
+fn checked(claim: &Claim) -> String {
+    let mut counts: Vec<(&Check, usize)> = Vec::new();
+    for check in claim.entries.iter().filter_map(|it| it.check.as_deref()) {
+        match counts.iter_mut().find(|(known, _)| *known == check) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((check, 1)),
+        }
+    }
+    let who = if claim.who.is_host() {
+        "the host".to_owned()
+    } else {
+        claim.who.to_string()
+    };
+    let lines = counts.into_iter().map(|(check, count)| {
+        let keys = if count == 1 {
+            "1 key exists".to_owned()
+        } else {
+            format!("{count} keys exist")
+        };
+        format!("{who}: {keys} only while its check passes: {check}\n")
+    });
+    lines.collect()
 }
 
 /// Logs each address of this host that several containers claim.

@@ -265,6 +265,7 @@ fn wanted(registrar: usize, host: &Host) -> Wanted {
             value: value.into(),
             ttl: ENTRY_TTLS[asked.ttl],
             shared,
+            check: None,
         };
         let who = ContainerName {
             id: name.as_str().into(),
