@@ -9,7 +9,7 @@ local DETAILS = { "INTERVAL", "TIMEOUT", "RISE", "FALL", "HTTP_METHOD", "HTTPS_M
 -- Registrator's other checks, which Consul's agent makes.
 local NOT_MADE = { "CMD", "SCRIPT", "TTL", "GRPC" }
 
-local SECONDS = { ms = 0.001, s = 1, m = 60, h = 3600 }
+local MILLISECONDS = { ms = 1, s = 1000, m = 60000, h = 3600000 }
 -- In seconds, as for the fields of an entry's check.
 local DEFAULT_INTERVAL, MIN_INTERVAL, MAX_INTERVAL = 2, 0.1, 3600
 local MIN_TIMEOUT, MIN_UPTIME, MAX_UPTIME, MAX_IN_A_ROW = 0.01, 0.001, 86400, 100
@@ -91,11 +91,11 @@ local function seconds(text)
   local sum, rest = 0, text
   repeat
     local number, unit, after = rest:match("^(%d+%.?%d*)(%a+)(.*)$")
-    local factor = unit and SECONDS[unit]
+    local factor = unit and MILLISECONDS[unit]
     if not factor then return nil end
     sum, rest = sum + tonumber(number) * factor, after
   until rest == ""
-  return sum
+  return math.tointeger(sum / 1000) or sum / 1000
 end
 
 local function time(setting, least, most, why)
@@ -237,7 +237,8 @@ end
 -- container, so a check that only connects asks the container itself.
 local function asked_address(check, container, port, address)
   local is_loopback = address:find("^127%.") or address:find("^%[::1%]:") or address:find("^localhost:")
-  if not is_loopback or not check.tcp or check.expect or container.network_mode == "host" then return address end
+  local on_host = container.network_mode == "host" or container.networks.host
+  if not is_loopback or not check.tcp or check.expect or on_host then return address end
   local ip = own_ip(container)
   if ip then return ip .. ":" .. port.port end
   warn_once(container, "its check by TCP at " .. address .. " proves nothing, because Docker's proxy accepts "

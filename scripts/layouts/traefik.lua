@@ -6,7 +6,7 @@
 -- Run it with `--script traefik --set domain=example.org`. Settings: domain (localhost), entrypoints (of http), root
 -- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: enable (false leaves it out),
 -- protocol (http, tcp), rule, entrypoints (with commas; tcp and udp need them). Names are DNS labels: `_` becomes `-`.
--- `<service>` is `<service>-<port>` if there are several and no SERVICE_<port>_NAME. A router outlives its last server.
+-- `<service>` is `<service>-<port>` if there are several and no SERVICE_<port>_NAME. Routers outlive servers by a TTL.
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)
