@@ -187,7 +187,7 @@ fn through_loopback_a_connection_alone_asks_the_container() {
         ("", "{ tcp = true, expect = '220 ' }", "127.0.0.1:32768"),
         ("", "{ http = '/' }", "127.0.0.1:32768"),
         ("", "{ tcp = true, address = 'x:1' }", "x:1"),
-        ("network_mode = 'host',", "{ tcp = true }", "127.0.0.1:32768"),
+        ("network_mode = 'host',", "{ tcp = true }", "127.0.0.1:80"),
     ] {
         let body = format!(
             "local register = require 'register'
