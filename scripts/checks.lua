@@ -44,7 +44,8 @@ end
 -- The settings of the container that was asked about last, which is asked about for each of its ports.
 local last, last_found = setmetatable({}, { __mode = "v" }), nil
 
--- All settings of a container; nil for none. One pass costs as much as a look-up of the dozen names for one port.
+-- All settings of a container; nil for none. One pass over its variables costs about as much as looking up the four kinds
+-- of check for one port, and finds the names of the others too.
 local function settings(container)
   if last[1] ~= container then
     -- A label beats a variable.
@@ -149,11 +150,13 @@ local function add_details(check, name, get)
   if skip and switched_on(skip) then check.insecure = true end
 end
 
--- Whether any port of the container has a probe, on or off.
-local function any_probe(found)
+-- Whether a detail may belong to something: to a probe of any port, on or off, or to a check that is not made.
+local function any_check(found)
   for _, of_port in pairs(found) do
-    for _, name in ipairs(PROBES) do
-      if of_port[name] then return true end
+    for _, names in ipairs { PROBES, NOT_MADE } do
+      for _, name in ipairs(names) do
+        if of_port[name] then return true end
+      end
     end
   end
   return false
@@ -163,7 +166,7 @@ end
 local function refuse_lone_details(found, own, general)
   for _, name in ipairs(DETAILS) do
     local setting = find(own, general, name)
-    if setting and not any_probe(found) then
+    if setting and not any_check(found) then
       local prefix = setting.variable:sub(1, -#name - 1)
       refuse(setting, ("checks nothing alone: set %sHTTP, %sHTTPS or %sTCP too"):format(prefix, prefix, prefix))
     end

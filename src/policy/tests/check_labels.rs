@@ -134,7 +134,8 @@ fn a_label_that_makes_no_sense_is_an_error_that_names_it() {
     ] {
         assert_labels(labels, Err(why));
     }
-    // It may be for another port.
+    // It may be for another port, or for a check that is not made.
+    assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_SCRIPT = 'curl'", Ok("nil"));
     assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_81_CHECK_TCP = '1'", Ok("nil"));
     assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_TCP = '0'", Ok("nil"));
 }
