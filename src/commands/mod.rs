@@ -189,3 +189,44 @@ fn print(text: &[u8], what: &str, out: &mut impl Write) -> anyhow::Result<()> {
         .and_then(|()| out.flush())
         .with_context(|| format!("cannot print the {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wanted::{ContainerName, Entry};
+
+    #[test]
+    fn each_check_of_a_container_has_a_line() {
+        let check = |seconds| Check {
+            probe: None,
+            uptime: Duration::from_secs(seconds),
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 3,
+        };
+        let entry = |check: Option<Check>| Entry {
+            key: "/a".into(),
+            value: "b".into(),
+            ttl: 60,
+            shared: false,
+            check: check.map(Arc::new),
+        };
+        let entries = [Some(check(5)), None, Some(check(5)), Some(check(9))];
+        let claim = Claim {
+            who: ContainerName {
+                id: "1".into(),
+                name: "web".into(),
+            },
+            age: "1".into(),
+            entries: entries.map(entry).into(),
+        };
+        assert_eq!(
+            checked(&claim),
+            "`web`: 2 keys exist only while its check passes: uptime 5 s\n\
+             `web`: 1 key exists only while its check passes: uptime 9 s\n"
+        );
+    }
+}
