@@ -13,6 +13,8 @@ pub const MIN_TIMEOUT: u64 = 10;
 pub const IN_A_ROW: RangeInclusive<u32> = 1..=100;
 /// The longest text that is sent or expected, in bytes.
 pub const MAX_TEXT: usize = 4096;
+/// The default statuses of a good answer.
+pub const ANY_GOOD_STATUS: [RangeInclusive<u16>; 1] = [200..=399];
 
 /// A condition for a key: it exists only while this holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

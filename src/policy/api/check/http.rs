@@ -11,10 +11,9 @@ use crate::base::text::quote;
 use crate::policy::api::entries::{a, read_text};
 use crate::policy::sandbox::frozen::Frozen;
 use crate::routes::read_address;
-use crate::wanted::check::{Http, Kind, MAX_TEXT, Tls};
+use crate::wanted::check::{ANY_GOOD_STATUS, Http, Kind, MAX_TEXT, Tls};
 
 pub const DEFAULT_METHOD: &str = "GET";
-pub const DEFAULT_STATUS: RangeInclusive<u16> = 200..=399;
 
 const STATUS: RangeInclusive<u16> = 100..=599;
 /// The headers that the request has anyway: a second one would make it ambiguous.
@@ -61,7 +60,7 @@ impl Fields<'_> {
 
     fn status(&mut self) -> Result<Vec<RangeInclusive<u16>>, String> {
         let Some(text) = self.text("status")? else {
-            return Ok(vec![DEFAULT_STATUS]);
+            return Ok(ANY_GOOD_STATUS.to_vec());
         };
         let ranges = text.split(',').map(|range| read_statuses(range.trim()));
         ranges.collect::<Option<_>>().ok_or_else(|| {

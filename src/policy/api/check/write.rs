@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use mlua::{Lua, Result, Table, Value};
 
-use super::http::{DEFAULT_METHOD, DEFAULT_STATUS};
+use super::http::DEFAULT_METHOD;
 use super::{DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT};
 use crate::wanted::Check;
-use crate::wanted::check::{Http, Kind, Tls};
+use crate::wanted::check::{ANY_GOOD_STATUS, Http, Kind, Tls};
 
 /// The table of a check. Fields with their default are left out, except `address`.
 pub fn write(lua: &Lua, check: &Check) -> Result<Table> {
@@ -60,7 +60,7 @@ fn write_http(lua: &Lua, table: &Table, http: &Http) -> Result<()> {
         let headers = headers.map(|(name, value)| (&**name, &**value));
         table.raw_set("headers", lua.create_table_from(headers)?)?;
     }
-    if http.status != [DEFAULT_STATUS] {
+    if http.status != ANY_GOOD_STATUS {
         let ranges = http.status.iter().map(|range| {
             let (first, last) = (range.start(), range.end());
             if first == last {
