@@ -15,14 +15,20 @@ function register.entries(container)
   local list, left_out = entries(container)
   for _, port in ipairs(register.ports(container)) do
     for alias in (container.labels.SERVICE_ALIASES or ""):gmatch("[^,%s]+") do
+      local check = register.checked(container, port)
       local directory = register.prefix .. "/" .. etcd.key(etcd.segment("the alias", alias, container), port.index)
       list[#list + 1] = {
         key = directory .. "/" .. etcd.key(register.member(container)),
         value = register.value(container, port),
         ttl = register.ttl,
+        check = check,
       }
       list[#list + 1] = {
-        key = directory .. "/port", value = register.port_value(container, port), ttl = register.ttl, shared = true,
+        key = directory .. "/port",
+        value = register.port_value(container, port),
+        ttl = register.ttl,
+        shared = true,
+        check = check,
       }
     end
   end

@@ -14,7 +14,7 @@
 --   return register
 
 local decisions, docker, etcd, log = require "decisions", require "docker", require "etcd", require "log"
-local options = require "options"
+local options, checks = require "options", require "register.checks"
 
 local register = {
   prefix = options.prefix,                -- the beginning of every key
@@ -263,6 +263,17 @@ function register.http(container, port)
   return hosts ~= "" and hosts or nil
 end
 
+-- How a port's service is checked, as the table `check` of an entry; nil for no check. `address` is by default the port's.
+function register.check(container, port)
+  return checks.of_settings(container, port)
+end
+
+-- The finished check of a port, for each of its entries, in any layout; nil for no check.
+function register.checked(container, port)
+  local check = register.check(container, port)
+  return check and checks.complete(check, container, port, register.address(container, port))
+end
+
 local function because(port, why)
   return "port " .. port.port .. "/" .. port.protocol .. ": " .. why
 end
@@ -274,8 +285,7 @@ function register.ports(container)
   if not accepted then return {}, { why or "it is not accepted" } end
   if #container.ports == 0 then
     local owner = container.network_owner
-    local reason = owner and "it exposes no port, so those of its network belong to " .. owner or "it exposes no port"
-    return {}, { reason }
+    return {}, { owner and "it exposes no port, so those of its network belong to " .. owner or "it exposes no port" }
   end
   local ports, left_out = {}, {}
   for _, port in ipairs(container.ports) do
@@ -306,22 +316,15 @@ end
 function register.entries(container)
   local entries, ports, left_out = {}, register.ports(container)
   for _, port in ipairs(ports) do
-    local directory = register.directory(container, port)
-    entries[#entries + 1] = {
-      key = directory .. "/" .. etcd.key(register.member(container)),
-      value = register.value(container, port),
-      ttl = register.ttl,
-    }
-    entries[#entries + 1] = {
-      key = directory .. "/port",
-      value = register.port_value(container, port),
-      ttl = register.ttl,
-      shared = true,
-    }
-    local http = register.http(container, port)
-    if http then
-      entries[#entries + 1] = { key = directory .. "/http", value = http, ttl = register.ttl, shared = true }
+    local directory, check = register.directory(container, port), register.checked(container, port)
+    local function put(shared, name, value)
+      local key = directory .. "/" .. name
+      entries[#entries + 1] = { key = key, value = value, ttl = register.ttl, shared = shared, check = check }
     end
+    put(nil, etcd.key(register.member(container)), register.value(container, port))
+    put(true, "port", register.port_value(container, port))
+    local http = register.http(container, port)
+    if http then put(true, "http", http) end
   end
   return entries, left_out
 end
@@ -369,6 +372,7 @@ local results = {
   directory = "string",
   port_value = "string|number",
   http = "string?",
+  check = "table?", checked = "table?",
 }
 
 -- A layout whose entries or `run` are read or set is used.

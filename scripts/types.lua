@@ -64,6 +64,27 @@
 ---@field value string|number up to 16 KiB; a number becomes its decimal digits
 ---@field ttl integer? seconds that the key outlives its registrar, from 1 to 86400; `options.ttl` if nil
 ---@field shared boolean? whether other hosts want the same key, so that it must outlive any one of them
+---@field check Check? the key exists only while this passes; nil for a key that always exists
+
+--- How to see whether a service answers: with one of `http`, `https` and `tcp`, with `uptime`, or with both. The fields
+--- from `address` to `fall` belong to the first three.
+---@class (exact) Check
+---@field http string? a path: a request for it must be answered with a `status`, within the timeout and to its end
+---@field https string? the same over TLS
+---@field tcp boolean? true: a connection must be accepted
+---@field uptime number? seconds that the container must have run, up to a day
+---@field address string? `host:port`, with brackets around an IPv6 address; the entry's value if nil
+---@field interval number? seconds between two probes, from 0.1 to 3600; 2 if nil
+---@field timeout number? seconds for a whole probe, from 0.01 to the interval; 1 if nil, or the interval if that is less
+---@field rise integer? the successes in a row that register the key, from 1 to 100; 1 if nil
+---@field fall integer? the failures in a row that remove the key, from 1 to 100; 3 if nil
+---@field method string? of `http` and `https`, in capital letters; GET if nil
+---@field host string? of `http` and `https`: the header Host and the name in the certificate; those of the address if nil
+---@field headers table<string, string>? of `http` and `https`: further headers
+---@field status string|integer|nil of `http` and `https`: the good statuses, such as `200-299,404`; `200-399` if nil
+---@field insecure boolean? of `https`: whether any certificate will do
+---@field send string? of `tcp`: a text that is sent first, up to 4 KiB; it needs `expect`
+---@field expect string? of `tcp`: a text that the answer must contain, up to 4 KiB
 
 --- `require "register"`: the default policy. A site overrides a decision by assigning it. Assigning a field that does
 --- not exist, or a value of another type, is an error.
@@ -156,6 +177,19 @@ function register.port_value(container, port) end
 ---@param port Port
 ---@return string?
 function register.http(container, port) end
+
+--- How the service of a port is checked; nil for no check. By default the labels `SERVICE_CHECK_HTTP` and so on say it.
+---@param container Container
+---@param port Port
+---@return Check?
+function register.check(container, port) end
+
+--- The check for each entry of a port: `check`, with the address that is asked. Through loopback, where Docker's proxy
+--- accepts every connection, `tcp` without `expect` asks the container's own address. A layout puts it on its entries.
+---@param container Container
+---@param port Port
+---@return Check?
+function register.checked(container, port) end
 
 --- The ports of a container that are registered, for any layout. The second result, for `--explain`, has a reason for
 --- each port that is left out, or one for all.
@@ -526,7 +560,8 @@ function test.equal(got, want) end
 function test.entries(policy, container, wanted) end
 
 --- Runs the policy's `run` over snapshots, each a list of containers or of the fields for one. Returns the entries after
---- each snapshot, in order of their keys. A failure of the policy for a container, or for the host, fails the test.
+--- each snapshot, in order of their keys. In their `check`, `address` is filled in, and other fields with their default are
+--- nil. A failure of the policy for a container, or for the host, fails the test.
 ---@param policy register
 ---@param snapshots (Container|table)[][]
 ---@return Entry[][]

@@ -26,7 +26,8 @@ return register.layout(function(container)
     local host, number = register.endpoint(container, port)
     local value = json.encode { host = host, port = number, ttl = ttl }
     local key = zone .. "/" .. etcd.key(service, register.dns_label(member))
-    entries[#entries + 1] = { key = key, value = value, ttl = register.ttl }
+    local check = register.checked(container, port)
+    entries[#entries + 1] = { key = key, value = value, ttl = register.ttl, check = check }
   end
   return entries, left_out
 end)

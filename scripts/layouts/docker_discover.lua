@@ -16,12 +16,16 @@ return register.layout(function(container)
   for _, port in ipairs(register.tcp_ports(ports, left_out, "HAProxy forwards TCP alone")) do
     local service = register.port_service(container, port, #ports)
     local directory = register.prefix .. "/" .. etcd.segment("the service name", service, container)
+    local check = register.checked(container, port)
     entries[#entries + 1] = {
       key = directory .. "/" .. etcd.key(register.member(container)),
       value = register.address(container, port),
       ttl = register.ttl,
+      check = check,
     }
-    entries[#entries + 1] = { key = directory .. "/port", value = port.port, ttl = register.ttl, shared = true }
+    entries[#entries + 1] = {
+      key = directory .. "/port", value = port.port, ttl = register.ttl, shared = true, check = check,
+    }
   end
   return entries, left_out
 end)

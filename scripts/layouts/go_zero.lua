@@ -17,8 +17,8 @@ return register.layout(function(container)
     local service = etcd.segment("the service name", register.port_service(container, port, #ports), container)
     -- go-zero itself uses a lease id as the number. A container's short id is as unique: 48 bits.
     local key = register.prefix .. "/" .. etcd.key(service, tonumber(container.short_id, 16))
-    local address = register.address(container, port)
-    entries[#entries + 1] = { key = key:gsub("^/", ""), value = address, ttl = register.ttl }
+    local address, check = register.address(container, port), register.checked(container, port)
+    entries[#entries + 1] = { key = key:gsub("^/", ""), value = address, ttl = register.ttl, check = check }
   end
   return entries, left_out
 end)

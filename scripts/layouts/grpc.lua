@@ -18,7 +18,8 @@ return register.layout(function(container)
     local key = register.prefix .. "/" .. etcd.key(service, register.member(container))
     -- 0 is the operation `Add`, the only one that occurs in stored values.
     local endpoint = { Op = 0, Addr = register.address(container, port), Metadata = json.null }
-    entries[#entries + 1] = { key = key:gsub("^/", ""), value = json.encode(endpoint), ttl = register.ttl }
+    local value, check = json.encode(endpoint), register.checked(container, port)
+    entries[#entries + 1] = { key = key:gsub("^/", ""), value = value, ttl = register.ttl, check = check }
   end
   return entries, left_out
 end)

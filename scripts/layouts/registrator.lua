@@ -21,7 +21,8 @@ return register.layout(function(container)
     local id = (options.host or register.host_ip) .. ":" .. container.name .. ":" .. port.port
     if port.protocol ~= "tcp" then id = id .. ":" .. port.protocol end
     local key = register.prefix .. "/" .. etcd.key(service, id)
-    entries[#entries + 1] = { key = key, value = register.address(container, port), ttl = register.ttl }
+    local address, check = register.address(container, port), register.checked(container, port)
+    entries[#entries + 1] = { key = key, value = address, ttl = register.ttl, check = check }
   end
   return entries, left_out
 end)

@@ -6,15 +6,14 @@
 -- Run it with `--script traefik --set domain=example.org`. Settings: domain (localhost), entrypoints (of http), root
 -- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: enable (false leaves it out),
 -- protocol (http, tcp), rule, entrypoints (with commas; tcp and udp need them). Names are DNS labels: `_` becomes `-`.
--- With several ports, `<service>` is `<service>-<port>`, unless SERVICE_<port>_NAME names it. A router stays for a TTL
--- after its last server, because its lease must expire first; Traefik answers 404 meanwhile.
+-- `<service>` is `<service>-<port>` if there are several and no SERVICE_<port>_NAME. Routers outlive servers by a TTL.
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)
-  local entries, labels, ports, left_out = {}, container.labels, register.ports(container)
+  local check, entries, labels, ports, left_out = nil, {}, container.labels, register.ports(container)
   local function put(shared, value, ...)
     local key = (options.root or "traefik") .. "/" .. etcd.key(...)
-    entries[#entries + 1] = { key = key, value = value, ttl = register.ttl, shared = shared }
+    entries[#entries + 1] = { key = key, value = value, ttl = register.ttl, shared = shared, check = check }
   end
   for _, port in ipairs(ports) do
     local function label(name) return labels["traefik." .. port.port .. "." .. name] or labels["traefik." .. name] end
@@ -28,6 +27,7 @@ return register.layout(function(container)
     if not entrypoints then error("label it traefik.entrypoints=NAME, where Traefik takes its " .. kind) end
     local name = register.dns_label(register.port_service(container, port, #ports))
     if not name:find("%D") then error("Traefik takes the name `" .. name .. "` for an index: set SERVICE_NAME=NAME") end
+    check = register.checked(container, port)
     local rule = kind == "http" and "Host(`" .. name .. "." .. (options.domain or "localhost") .. "`)" or "HostSNI(`*`)"
     if kind ~= "udp" then put(true, label("rule") or rule, kind, "routers", name, "rule") end
     if entrypoints ~= "" then put(true, entrypoints, kind, "routers", name, "entrypoints", 0) end

@@ -116,7 +116,7 @@ struct KeysArgs {
     #[arg(long, value_enum, default_value_t = keys::Format::Text)]
     format: keys::Format,
 
-    /// Print on stderr why a container or port is left out
+    /// Print on stderr why a container or port is left out, and the checks
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     explain: bool,
 

@@ -32,7 +32,7 @@ use crate::ops::log::Recent;
 use crate::policy::{Role as _, Verdicts, World};
 use crate::register::collisions::Collisions;
 use crate::register::{self, HostSettings};
-use crate::wanted::Wanted;
+use crate::wanted::{Check, Claim, Wanted};
 
 /// A command with its settings.
 pub enum Command {
@@ -104,8 +104,8 @@ async fn decide(host: &HostSettings, snapshot: Snapshot) -> anyhow::Result<Decid
 }
 
 impl Decided {
-    /// Prints the policy's failures on stderr and, with `explain`, the reasons why containers are left out. Returns
-    /// whether all containers could be read and the policy failed for none.
+    /// Prints the policy's failures on stderr and, with `explain`, the reasons why containers are left out, and their
+    /// checks. Returns whether all containers could be read and the policy failed for none.
     fn say(&self, explain: bool) -> bool {
         // A closed stderr is no failure.
         let mut stderr = io::stderr().lock();
@@ -125,6 +125,11 @@ impl Decided {
                 }
             }
         }
+        if explain {
+            for claim in self.wanted.claims.iter() {
+                let _ = write!(stderr, "{}", checked(claim));
+            }
+        }
         is_whole
     }
 }
@@ -139,6 +144,31 @@ async fn check(wanted: &Arc<Wanted>) -> Arc<Wanted> {
         let _ = writeln!(stderr, "{it}");
     }
     left
+}
+
+/// A line for each check of a container, with the number of its keys.
+fn checked(claim: &Claim) -> String {
+    let mut counts: Vec<(&Check, usize)> = Vec::new();
+    for check in claim.entries.iter().filter_map(|it| it.check.as_deref()) {
+        match counts.iter_mut().find(|(known, _)| *known == check) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((check, 1)),
+        }
+    }
+    let who = if claim.who.is_host() {
+        "the host".to_owned()
+    } else {
+        claim.who.to_string()
+    };
+    let lines = counts.into_iter().map(|(check, count)| {
+        let keys = if count == 1 {
+            "1 key exists".to_owned()
+        } else {
+            format!("{count} keys exist")
+        };
+        format!("{who}: {keys} only while its check passes: {check}\n")
+    });
+    lines.collect()
 }
 
 /// Logs each address of this host that several containers claim.
@@ -171,4 +201,45 @@ fn print(text: &[u8], what: &str, out: &mut impl Write) -> anyhow::Result<()> {
     out.write_all(text)
         .and_then(|()| out.flush())
         .with_context(|| format!("cannot print the {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wanted::{ContainerName, Entry};
+
+    #[test]
+    fn each_check_of_a_container_has_a_line() {
+        let check = |seconds| Check {
+            probe: None,
+            uptime: Duration::from_secs(seconds),
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 3,
+        };
+        let entry = |check: Option<Check>| Entry {
+            key: "/a".into(),
+            value: "b".into(),
+            ttl: 60,
+            shared: false,
+            check: check.map(Arc::new),
+        };
+        let entries = [Some(check(5)), None, Some(check(5)), Some(check(9))];
+        let claim = Claim {
+            who: ContainerName {
+                id: "1".into(),
+                name: "web".into(),
+            },
+            age: "1".into(),
+            entries: entries.map(entry).into(),
+        };
+        assert_eq!(
+            checked(&claim),
+            "`web`: 2 keys exist only while its check passes: uptime 5 s\n\
+             `web`: 1 key exists only while its check passes: uptime 9 s\n"
+        );
+    }
 }

@@ -20,7 +20,8 @@ macro_rules! bundled {
     };
 }
 
-pub static SCRIPTS: [Bundled; 7] = [
+/// A script with a dot in its name is a part of a policy.
+pub static SCRIPTS: [Bundled; 8] = [
     bundled!(DEFAULT, "scripts/register.lua"),
     bundled!("coredns", "scripts/layouts/coredns.lua"),
     bundled!("docker_discover", "scripts/layouts/docker_discover.lua"),
@@ -28,6 +29,7 @@ pub static SCRIPTS: [Bundled; 7] = [
     bundled!("grpc", "scripts/layouts/grpc.lua"),
     bundled!("registrator", "scripts/layouts/registrator.lua"),
     bundled!("traefik", "scripts/layouts/traefik.lua"),
+    bundled!("register.checks", "scripts/checks.lua"),
 ];
 
 /// The scripts of a reading policy.

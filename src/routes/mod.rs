@@ -7,6 +7,7 @@ mod listener;
 mod service;
 mod services;
 
+pub use address::read_address;
 pub use file::{File, Piece, Servers};
 pub use keys::Keys;
 pub use listener::{Claim, Listener, Server};

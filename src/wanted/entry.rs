@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::Check;
 use crate::base::key::{Illegal, Key, check_key};
 use crate::base::text::quote;
 
@@ -20,6 +21,8 @@ pub struct Entry {
     pub ttl: u32,
     /// Whether registrars of other hosts want the same key too, so that it must survive the death of one host.
     pub shared: bool,
+    /// The condition for the key's existence; none if it always exists.
+    pub check: Option<Arc<Check>>,
 }
 
 impl Entry {

@@ -368,7 +368,7 @@ fn entries_of_a_wrong_shape() {
         ("{ { key = '/a' } }", "entry 1 has no `value`".to_owned()),
         (
             "{ { key = '/a', value = 'x' }, { key = '/b', value = 'x', tll = 3 } }",
-            "entry 2 has the unknown field `tll`; an entry has `key`, `value`, `ttl` and `shared`"
+            "entry 2 has the unknown field `tll`; an entry has `key`, `value`, `ttl`, `shared` and `check`"
                 .to_owned(),
         ),
         (

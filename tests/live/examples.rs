@@ -34,7 +34,7 @@ const POLICIES: &str = "examples";
 const FLEET: &str = "examples/fleet.json";
 const HOST: &str = "10.0.0.1";
 
-const EXAMPLES: [Example; 18] = [
+const EXAMPLES: [Example; 20] = [
     layout(
         "coredns",
         "--set domain=example.org --set protocols=tcp,udp",
@@ -80,11 +80,13 @@ const EXAMPLES: [Example; 18] = [
     policy("opt_in", "--set label=com.docker.compose.project"),
     policy("site", ""),
     policy("swarm_tasks", "--set network=media_default"),
+    policy("tcp_checks", ""),
     Example {
         check: check_two_layouts,
         ..policy("two_layouts", "--set domain=example.org")
     },
     policy("udp", ""),
+    policy("uptime", "--set uptime=5"),
 ];
 
 /// A layout of its own.

@@ -46,6 +46,7 @@ fn json(entries: &[(&Entry, &ContainerName)]) -> String {
             "value": &*entry.value,
             "ttl": entry.ttl,
             "shared": entry.shared,
+            "check": entry.check.as_ref().map(ToString::to_string),
             "container": container,
         })
     });

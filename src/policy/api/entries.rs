@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mlua::{Table, Value};
 
+use super::check;
 use crate::base::key::Key;
 use crate::base::text::{printable, quote};
 use crate::policy::sandbox::frozen::Frozen;
@@ -50,7 +51,7 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
         let value = list
             .raw_get::<Value>(index)
             .map_err(|error| error.to_string())?;
-        let entry =
+        let mut entry =
             read_entry(frozen, &value, default_ttl).map_err(|why| format!("entry {index}{why}"))?;
         if let Some(&(before, other)) = places.get(&entry.key) {
             if entries[before] == entry {
@@ -62,6 +63,7 @@ pub fn read(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Vec<Entr
             ));
         }
         places.insert(Arc::clone(&entry.key), (entries.len(), index));
+        share_check(entries.last(), &mut entry);
         entries.push(entry);
     }
     Ok(entries)
@@ -93,6 +95,7 @@ fn read_entry(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Entry,
         .contents(table)
         .map_err(|error| format!(": {error}"))?;
     let (mut key, mut text, mut ttl, mut shared) = (None, None, default_ttl, false);
+    let mut check = None;
     for pair in table.pairs::<Value, Value>() {
         let (name, field) = pair.map_err(|error| format!(": {error}"))?;
         let name = match &name {
@@ -107,24 +110,41 @@ fn read_entry(frozen: &Frozen, value: &Value, default_ttl: u32) -> Result<Entry,
                 Value::Boolean(bool) => shared = bool,
                 other => return Err(format!(": `shared` is {}; it is true or false", a(&other))),
             },
+            "check" => check = Some(field),
             _ => {
                 return Err(format!(
-                    " has the unknown field `{name}`; an entry has `key`, `value`, `ttl` and `shared`"
+                    " has the unknown field `{name}`; an entry has `key`, `value`, `ttl`, `shared` and `check`"
                 ));
             }
         }
     }
+    let key = key.ok_or(" has no `key`")?;
+    let text = text.ok_or(" has no `value`")?;
+    // It is read last, because it needs the value.
+    let check = check.map(|check| check::read(frozen, &check, &text));
+    let check = check.transpose().map_err(|why| format!(": {why}"))?;
     let entry = Entry {
-        key: key.ok_or(" has no `key`")?.into(),
-        value: text.ok_or(" has no `value`")?.into(),
+        key: key.into(),
+        value: text.into(),
         ttl,
         shared,
+        check: check.map(Arc::new),
     };
     entry.check().map_err(|why| format!(": {why}"))?;
     Ok(entry)
 }
 
-fn read_text(value: &Value) -> Result<String, String> {
+/// Lets an entry use the check of the one before it if both are equal, as those of a port are.
+fn share_check(before: Option<&Entry>, entry: &mut Entry) {
+    let before = before.and_then(|before| before.check.as_ref());
+    if let Some(before) = before
+        && entry.check.as_ref() == Some(before)
+    {
+        entry.check = Some(Arc::clone(before));
+    }
+}
+
+pub(super) fn read_text(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => match text.to_str() {
             Ok(text) => Ok(text.to_owned()),
@@ -138,16 +158,7 @@ fn read_text(value: &Value) -> Result<String, String> {
 }
 
 fn read_ttl(value: &Value) -> Result<u32, String> {
-    let seconds = match value {
-        Value::Integer(integer) => u32::try_from(*integer).ok(),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "it has no fraction and saturates"
-        )]
-        Value::Number(number) if number.fract() == 0.0 => u32::try_from(*number as i64).ok(),
-        _ => None,
-    };
-    seconds
+    read_whole(value)
         .filter(|seconds| TTL.contains(seconds))
         .ok_or_else(|| {
             let range = format!(
@@ -162,8 +173,21 @@ fn read_ttl(value: &Value) -> Result<u32, String> {
         })
 }
 
+/// A whole number that is not negative; in Lua, 60 / 2 is 30.0.
+pub(super) fn read_whole(value: &Value) -> Option<u32> {
+    match value {
+        Value::Integer(integer) => u32::try_from(*integer).ok(),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it has no fraction and saturates"
+        )]
+        Value::Number(number) if number.fract() == 0.0 => u32::try_from(*number as i64).ok(),
+        _ => None,
+    }
+}
+
 /// A value's type with its article.
-fn a(value: &Value) -> String {
+pub(super) fn a(value: &Value) -> String {
     match value.type_name() {
         "nil" => "nil".to_owned(),
         "integer" | "number" => "a number".to_owned(),
@@ -171,7 +195,7 @@ fn a(value: &Value) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quote(&text.to_string_lossy()),
         Value::Integer(integer) => integer.to_string(),

@@ -1,6 +1,7 @@
 //! The modules that a policy requires. Each file makes the table of one, from the sandbox's context and what a role
 //! adds.
 
+pub mod check;
 mod container;
 mod docker;
 mod entries;

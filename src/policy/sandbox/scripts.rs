@@ -108,7 +108,9 @@ fn bundled(context: &Context, name: &str) -> Option<&'static Bundled> {
 
 fn bundled_names(context: &Context) -> String {
     let scripts = context.setup.bundled.iter();
-    let names: Vec<&str> = scripts.map(|script| script.name).collect();
+    let names = scripts.map(|script| script.name);
+    // A part of a policy is none.
+    let names: Vec<&str> = names.filter(|name| !name.contains('.')).collect();
     names.join(", ")
 }
 

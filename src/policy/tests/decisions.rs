@@ -45,7 +45,7 @@ async fn a_site_overrides_one_decision_and_the_others_see_it() {
 }
 
 /// The lines that the bundled policy's run logs, and the keys for these containers.
-async fn run_bundled(containers: &[Json]) -> (Vec<String>, Site) {
+pub async fn run_bundled(containers: &[Json]) -> (Vec<String>, Site) {
     let recent = Recent::default();
     let site = {
         let _guard = set_default(registry().with(recent.clone().with_filter(LevelFilter::WARN)));

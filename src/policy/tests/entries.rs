@@ -33,7 +33,7 @@ async fn entries_of_a_wrong_shape_are_refused_by_name() {
         ("return { { key = '/a' } }", "entry 1 has no `value`"),
         (
             "return { { key = '/a', vlaue = 'b' } }",
-            "entry 1 has the unknown field `vlaue`; an entry has `key`, `value`, `ttl` and `shared`",
+            "entry 1 has the unknown field `vlaue`; an entry has `key`, `value`, `ttl`, `shared` and `check`",
         ),
         (
             "return { { key = '/a', value = {} } }",

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod cases;
+mod check_labels;
+mod checks;
 mod container;
 mod decisions;
 mod entries;

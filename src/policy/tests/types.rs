@@ -106,6 +106,8 @@ fn the_types_are_those_of_the_api() {
     let mut options = real("require 'options'");
     assert!(options.remove("color"));
     assert_eq!(documented("options"), options);
-    let entry = ["key", "value", "ttl", "shared"].map(str::to_owned);
+    let entry = ["key", "value", "ttl", "shared", "check"].map(str::to_owned);
     assert_eq!(documented("Entry"), BTreeSet::from(entry));
+    let check = crate::policy::api::check::FIELDS.map(str::to_owned);
+    assert_eq!(documented("Check"), BTreeSet::from(check));
 }

@@ -41,6 +41,7 @@ fn wanted(containers: &[(&Arc<Container>, &[&str])]) -> Arc<Wanted> {
             value: (*value).into(),
             ttl: 60,
             shared: false,
+            check: None,
         };
         Arc::new(Claim {
             who: ContainerName {

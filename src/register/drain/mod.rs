@@ -273,6 +273,7 @@ mod tests {
             value: "1".into(),
             ttl: 60,
             shared: false,
+            check: None,
         };
         Arc::new(Claim {
             who: ContainerName {

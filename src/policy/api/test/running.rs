@@ -10,6 +10,7 @@ use crate::base::by_age::{ByAge, Ranked as _};
 use crate::container::Container;
 use crate::docker::Snapshot;
 use crate::policy::Verdicts;
+use crate::policy::api::check;
 use crate::policy::api::container::Containers;
 use crate::policy::api::state::ScriptState;
 use crate::policy::sandbox::Context;
@@ -118,6 +119,8 @@ fn entries(lua: &Lua, wanted: Option<&Wanted>) -> Result<Table> {
         table.raw_set("ttl", entry.ttl)?;
         // As in the entries that policies make.
         table.raw_set("shared", entry.shared.then_some(true))?;
+        let check = entry.check.as_deref().map(|it| check::write(lua, it));
+        table.raw_set("check", check.transpose()?)?;
         Ok(table)
     });
     lua.create_sequence_from(tables.collect::<Result<Vec<Table>>>()?)

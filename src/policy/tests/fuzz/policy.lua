@@ -27,6 +27,17 @@ local numbers = {
   math.maxinteger, math.mininteger,
 }
 
+-- Fields of a check, each with values that may be good.
+local check_fields = {
+  http = { "/", "/health?x=%20", "/a b" }, https = { "/" }, tcp = { true, false }, uptime = { 1, 0.5 },
+  address = { "10.0.0.1:80", "[::1]:80", "::1", "a:0" }, interval = { 1, 0.1 }, timeout = { 0.1, 1 }, rise = { 2 },
+  fall = { 100 }, method = { "HEAD", "get" }, host = { "a.b" }, headers = { { A = "b" }, { ["\n"] = 1 } },
+  status = { 200, "200-299,404", "2-" }, insecure = { true }, send = { "a" }, expect = { "b" }, exepct = { "c" },
+}
+local check_names = {}
+for name in pairs(check_fields) do check_names[#check_names + 1] = name end
+table.sort(check_names)
+
 local function fail()
   error(pick(texts))
 end
@@ -68,6 +79,16 @@ function value(depth, container)
   return list(random(4) - 1, kind == 10 and entry or value, depth - 1, container)
 end
 
+local function check(depth, container)
+  local made = {}
+  for _ = 1, random(4) do
+    local name = pick(check_names)
+    made[name] = random(6) == 1 and value(depth, container) or pick(check_fields[name])
+  end
+  if random(20) == 1 then setmetatable(made, pick(metatables)) end
+  return made
+end
+
 function entry(depth, container)
   local made = {
     key = "/fuzz/" .. random(30) .. (random(8) == 1 and pick(texts) or ""),
@@ -75,7 +96,8 @@ function entry(depth, container)
   }
   if random(3) == 1 then made.ttl = random(90) end
   if random(3) == 1 then made.shared = random(2) == 1 end
-  if random(4) == 1 then made[pick { "key", "value", "ttl", "shared" }] = value(depth, container) end
+  if random(8) == 1 then made.check = check(depth, container) end
+  if random(4) == 1 then made[pick { "key", "value", "ttl", "shared", "check" }] = value(depth, container) end
   if random(30) == 1 then
     local field = value(depth, container)
     if field ~= nil and field == field then made[field] = value(depth, container) end

@@ -21,6 +21,7 @@ fn claim(name: &str, ports: usize) -> Arc<Claim> {
         value: "1".into(),
         ttl: TTL,
         shared,
+        check: None,
     };
     let entries = (0..ports).flat_map(|port| {
         let directory = format!("/b/{name}/{port}");

@@ -27,6 +27,7 @@ fn owned(key: &str, value: &str) -> Entry {
         value: value.into(),
         ttl: TTL,
         shared: false,
+        check: None,
     }
 }
 

@@ -89,6 +89,7 @@ pub(super) fn wanted(registrar: usize, host: &Host) -> Wanted {
             value: value.into(),
             ttl: ENTRY_TTLS[asked.ttl],
             shared,
+            check: None,
         };
         let who = ContainerName {
             id: name.as_str().into(),
