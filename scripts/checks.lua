@@ -137,9 +137,11 @@ local function add_details(check, name, get)
     check.interval = time(interval, MIN_INTERVAL, MAX_INTERVAL, why)
   end
   if timeout then
-    local most = check.interval or DEFAULT_INTERVAL
+    local most = check.interval or MAX_INTERVAL
     local why = "is no timeout: write a time from 10ms to " .. most .. "s, which is the interval, or a longer interval"
     check.timeout = time(timeout, MIN_TIMEOUT, most, why)
+    -- Registrator's default interval is longer than this one.
+    if not interval and check.timeout > DEFAULT_INTERVAL then check.interval = check.timeout end
   end
   local rise, fall = get "RISE", get "FALL"
   check.rise, check.fall = rise and in_a_row(rise), fall and in_a_row(fall)

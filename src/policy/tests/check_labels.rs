@@ -66,6 +66,10 @@ fn labels_ask_for_a_check() {
             "SERVICE_CHECK_HTTP = '/', SERVICE_CHECK_HTTP_METHOD = 'HEAD', SERVICE_CHECK_TLS_SKIP_VERIFY = 'true'",
             "{ http = '/', method = 'HEAD' }",
         ),
+        (
+            "SERVICE_CHECK_TCP = '1', SERVICE_CHECK_TIMEOUT = '5s'",
+            "{ tcp = true, interval = 5, timeout = 5 }",
+        ),
     ] {
         assert_labels(labels, Ok(check));
     }
@@ -97,7 +101,7 @@ fn a_label_that_makes_no_sense_is_an_error_that_names_it() {
             "its SERVICE_80_CHECK_HTTPS, `/a b`, has a character that no path has: encode it, as %20 for a space",
         ),
         (
-            "SERVICE_CHECK_TCP = '1', SERVICE_CHECK_TIMEOUT = '5s'",
+            "SERVICE_CHECK_TCP = '1', SERVICE_CHECK_INTERVAL = '2s', SERVICE_CHECK_TIMEOUT = '5s'",
             "its SERVICE_CHECK_TIMEOUT, `5s`, is no timeout: write a time from 10ms to 2s, which is the interval, \
              or a longer interval",
         ),
