@@ -35,7 +35,11 @@ fn of(check: &str) -> [Row; 3] {
     let mut densest = row("the densest tenth of an interval, 1 is even", "", 1.25);
     let (bed, docker) = (TestBed::new(), Simulated::start());
     let services = Services::start();
-    let addresses: Vec<String> = services.addresses.iter().map(|it| format!("'{it}'")).collect();
+    let addresses: Vec<String> = services
+        .addresses
+        .iter()
+        .map(|it| format!("'{it}'"))
+        .collect();
     let script = Script::new(&format!(
         "local register = require 'register'\n\
          local addresses = {{ {} }}\n\
@@ -57,15 +61,13 @@ fn of(check: &str) -> [Row; 3] {
     services.take();
     thread::sleep(2 * INTERVAL);
     services.take();
-    let (before, memory, begun) = (
-        running.processor_time(),
-        running.resident(),
-        Instant::now(),
-    );
+    let (before, memory, begun) = (running.processor_time(), running.resident(), Instant::now());
     thread::sleep(Duration::from_secs(scaled(SECONDS) as u64));
     let took = begun.elapsed();
     let spent = running.processor_time().saturating_sub(before);
-    growth.of(Program::Register).push((running.resident() - memory).max(0.0));
+    growth
+        .of(Program::Register)
+        .push((running.resident() - memory).max(0.0));
     processor
         .of(Program::Register)
         .push(100.0 * spent.as_secs_f64() / took.as_secs_f64());

@@ -4,9 +4,9 @@
 //! samples to `target/bench-speed.json` and so on. The part `micro` measures single steps, without Docker and etcd.
 //! `make bench PART=speed` runs one part.
 
+mod checks;
 #[path = "../tests/common/mod.rs"]
 mod common;
-mod checks;
 mod discover;
 mod fleet;
 mod micro;

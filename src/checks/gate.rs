@@ -117,7 +117,11 @@ impl Gate {
             None => HashMap::new(),
         };
         let mut targets = HashMap::new();
-        for check in claim.entries.iter().filter_map(|entry| entry.check.as_ref()) {
+        for check in claim
+            .entries
+            .iter()
+            .filter_map(|entry| entry.check.as_ref())
+        {
             if targets.contains_key(check) {
                 continue;
             }

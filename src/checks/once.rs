@@ -69,6 +69,10 @@ pub async fn ask_once(wanted: &Arc<Wanted>) -> (Arc<Wanted>, Vec<NotPassed>) {
 
 impl fmt::Display for NotPassed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: its check does not pass: {}: {}", self.who, self.check, self.why)
+        write!(
+            f,
+            "{}: its check does not pass: {}: {}",
+            self.who, self.check, self.why
+        )
     }
 }

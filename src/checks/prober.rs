@@ -124,10 +124,7 @@ impl Prober {
 
     fn begin(&mut self, id: TargetId, target: Target, at_once: bool) {
         if self.explain {
-            info!(
-                "{}: its keys hang on a check: {}",
-                target.who, target.check
-            );
+            info!("{}: its keys hang on a check: {}", target.who, target.check);
         }
         let from = Instant::now() + target.not_before;
         let at = if at_once || !target.not_before.is_zero() {
@@ -241,8 +238,9 @@ impl Prober {
             }
             Some(why) => {
                 let number = self.unasked.len();
-                let message =
-                    format!("{number} of the checks cannot be made, and their keys stay as they are: {why}");
+                let message = format!(
+                    "{number} of the checks cannot be made, and their keys stay as they are: {why}"
+                );
                 if were_asked {
                     error!("{message}");
                 }
@@ -284,7 +282,11 @@ impl Watched {
             (true, _) => info!("{who}: its check passes, and its keys are put: {check}"),
             (false, why) => {
                 let why = why.as_deref().unwrap_or_default();
-                let keys = if is_first { "it has no keys" } else { "its keys are removed" };
+                let keys = if is_first {
+                    "it has no keys"
+                } else {
+                    "its keys are removed"
+                };
                 warn!("{who}: its check fails, and {keys}: {check}: {why}");
             }
         }

@@ -5,8 +5,8 @@ use crate::common;
 use crate::{mode, schedule};
 
 use common::{
-    Answer, Dockerd, Mode, Proxy, Registrar, RegistrarBuilder, Rng, SOON, Script, Service, TestBed, WEB, eventually,
-    let_time_pass,
+    Answer, Dockerd, Mode, Proxy, Registrar, RegistrarBuilder, Rng, SOON, Script, Service, TestBed,
+    WEB, eventually, let_time_pass,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -339,7 +339,11 @@ impl World {
         let slot = &mut self.slots[slot];
         slot.answers = answers;
         if let Some(service) = &slot.checked {
-            service.set(if answers { Answer::GOOD } else { Answer::Refuses });
+            service.set(if answers {
+                Answer::GOOD
+            } else {
+                Answer::Refuses
+            });
         }
     }
 

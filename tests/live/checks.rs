@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Answer, BARE, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service, TestBed, count, docker_of,
-    eventually, get, in_step, inspection, let_time_pass, warnings, web_keys,
+    Answer, BARE, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service,
+    TestBed, count, docker_of, eventually, get, in_step, inspection, let_time_pass, warnings,
+    web_keys,
 };
 
 /// The host's address of these tests, at which checks reach published ports.
@@ -104,7 +105,11 @@ fn a_port_has_keys_while_its_health_page_is_there() {
     );
     let both = common::joined([&first, &second]);
     let health = |container: &Container, command: &str| {
-        container.exec(&["sh", "-c", &format!("{command} /www/8005/health /www/8006/health")]);
+        container.exec(&[
+            "sh",
+            "-c",
+            &format!("{command} /www/8005/health /www/8006/health"),
+        ]);
     };
     health(&one, "touch");
     bed.wait_for_keys(&first, SOON);
@@ -121,7 +126,10 @@ fn a_port_has_keys_while_its_health_page_is_there() {
     health(&two, "touch");
     bed.wait_for_keys(&both, SOON);
     let checks = |state: &str| {
-        metric(&address, &format!("docker_register_checks{{state=\"{state}\"}}"))
+        metric(
+            &address,
+            &format!("docker_register_checks{{state=\"{state}\"}}"),
+        )
     };
     eventually(SOON, "all checks to pass", || checks("passing") == 4.0);
     assert_eq!(count(&registrar.log(), "its keys are removed"), 3);
@@ -208,7 +216,10 @@ fn a_service_that_answers_oddly_is_removed_and_comes_back() {
             Answer::Text("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n"),
             "it redirects more than 5 times",
         ),
-        (Answer::Text("220 smtp.example\r\n"), "its answer is not HTTP"),
+        (
+            Answer::Text("220 smtp.example\r\n"),
+            "its answer is not HTTP",
+        ),
     ];
     let bed = TestBed::new();
     let host = Simulation::start(u16::try_from(odd.len()).expect("a few"));
@@ -294,7 +305,10 @@ fn what_cannot_be_asked_keeps_its_keys() {
         assert!(limited.expect("`prlimit` can be run").success());
     };
     limit("3");
-    registrar.wait_for_log("of the checks cannot be made, and their keys stay as they are", SOON);
+    registrar.wait_for_log(
+        "of the checks cannot be made, and their keys stay as they are",
+        SOON,
+    );
     let_time_pass(Duration::from_secs(2));
     limit("1024");
     registrar.wait_for_log("all checks can be made again", SOON);
@@ -357,9 +371,16 @@ fn keys_and_diff_make_each_check_once() {
     let output = run.clone().arg("--check").run("keys");
     assert_eq!(output.stdout.lines().count(), 2, "{}", output.stdout);
     assert!(output.stdout.contains(good.short_id()));
-    let why = format!("`{}`: its check does not pass: http://{LOCALHOST}:", bad.name());
+    let why = format!(
+        "`{}`: its check does not pass: http://{LOCALHOST}:",
+        bad.name()
+    );
     assert!(output.stderr.contains(&why), "{}", output.stderr);
-    assert!(output.stderr.contains("its status is 404"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("its status is 404"),
+        "{}",
+        output.stderr
+    );
 
     // Nothing is registered yet.
     let output = run.run("diff");

@@ -125,7 +125,11 @@ fn request(http: &Http, address: &str, path: &str) -> Result<Request<Empty<Bytes
         .uri(path)
         .header(CONNECTION, "close")
         .header(HOST, host);
-    if !http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
+    if !http
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
+    {
         request = request.header(USER_AGENT, PRODUCT);
     }
     for (name, value) in &http.headers {

@@ -87,7 +87,7 @@ impl Client {
                     addresses,
                 };
                 http::ask(http, &place, stream, &self.tls).await
-            },
+            }
         }
     }
 }

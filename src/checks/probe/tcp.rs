@@ -13,7 +13,10 @@ const MOST_READ: usize = 64 * 1024;
 pub(super) async fn ask(tcp: &Tcp, mut stream: TcpStream) -> Result<(), Trouble> {
     let failed = |error| Trouble::of(&error);
     if !tcp.send.is_empty() {
-        stream.write_all(tcp.send.as_bytes()).await.map_err(failed)?;
+        stream
+            .write_all(tcp.send.as_bytes())
+            .await
+            .map_err(failed)?;
     }
     if tcp.expect.is_empty() {
         return Ok(());

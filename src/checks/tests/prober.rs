@@ -89,18 +89,46 @@ async fn http_answers_are_judged_whole() {
     let silent = || Outcome::Silent("no whole answer in 0.3 s".to_owned());
     let closes = || failed("it closes the connection before it has answered");
     for (answer, hangs, expected) in [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", true, Outcome::Passed),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            true,
+            Outcome::Passed,
+        ),
         ("HTTP/1.0 204 No Content\r\n\r\n", false, Outcome::Passed),
-        ("HTTP/1.1 302 Found\r\nlocation: http://elsewhere.example/\r\ncontent-length: 0\r\n\r\n", true, Outcome::Passed),
-        ("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", true, failed("its status is 500")),
-        ("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", true, failed("its status is 404")),
+        (
+            "HTTP/1.1 302 Found\r\nlocation: http://elsewhere.example/\r\ncontent-length: 0\r\n\r\n",
+            true,
+            Outcome::Passed,
+        ),
+        (
+            "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+            true,
+            failed("its status is 500"),
+        ),
+        (
+            "HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n",
+            true,
+            failed("its status is 404"),
+        ),
         ("", true, silent()),
         ("", false, closes()),
         ("HTTP/1.1 20", true, silent()),
         ("HTTP/1.1 20", false, closes()),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", true, silent()),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", false, closes()),
-        ("220 smtp.example ready\r\n", true, failed("its answer is not HTTP")),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok",
+            true,
+            silent(),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok",
+            false,
+            closes(),
+        ),
+        (
+            "220 smtp.example ready\r\n",
+            true,
+            failed("its answer is not HTTP"),
+        ),
     ] {
         let address = serve_text(answer, hangs).await;
         assert_eq!(outcome(&http(&address)).await, expected, "{answer:?}");
@@ -160,14 +188,20 @@ async fn redirects_to_the_same_address_are_followed_to_their_end() {
         check
     };
     let any = || ANY_GOOD_STATUS.to_vec();
-    assert_eq!(outcome(&at("/health", any())).await, failed("its status is 503"));
+    assert_eq!(
+        outcome(&at("/health", any())).await,
+        failed("its status is 503")
+    );
     assert_eq!(
         outcome(&at("/circle", any())).await,
         failed("it redirects more than 5 times, the last time to `/circle`")
     );
     seen.store(0, Ordering::Relaxed);
     // A status that is asked for is that of the path itself.
-    assert_eq!(outcome(&at("/health", vec![301..=301])).await, Outcome::Passed);
+    assert_eq!(
+        outcome(&at("/health", vec![301..=301])).await,
+        Outcome::Passed
+    );
     assert_eq!(seen.load(Ordering::Relaxed), 1);
 }
 
@@ -192,8 +226,15 @@ async fn a_request_has_the_method_the_host_and_the_headers() {
     }
     assert_eq!(outcome(&check).await, Outcome::Passed);
     let request = requests.recv().await.expect("a request").to_lowercase();
-    assert!(request.starts_with("head /health http/1.1\r\n"), "{request}");
-    for line in ["host: shop.example\r\n", "x-probe: 1\r\n", "connection: close\r\n"] {
+    assert!(
+        request.starts_with("head /health http/1.1\r\n"),
+        "{request}"
+    );
+    for line in [
+        "host: shop.example\r\n",
+        "x-probe: 1\r\n",
+        "connection: close\r\n",
+    ] {
         assert!(request.contains(line), "{request}");
     }
 }
@@ -232,17 +273,19 @@ async fn tcp_sends_and_expects() {
     })
     .await;
     assert_eq!(outcome(&with(&slow, ping("+PONG"))).await, Outcome::Passed);
-    let endless = serve(|mut stream| async move {
-        while stream.write_all(&[b'x'; 1000]).await.is_ok() {}
-    })
-    .await;
+    let endless =
+        serve(|mut stream| async move { while stream.write_all(&[b'x'; 1000]).await.is_ok() {} })
+            .await;
     let Outcome::Failed(why) = outcome(&with(&endless, ping("+PONG"))).await else {
         panic!("it has no end");
     };
     assert!(why.starts_with("the first 65536 bytes"), "{why}");
     // A connection alone.
     let plain = Kind::Tcp(Tcp::default());
-    assert_eq!(outcome(&with(&says_nothing, plain.clone())).await, Outcome::Passed);
+    assert_eq!(
+        outcome(&with(&says_nothing, plain.clone())).await,
+        Outcome::Passed
+    );
     assert_eq!(
         outcome(&with(&nobody().await, plain)).await,
         failed("connection refused")
@@ -306,7 +349,9 @@ impl Running {
     async fn verdicts(&self) -> BTreeMap<u64, Verdict> {
         let views = self.status.views.ask_within(SOON).await.expect("an answer");
         let number = |name: &str| name[1..].parse().expect("a number");
-        let verdicts = views.iter().map(|view| (number(&view.who.name), view.verdict));
+        let verdicts = views
+            .iter()
+            .map(|view| (number(&view.who.name), view.verdict));
         verdicts.collect()
     }
 }
@@ -365,5 +410,9 @@ async fn a_thousand_silent_services_leave_room_for_one_that_answers() {
     let begun = Instant::now();
     running.begin(1, good, true);
     assert_eq!(running.next().await, (1, true));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -30,7 +30,12 @@ async fn entries_of_a_port_share_their_check() {
     assert_eq!(lines, [""; 0]);
     let wanted = site.wanted.borrow().clone().expect("a call of etcd.sync");
     let mut entries = wanted.claims.iter().flat_map(|claim| claim.entries.iter());
-    let mut check = || entries.next().and_then(|entry| entry.check.clone()).expect("a check");
+    let mut check = || {
+        entries
+            .next()
+            .and_then(|entry| entry.check.clone())
+            .expect("a check")
+    };
     let (first, second) = (check(), check());
     assert_eq!(first.to_string(), "http://10.0.0.1:32768/health");
     assert!(Arc::ptr_eq(&first, &second));
@@ -77,7 +82,10 @@ fn labels_ask_for_a_check() {
         "{ env = { SERVICE_CHECK_HTTP = '/env' }, labels = { SERVICE_CHECK_HTTP = '/label' } }",
         Ok("{ http = '/label' }"),
     );
-    assert_asked("{ env = { SERVICE_CHECK_HTTP = '/env' } }", Ok("{ http = '/env' }"));
+    assert_asked(
+        "{ env = { SERVICE_CHECK_HTTP = '/env' } }",
+        Ok("{ http = '/env' }"),
+    );
 }
 
 #[test]
@@ -87,7 +95,17 @@ fn a_label_that_makes_no_sense_is_an_error_that_names_it() {
             "its SERVICE_CHECK_INTERVAL, `{value}`, is no interval: write a time from 100ms to 1h, such as 500ms, 5s or 1m30s"
         )
     };
-    for value in ["0", "-1s", "10 parsecs", "2h", "5d", "1s2", "x", " 5s", "1e3"] {
+    for value in [
+        "0",
+        "-1s",
+        "10 parsecs",
+        "2h",
+        "5d",
+        "1s2",
+        "x",
+        " 5s",
+        "1e3",
+    ] {
         let labels = format!("SERVICE_CHECK_TCP = '1', SERVICE_CHECK_INTERVAL = '{value}'");
         assert_labels(&labels, Err(&interval(value)));
     }
@@ -139,16 +157,24 @@ fn a_label_that_makes_no_sense_is_an_error_that_names_it() {
         assert_labels(labels, Err(why));
     }
     // It may be for another port, or for a check that is not made.
-    assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_SCRIPT = 'curl'", Ok("nil"));
-    assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_81_CHECK_TCP = '1'", Ok("nil"));
-    assert_labels("SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_TCP = '0'", Ok("nil"));
+    assert_labels(
+        "SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_SCRIPT = 'curl'",
+        Ok("nil"),
+    );
+    assert_labels(
+        "SERVICE_CHECK_INTERVAL = '5s', SERVICE_81_CHECK_TCP = '1'",
+        Ok("nil"),
+    );
+    assert_labels(
+        "SERVICE_CHECK_INTERVAL = '5s', SERVICE_CHECK_TCP = '0'",
+        Ok("nil"),
+    );
 }
 
 #[test]
 fn a_port_of_udp_has_no_probe() {
-    let container = |ports: &str, labels: &str| {
-        format!("{{ ports = {{ {ports} }}, labels = {{ {labels} }} }}")
-    };
+    let container =
+        |ports: &str, labels: &str| format!("{{ ports = {{ {ports} }}, labels = {{ {labels} }} }}");
     let udp = "{ port = 53, protocol = 'udp', host_port = 5300 }";
     let both = &format!("{udp}, {{ port = 53, host_port = 5300 }}");
     let general = "SERVICE_CHECK_TCP = '1'";
@@ -217,7 +243,15 @@ fn through_loopback_a_connection_alone_asks_the_container() {
 
 #[test]
 fn each_layout_puts_the_check_on_each_entry() {
-    for layout in ["register", "coredns", "docker_discover", "go_zero", "grpc", "registrator", "traefik"] {
+    for layout in [
+        "register",
+        "coredns",
+        "docker_discover",
+        "go_zero",
+        "grpc",
+        "registrator",
+        "traefik",
+    ] {
         let body = format!(
             "local policy = require '{layout}'
             local entries = policy.entries(test.container {{ labels = {{ SERVICE_CHECK_HTTP = '/' }} }})

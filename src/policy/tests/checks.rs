@@ -41,10 +41,7 @@ async fn a_check_of_a_wrong_shape_is_refused_by_field() {
             "{}",
             "`check` asks nothing: it has one of `http`, `https` and `tcp`, or `uptime`",
         ),
-        (
-            "{ 'http' }",
-            "`check` has the unknown field 1",
-        ),
+        ("{ 'http' }", "`check` has the unknown field 1"),
         (
             "{ htpp = '/' }",
             "`check` has the unknown field `htpp`; did you mean `http`?",
@@ -69,10 +66,7 @@ async fn a_check_of_a_wrong_shape_is_refused_by_field() {
             "{ https = '/a b' }",
             "`check.https` is `/a b`; a path cannot have ' ': encode it, as %20 for a space",
         ),
-        (
-            "{ http = {} }",
-            "`check.http` is a table; it is a string",
-        ),
+        ("{ http = {} }", "`check.http` is a table; it is a string"),
         (
             "{ tcp = true, method = 'GET' }",
             "`check.method` is for `http` and `https`, and means nothing with `tcp`",
@@ -144,7 +138,16 @@ async fn a_check_of_a_wrong_shape_is_refused_by_field() {
     ] {
         assert_eq!(read(check).await.err(), Some(format!("entry 1: {why}")));
     }
-    for status in ["''", "'2xx'", "'99'", "600", "'299-200'", "'+200'", "'200,'", "200.5"] {
+    for status in [
+        "''",
+        "'2xx'",
+        "'99'",
+        "600",
+        "'299-200'",
+        "'+200'",
+        "'200,'",
+        "200.5",
+    ] {
         let why = read(&format!("{{ http = '/', status = {status} }}")).await;
         let why = why.expect_err(status);
         assert!(why.starts_with("entry 1: `check.status` is "), "{why}");
@@ -157,7 +160,10 @@ async fn a_number_that_is_no_time_or_no_count_is_refused_with_its_range() {
     for (field, range) in [
         ("uptime", "a number of seconds from 0.001 to 86400"),
         ("interval", "a number of seconds from 0.1 to 3600"),
-        ("timeout", "a number of seconds from 0.01 to 2, the interval"),
+        (
+            "timeout",
+            "a number of seconds from 0.01 to 2, the interval",
+        ),
         ("rise", "a whole number from 1 to 100"),
         ("fall", "a whole number from 1 to 100"),
     ] {
@@ -181,7 +187,8 @@ async fn a_number_that_is_no_time_or_no_count_is_refused_with_its_range() {
         }
     }
     let why = read("{ tcp = true, interval = 0.5, timeout = 1 }").await;
-    let wanted = "entry 1: `check.timeout` is 1; it is a number of seconds from 0.01 to 0.5, the interval";
+    let wanted =
+        "entry 1: `check.timeout` is 1; it is a number of seconds from 0.01 to 0.5, the interval";
     assert_eq!(why.err().as_deref(), Some(wanted));
 }
 

@@ -17,7 +17,12 @@ pub const DEFAULT_METHOD: &str = "GET";
 
 const STATUS: RangeInclusive<u16> = 100..=599;
 /// The headers that the request has anyway: a second one would make it ambiguous.
-const OWN_HEADERS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
+const OWN_HEADERS: [&str; 4] = [
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+];
 
 impl Fields<'_> {
     pub(super) fn http(&mut self, name: &str, tls: Option<Tls>) -> Result<Kind, String> {
@@ -32,7 +37,9 @@ impl Fields<'_> {
             ));
         }
         if method == "CONNECT" {
-            return Err("`check.method` is `CONNECT`, which asks for a tunnel and no page".to_owned());
+            return Err(
+                "`check.method` is `CONNECT`, which asks for a tunnel and no page".to_owned(),
+            );
         }
         let host = self.text("host")?;
         if let Some(host) = host.as_deref().filter(|host| !is_host(host)) {

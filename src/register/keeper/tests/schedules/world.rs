@@ -140,7 +140,10 @@ impl World {
                 };
                 // Keys stay until a check fails, and without a verdict those that it is about.
                 let fails = earlier.passes == Some(false) || now.passes == Some(false);
-                let is_new = Asked { passes: earlier.passes, ..now } != earlier;
+                let is_new = Asked {
+                    passes: earlier.passes,
+                    ..now
+                } != earlier;
                 if fails || now.passes.is_none() && is_new {
                     continue;
                 }
