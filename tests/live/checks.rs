@@ -3,14 +3,16 @@
 use crate::common;
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
     Answer, BARE, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service,
-    TestBed, count, docker_of, eventually, get, in_step, inspection, let_time_pass, warnings,
+    TestBed, count, docker_of, eventually, free_port, get, in_step, inspection, let_time_pass, warnings,
     web_keys,
 };
+use tempfile::TempDir;
 
 /// The host's address of these tests, at which checks reach published ports.
 const LOCALHOST: &str = "127.0.0.1";
@@ -402,4 +404,105 @@ fn keys_and_diff_make_each_check_once() {
     good.exec(&["rm", "/www/8005/index.html"]);
     let output = run.clone().arg("--check").run("diff");
     assert_eq!(count(&output.stdout, "stale "), 2, "{}", output.stdout);
+}
+
+/// A service that speaks TLS 1.2 and 1.3 with a certificate of its own for `shop.example`, and answers HTTP.
+struct Secure {
+    process: Child,
+    directory: TempDir,
+    port: u16,
+}
+
+impl Secure {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.current_dir(&directory).args(arguments.split(' '));
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command
+        };
+        let made = openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -days 2 \
+             -subj /CN=shop.example -addext subjectAltName=DNS:shop.example -addext basicConstraints=critical,CA:FALSE",
+        )
+        .status();
+        assert!(made.expect("`openssl` can be run").success());
+        let port = free_port();
+        let server = format!("s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem -www");
+        let process = openssl(&server).spawn().expect("`openssl` can be run");
+        let secure = Self {
+            process,
+            directory,
+            port,
+        };
+        eventually(SOON, "a server", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        secure
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_certificate_is_explained_as_etcds_is() {
+    let secure = Secure::start();
+    let saved = serde_json::json!([inspection(1, "web", 20_000)]).to_string();
+    let plain = Service::start();
+    let keys = |check: &str, port: &str| {
+        let script = Script::new(&format!(
+            "local register = require 'register'\n\
+             function register.accept_port(container, port) return port.port == 8005 end\n\
+             function register.check(container, port)\n\
+               return {{ https = '/', address = '127.0.0.1:{port}', interval = 5, timeout = 5, {check} }}\n\
+             end\n\
+             return register"
+        ));
+        let run = Registrar::command()
+            .flag("--script", script.path())
+            .flag("--host-ip", common::HOST_IP)
+            .flag("--containers", "-")
+            .stdin(&saved)
+            .arg("--check");
+        let trusted = secure.directory.path().join("cert.pem");
+        let run = run.env("SSL_CERT_FILE", if check.contains("trust") { trusted } else { "/dev/null".into() });
+        run.run("keys")
+    };
+    let port = secure.port.to_string();
+    let own = "host = 'shop.example', --[[trust]]";
+    for (check, port, why) in [
+        (own, &port, None),
+        ("insecure = true,", &port, None),
+        (
+            "host = 'other.example', --[[trust]]",
+            &port,
+            Some("its certificate is for `shop.example` and not for `other.example`: set `host` to one of its names"),
+        ),
+        (
+            "host = 'shop.example',",
+            &port,
+            Some("it could not be asked: this system has no list of CAs"),
+        ),
+        (
+            own,
+            &plain.address.rsplit(':').next().expect("a port").to_owned(),
+            Some("it does not speak TLS: check `http`"),
+        ),
+    ] {
+        let output = keys(check, port);
+        let expected = if why.is_none() { 2 } else { 0 };
+        assert_eq!(output.stdout.lines().count(), expected, "{check}: {output:?}");
+        let why = why.unwrap_or_default();
+        assert!(output.stderr.contains(why), "{check}: {output:?}");
+        assert_eq!(output.stderr.is_empty(), why.is_empty(), "{output:?}");
+    }
 }
