@@ -77,7 +77,7 @@ fn of(check: &str) -> [Row; 3] {
         let within = (*at - begun).as_nanos() % INTERVAL.as_nanos();
         tenths[usize::try_from(within * 10 / INTERVAL.as_nanos()).unwrap_or_default()] += 1.0;
     }
-    let even = times.len() as f64 / 10.0;
+    let even = tenths.iter().sum::<f64>() / 10.0;
     let most = tenths.into_iter().fold(0.0, f64::max);
     densest.of(Program::Register).push(most / even);
     [processor, growth, densest]

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod by_age;
 pub mod calls;
+pub mod certificate;
 pub mod deadline;
 pub mod file;
 pub mod key;

@@ -54,9 +54,10 @@ impl Gate {
             self.check(&claim, wanted, now, is_first, &mut orders);
         }
         // A container that is started again may want the same as before.
-        let restarted = match self.checked.is_empty() {
-            true => Vec::new(),
-            false => before.running.changes(&wanted.running),
+        let restarted = if self.checked.is_empty() {
+            Vec::new()
+        } else {
+            before.running.changes(&wanted.running)
         };
         for change in restarted {
             if let Some(checked) = self.checked.get(&change.rank.id)
@@ -201,7 +202,7 @@ impl Checked {
 /// When a container was started, as Docker wrote it; empty for the host.
 fn started(wanted: &Wanted, rank: &Rank) -> String {
     let container = wanted.running.get(rank);
-    container.map_or_else(String::new, |container| container.started.to_string())
+    container.map_or_else(String::new, |container| container.started.clone())
 }
 
 /// The time until the container has run for long enough. If Docker's clock is ahead, it is reckoned from now on.

@@ -265,14 +265,14 @@ impl Prober {
 
 impl Watched {
     /// Adds a result. Returns the verdict, whether the service passes, if it has changed.
-    fn judge(&mut self, passed: bool, explain: bool) -> Option<bool> {
+    fn judge(&mut self, result: bool, explain: bool) -> Option<bool> {
         let Target { who, check, .. } = &self.target;
         let verdict_before = self.tally.verdict();
         // A container has run for long enough once and for all.
         let times = if check.probe.is_some() { 1 } else { check.rise };
         let mut changed = None;
         for _ in 0..times {
-            changed = changed.or(self.tally.add(passed, check));
+            changed = changed.or(self.tally.add(result, check));
         }
         let passes = changed?;
         self.since = Timestamp::now();
@@ -306,9 +306,10 @@ impl Slots {
     /// Waits for a slot and makes a probe. Returns its outcome, and when it began.
     pub async fn probe(&self, check: &Check, is_silent: bool) -> (Instant, Outcome) {
         // The semaphores are never closed, so both are always permits.
-        let _silent = match is_silent {
-            true => self.silent.acquire().await.ok(),
-            false => None,
+        let _silent = if is_silent {
+            self.silent.acquire().await.ok()
+        } else {
+            None
         };
         let _slot = self.all.acquire().await.ok();
         let begun = Instant::now();

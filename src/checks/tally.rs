@@ -44,11 +44,6 @@ impl Tally {
             Some(false) => Verdict::Fails,
         }
     }
-
-    /// The number of results in a row that were as the last.
-    pub fn in_a_row(&self) -> u32 {
-        self.in_a_row
-    }
 }
 
 #[cfg(test)]

@@ -235,6 +235,7 @@ mod tests {
             },
             age: "1".into(),
             entries: entries.map(entry).into(),
+            unproven: [].into(),
         };
         assert_eq!(
             checked(&claim),

@@ -145,6 +145,57 @@ impl Metrics {
 }
 
 impl Gauges {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        Self {
+            containers: gauges(
+                "docker_register_containers",
+                "Running containers, by the policy's decision on them, or drained, or with checks that fail.",
+                &["state"],
+            ),
+            left_out: gauges(
+                "docker_register_left_out",
+                "Containers and ports that the policy leaves out, by reason.",
+                &["reason"],
+            ),
+            keys: gauges(
+                "docker_register_keys",
+                "Wanted keys, by kind: there, missing from etcd, or held on the lease of somebody else.",
+                &["kind", "state"],
+            ),
+            checks: gauges(
+                "docker_register_checks",
+                "Active checks, by state.",
+                &["state"],
+            ),
+            collisions: gauge(
+                "docker_register_address_collisions",
+                "Addresses of this host that several containers claim.",
+            ),
+            ready: gauge(
+                "docker_register_ready",
+                "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
+            ),
+            lease: add(
+                registry,
+                Gauge::new(
+                    "docker_register_lease_left_seconds",
+                    "Seconds until the first lease expires, if nothing renews it; NaN before the first key. A host without keys keeps its lease for the next one.",
+                ),
+            ),
+            lease_ttl: add(
+                registry,
+                Gauge::new(
+                    "docker_register_lease_ttl_seconds",
+                    "Shortest TTL of the leases that are kept; NaN before the first key.",
+                ),
+            ),
+        }
+    }
+
     fn set(&self, now: &Now) {
         self.ready.set(now.ready.into());
         self.collisions
@@ -230,10 +281,6 @@ impl Default for Metrics {
                 IntCounterVec::new(Opts::new(name, help), &[label]),
             )
         };
-        let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
-        };
         let metrics = Self {
             events: counter(
                 "docker_register_docker_events_total",
@@ -273,50 +320,7 @@ impl Default for Metrics {
                 "result",
             ),
             of_role: RoleMetrics::new(&registry, PREFIX, &SETTINGS, &PARTNERS),
-            gauges: Mutex::new(Gauges {
-                containers: gauges(
-                    "docker_register_containers",
-                    "Running containers, by the policy's decision on them, or drained, or with checks that fail.",
-                    &["state"],
-                ),
-                left_out: gauges(
-                    "docker_register_left_out",
-                    "Containers and ports that the policy leaves out, by reason.",
-                    &["reason"],
-                ),
-                keys: gauges(
-                    "docker_register_keys",
-                    "Wanted keys, by kind: there, missing from etcd, or held on the lease of somebody else.",
-                    &["kind", "state"],
-                ),
-                checks: gauges(
-                    "docker_register_checks",
-                    "Active checks, by state.",
-                    &["state"],
-                ),
-                collisions: gauge(
-                    "docker_register_address_collisions",
-                    "Addresses of this host that several containers claim.",
-                ),
-                ready: gauge(
-                    "docker_register_ready",
-                    "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
-                ),
-                lease: add(
-                    &registry,
-                    Gauge::new(
-                        "docker_register_lease_left_seconds",
-                        "Seconds until the first lease expires, if nothing renews it; NaN before the first key. A host without keys keeps its lease for the next one.",
-                    ),
-                ),
-                lease_ttl: add(
-                    &registry,
-                    Gauge::new(
-                        "docker_register_lease_ttl_seconds",
-                        "Shortest TTL of the leases that are kept; NaN before the first key.",
-                    ),
-                ),
-            }),
+            gauges: Mutex::new(Gauges::new(&registry)),
             registry: registry.clone(),
         };
         // Made before their first count, because Prometheus cannot see the increase of a series that begins with 1.

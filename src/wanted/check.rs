@@ -66,9 +66,12 @@ pub struct Http {
     /// The value of the header `Host`, and the name that a certificate must have; none is the address.
     pub host: Option<Arc<str>>,
     /// Further headers.
-    pub headers: Vec<(Arc<str>, Arc<str>)>,
+    pub headers: Headers,
     pub status: Vec<RangeInclusive<u16>>,
 }
+
+/// Names and values.
+pub type Headers = Vec<(Arc<str>, Arc<str>)>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tls {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use common::{
     Answer, BARE, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service,
-    TestBed, count, docker_of, eventually, free_port, get, in_step, inspection, let_time_pass, warnings,
-    web_keys,
+    TestBed, count, docker_of, eventually, free_port, get, in_step, inspection, let_time_pass,
+    warnings, web_keys,
 };
 use tempfile::TempDir;
 
@@ -260,7 +260,9 @@ fn a_restart_changes_no_key_of_fifty_checked_containers() {
     let registrar = in_step(&run);
     bed.wait_for_keys(&host.all_keys(), SOON);
     let revision = bed.etcd.revision();
-    let restarts: [fn(&Registrar); 2] = [|it| it.kill9(), |it| drop(it.terminate())];
+    let restarts: [fn(&Registrar); 2] = [Registrar::kill9, |it| {
+        it.terminate();
+    }];
     let mut registrar = registrar;
     for end in restarts {
         end(&registrar);
@@ -474,7 +476,14 @@ fn a_certificate_is_explained_as_etcds_is() {
             .stdin(&saved)
             .arg("--check");
         let trusted = secure.directory.path().join("cert.pem");
-        let run = run.env("SSL_CERT_FILE", if check.contains("trust") { trusted } else { "/dev/null".into() });
+        let run = run.env(
+            "SSL_CERT_FILE",
+            if check.contains("trust") {
+                trusted
+            } else {
+                "/dev/null".into()
+            },
+        );
         run.run("keys")
     };
     let port = secure.port.to_string();
@@ -485,7 +494,9 @@ fn a_certificate_is_explained_as_etcds_is() {
         (
             "host = 'other.example', --[[trust]]",
             &port,
-            Some("its certificate is for `shop.example` and not for `other.example`: set `host` to one of its names"),
+            Some(
+                "its certificate is for `shop.example` and not for `other.example`: set `host` to one of its names",
+            ),
         ),
         (
             "host = 'shop.example',",
@@ -500,7 +511,11 @@ fn a_certificate_is_explained_as_etcds_is() {
     ] {
         let output = keys(check, port);
         let expected = if why.is_none() { 2 } else { 0 };
-        assert_eq!(output.stdout.lines().count(), expected, "{check}: {output:?}");
+        assert_eq!(
+            output.stdout.lines().count(),
+            expected,
+            "{check}: {output:?}"
+        );
         let why = why.unwrap_or_default();
         assert!(output.stderr.contains(why), "{check}: {output:?}");
         assert_eq!(output.stderr.is_empty(), why.is_empty(), "{output:?}");

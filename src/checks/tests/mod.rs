@@ -26,7 +26,7 @@ pub fn check(address: &str) -> Check {
 
 /// A container with one key for each of these checks, and one without a check if it has none.
 fn claim(name: &str, checks: &[Option<&Arc<Check>>]) -> Arc<Claim> {
-    let entry = |(number, check): (usize, &Option<&Arc<Check>>)| Entry {
+    let entry = |(number, check): (usize, Option<&Arc<Check>>)| Entry {
         key: format!("/backends/{name}/{number}").into(),
         value: "1".into(),
         ttl: 60,
@@ -39,7 +39,7 @@ fn claim(name: &str, checks: &[Option<&Arc<Check>>]) -> Arc<Claim> {
             name: name.into(),
         },
         age: "1".into(),
-        entries: checks.iter().enumerate().map(entry).collect(),
+        entries: checks.iter().copied().enumerate().map(entry).collect(),
         unproven: [].into(),
     })
 }

@@ -11,7 +11,7 @@ use crate::base::text::quote;
 use crate::policy::api::entries::{a, read_text};
 use crate::policy::sandbox::frozen::Frozen;
 use crate::routes::read_address;
-use crate::wanted::check::{ANY_GOOD_STATUS, Http, Kind, MAX_TEXT, Tls};
+use crate::wanted::check::{ANY_GOOD_STATUS, Headers, Http, Kind, MAX_TEXT, Tls};
 
 pub const DEFAULT_METHOD: &str = "GET";
 
@@ -58,7 +58,7 @@ impl Fields<'_> {
         }))
     }
 
-    fn headers(&mut self) -> Result<Vec<(Arc<str>, Arc<str>)>, String> {
+    fn headers(&mut self) -> Result<Headers, String> {
         let Some(value) = self.values.remove("headers") else {
             return Ok(Vec::new());
         };
@@ -104,7 +104,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// The headers in order of their names; a Lua table has none.
-fn read_headers(frozen: &Frozen, value: &Value) -> Result<Vec<(Arc<str>, Arc<str>)>, String> {
+fn read_headers(frozen: &Frozen, value: &Value) -> Result<Headers, String> {
     let Value::Table(table) = value else {
         return Err(format!(
             "`check.headers` is {}; it is a table of names and values",

@@ -114,9 +114,12 @@ pub(super) fn wanted(registrar: usize, host: &Host) -> Wanted {
             entry(format!("/all/s{service}"), "all".to_owned(), asked.shared),
         ]);
         let entries: Arc<[Entry]> = entries.collect();
-        let having = |passes| match asked.passes == passes {
-            true => Arc::clone(&entries),
-            false => [].into(),
+        let having = |passes| {
+            if asked.passes == passes {
+                Arc::clone(&entries)
+            } else {
+                [].into()
+            }
         };
         Some(Arc::new(Claim {
             // Not in the order of the ids.
