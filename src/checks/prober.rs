@@ -100,13 +100,14 @@ impl Prober {
                 }
             };
             tokio::select! {
+                biased;
                 orders = self.orders.recv() => match orders {
                     Some(orders) => orders.into_iter().for_each(|order| self.follow(order)),
                     None => return,
                 },
+                () = views.asked() => views.answer(self.views()),
                 Some(answer) = answers.recv() => self.take(answer),
                 () = due => self.probe_due(&answer),
-                () = views.asked() => views.answer(self.views()),
             }
         }
     }

@@ -116,11 +116,13 @@ struct KeysArgs {
     #[arg(long, value_enum, default_value_t = keys::Format::Text)]
     format: keys::Format,
 
-    /// Print on stderr why a container or port is left out, and the checks
+    /// Print on stderr why a container or port is left out, and checks
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     explain: bool,
 
-    /// Make each active check once, and leave out the keys whose check fails
+    /// Make each active check once, and leave out keys that fail
+    ///
+    /// The checks that do not pass are printed on stderr.
     #[arg(long)]
     check: bool,
 
@@ -150,7 +152,9 @@ struct DiffArgs {
     #[arg(long, value_enum, default_value_t = diff::Format::Text)]
     format: diff::Format,
 
-    /// Make each active check once: a key whose check fails should not exist
+    /// Make each active check once: keys that fail should not exist
+    ///
+    /// Without it, a missing key with a check is printed as `unproven`, and is no difference.
     #[arg(long)]
     check: bool,
 

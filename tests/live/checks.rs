@@ -25,14 +25,14 @@ fn checking(bed: &TestBed) -> RegistrarBuilder {
 }
 
 /// A value of `/metrics`.
-fn metric(address: &str, name: &str) -> f64 {
+fn metric(address: &str, name: &str) -> u64 {
     let page = get(address, "/metrics").body;
     let line = page.lines().find_map(|line| line.strip_prefix(name));
     let value = line.unwrap_or_else(|| panic!("{name} in {page}"));
     value.trim().parse().expect("a number")
 }
 
-fn wait_for_probes(address: &str, result: &str, number: f64) {
+fn wait_for_probes(address: &str, result: &str, number: u64) {
     let name = format!("docker_register_probes_total{{result=\"{result}\"}}");
     eventually(SOON, &format!("{number} probes that {result}"), || {
         metric(address, &name) >= number
@@ -58,7 +58,7 @@ fn a_container_that_listens_late_is_registered_when_it_answers() {
     let address = registrar.address();
     // Docker's own proxy accepts connections to the published ports from the start.
     let web = late(&bed);
-    wait_for_probes(&address, "failed", 4.0);
+    wait_for_probes(&address, "failed", 4);
     assert_eq!(bed.keys(), BTreeMap::new());
     assert!(bed.etcd.history(&bed.prefix).is_empty());
     web.exec(&["touch", "/tmp/go"]);
@@ -93,13 +93,13 @@ fn a_port_has_keys_while_its_health_page_is_there() {
     let registrar = in_step(&checking(&bed));
     let address = registrar.address();
     let page = || get(&address, "/").body;
-    wait_for_probes(&address, "failed", 8.0);
+    wait_for_probes(&address, "failed", 8);
     assert_eq!(bed.keys(), BTreeMap::new());
     assert!(page().contains("Failing their checks"), "{}", page());
     assert!(page().contains("its status is 404"), "{}", page());
     assert_eq!(
         metric(&address, "docker_register_containers{state=\"failing\"}"),
-        2.0
+        2
     );
     let (first, second) = (
         web_keys("web", &one, LOCALHOST),
@@ -133,13 +133,13 @@ fn a_port_has_keys_while_its_health_page_is_there() {
             &format!("docker_register_checks{{state=\"{state}\"}}"),
         )
     };
-    eventually(SOON, "all checks to pass", || checks("passing") == 4.0);
+    eventually(SOON, "all checks to pass", || checks("passing") == 4);
     assert_eq!(count(&registrar.log(), "its keys are removed"), 3);
     one.kill("KILL");
     two.kill("KILL");
     bed.wait_for_keys(&BTreeMap::new(), SOON);
     eventually(SOON, "no checks", || {
-        checks("passing") + checks("failing") + checks("unproven") == 0.0
+        checks("passing") + checks("failing") + checks("unproven") == 0
     });
     bed.assert_each_member_always_had_its_port();
     bed.assert_each_port_always_had_a_member();
@@ -267,7 +267,7 @@ fn a_restart_changes_no_key_of_fifty_checked_containers() {
     for end in restarts {
         end(&registrar);
         registrar = in_step(&run);
-        wait_for_probes(&registrar.address(), "passed", 100.0);
+        wait_for_probes(&registrar.address(), "passed", 100);
         assert_eq!(bed.etcd.revision(), revision);
     }
     // A policy that checks something else has new checks without a verdict.
@@ -279,7 +279,7 @@ fn a_restart_changes_no_key_of_fifty_checked_containers() {
         &registrar.address(),
         "docker_register_probes_total{result=\"passed\"}",
     );
-    wait_for_probes(&registrar.address(), "passed", before + 100.0);
+    wait_for_probes(&registrar.address(), "passed", before + 100);
     assert_eq!(bed.etcd.revision(), revision);
     // A service that has ended meanwhile loses its keys all the same.
     registrar.kill9();
@@ -298,7 +298,7 @@ fn what_cannot_be_asked_keeps_its_keys() {
     let registrar = in_step(&host.registrar(&bed, &script));
     let address = registrar.address();
     bed.wait_for_keys(&host.all_keys(), SOON);
-    wait_for_probes(&address, "passed", 40.0);
+    wait_for_probes(&address, "passed", 40);
     let revision = bed.etcd.revision();
     // The process may open no more descriptors.
     let limit = |number: &str| {
@@ -322,7 +322,7 @@ fn what_cannot_be_asked_keeps_its_keys() {
     let_time_pass(Duration::from_secs(3));
     registrar.signal("CONT");
     let before = metric(&address, "docker_register_probes_total{result=\"passed\"}");
-    wait_for_probes(&address, "passed", before + 40.0);
+    wait_for_probes(&address, "passed", before + 40);
     assert_eq!(bed.etcd.revision(), revision);
     assert_eq!(count(&registrar.log(), "its check fails"), 0);
     assert_eq!(warnings(&registrar), 1);

@@ -156,7 +156,9 @@ fn is_ours(error: &io::Error) -> bool {
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => {
             "it closes the connection before it has answered".to_owned()
         }
         _ => error.to_string(),

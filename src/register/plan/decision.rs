@@ -61,10 +61,10 @@ impl Plan {
     fn decide_unwanted(&self, key: &Key, known: &Record, blocked: &mut Blocked) -> Decision {
         let delete = |lease: &LeaseId| KeyChange::delete(key, *lease, known.owner.clone());
         match &known.state {
-            InStore::Ours { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
             InStore::Ours { value, .. } if self.unproven.owner(key, value).is_some() => {
                 Decision::Nothing
             }
+            InStore::Ours { lease, .. } if !self.identity.owns(*lease) => Decision::Idle(*lease),
             InStore::Ours { lease, value } => match &known.owner {
                 Some(owner) if self.is_blocked(&owner.id, blocked) => Decision::Later,
                 Some(_) => Decision::Change(delete(lease)),

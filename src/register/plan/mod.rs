@@ -14,7 +14,7 @@
 //! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
 //! | either | on a lease of our former identity  | put, if unchanged |
 //! | either | on somebody else's lease           | a warning, until it is free |
-//! | unproven | ours, owned, same value          | nothing, until its check has a verdict |
+//! | unproven | ours, same value                 | nothing, until its check has a verdict |
 //! | no     | ours, owned, claimed since the start | delete, if still ours, with or after the puts of its container |
 //! | no     | ours, owned, never claimed         | delete, if still ours: at once if its container is known to be gone, else after all puts; but see [`Wanted::protected`] and [`Plan::set_alone`] |
 //! | no     | on its shared lease                | delete together with the last owned key in its directory; else it is left to the registrars that renew its lease |
@@ -135,7 +135,7 @@ impl Plan {
             self.wants.add(claim);
             self.unproven.add(claim);
             self.touch(claim);
-            for entry in claim.entries.iter() {
+            for entry in claim.entries.iter().chain(claim.unproven.iter()) {
                 self.idle.remove(&entry.key);
             }
         }

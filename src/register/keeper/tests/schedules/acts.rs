@@ -80,6 +80,11 @@ pub(super) fn name(registrar: usize, container: usize) -> String {
     format!("r{registrar}c{container}")
 }
 
+/// The address of a container.
+pub(super) fn address(registrar: usize, asked: Asked) -> String {
+    format!("10.0.0.{registrar}:{}", asked.version)
+}
+
 pub(super) fn wanted(registrar: usize, host: &Host) -> Wanted {
     let claims = host.iter().enumerate().filter_map(|(container, asked)| {
         let asked = (*asked)?;
@@ -95,7 +100,7 @@ pub(super) fn wanted(registrar: usize, host: &Host) -> Wanted {
             id: name.as_str().into(),
             name: name.as_str().into(),
         };
-        let address = format!("10.0.0.{registrar}:{}", asked.version);
+        let address = address(registrar, asked);
         let ports = 1..=if asked.wide { 8 } else { 1 };
         let in_directories = ports.flat_map(|port| {
             let directory = format!("{}s{service}/{port}/", LAYOUTS[asked.layout]);

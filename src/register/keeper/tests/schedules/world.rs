@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::acts::{Act, Asked, Host, name, wanted};
-use super::{REGISTRARS, TTLS};
+use super::acts::{Act, Asked, Host, address, name, wanted};
+use super::{LAYOUTS, REGISTRARS, TTLS};
 use crate::base::key::Key;
 use crate::register::keeper::tests::*;
 use crate::store::model::{Model, ModelStore};
@@ -138,18 +138,26 @@ impl World {
                 let (Some(earlier), Some(now)) = (earlier[container], now[container]) else {
                     continue;
                 };
-                // Keys stay until a check fails, and without a verdict those that it is about.
-                let fails = earlier.passes == Some(false) || now.passes == Some(false);
-                let is_new = Asked {
+                let is_same = Asked {
                     passes: earlier.passes,
                     ..now
-                } != earlier;
-                if fails || now.passes.is_none() && is_new {
+                } == earlier;
+                // Keys stay until a check fails. Without a verdict they stay as they are.
+                let [fails, is_unproven] = [Some(false), None]
+                    .map(|verdict| earlier.passes == verdict || now.passes == verdict);
+                if fails || is_unproven && !is_same {
                     continue;
                 }
                 let end = format!("/{}", name(registrar, container));
+                let address = address(registrar, now);
                 let keys = |state: &BTreeMap<Key, Arc<str>>| {
-                    state.keys().filter(|key| key.ends_with(&end)).count()
+                    let its = state.iter().filter(|(key, _)| key.ends_with(&end));
+                    let is_wanted = |key: &Key, value: &str| {
+                        let is_there = now.wide || key.contains("/1/");
+                        is_there && key.starts_with(LAYOUTS[now.layout]) && *value == *address
+                    };
+                    its.filter(|(key, value)| !is_unproven || is_wanted(key, value))
+                        .count()
                 };
                 assert!(
                     keys(&before) == 0 || keys(&after) > 0,
