@@ -1,5 +1,5 @@
--- Checks mail servers and Redis by the text that they send, because a connection alone proves little: a mail server must
--- greet, and Redis must answer a PING. Their keys exist only while they do. Labels of the container, such as
+-- Checks mail servers and Redis by the text that they send, because a connection alone proves little: a mail server
+-- must greet, and Redis must answer a PING. Their keys exist only while they do. Labels of the container, such as
 -- SERVICE_CHECK_TCP, come first.
 --
 --   docker-register --script tcp_checks.lua

@@ -239,13 +239,12 @@ impl Prober {
             }
             Some(why) => {
                 let number = self.unasked.len();
-                let message = format!(
-                    "{number} of the checks cannot be made, and their keys stay as they are: {why}"
-                );
                 if were_asked {
-                    error!("{message}");
+                    error!("checks cannot be made, and their keys stay as they are: {why}");
                 }
-                condition.bad(&message);
+                condition.bad(&format!(
+                    "{number} of the checks cannot be made, and their keys stay as they are: {why}"
+                ));
             }
         }
     }
