@@ -334,6 +334,7 @@ end
 function register.host_entries(containers)
   return {}
 end
+local default_host_entries = register.host_entries
 
 -- The layouts whose `entries` and `run` have been neither read nor set.
 local unused = {}
@@ -346,12 +347,13 @@ local function check_layouts()
   end
 end
 
+-- The default is not called, because that would cost each event as much as a container does.
+local function host_entries() return register.host_entries ~= default_host_entries and register.host_entries or nil end
+
 -- Keeps etcd in step for ever.
 local function run()
   check_layouts()
-  for containers in docker.watch() do
-    etcd.sync(containers, register.entries, register.host_entries)
-  end
+  for containers in docker.watch() do etcd.sync(containers, register.entries, host_entries()) end
 end
 register.run = run
 
@@ -389,9 +391,7 @@ function register.layout(entries)
     if register.run ~= run then
       error("register.run is overridden, and the policy is a layout, which has its own: override the layout's `run`", 0)
     end
-    for containers in docker.watch() do
-      etcd.sync(containers, own.entries, register.host_entries)
-    end
+    for containers in docker.watch() do etcd.sync(containers, own.entries, host_entries()) end
   end
   unused[own] = true
   return decisions.guard("register", own, results, touched)

@@ -56,7 +56,7 @@ pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use service::{Answer, Service};
 pub use simulated::Simulated;
-pub use versions::{etcds, haproxies, kill_processes, processes};
+pub use versions::{ProxyDirectory, etcds, haproxies, kill_processes, processes};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 /// The programs that `tests/setup.sh` lists in `HAPROXIES`, else the one in `PATH`.
 ///
 /// # Panics
@@ -28,6 +30,34 @@ pub fn processes(directory: &Path) -> Vec<String> {
     let output = output.expect("pgrep can be run");
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().map(str::to_owned).collect()
+}
+
+/// A directory for `discover`. The HAProxy in it ends when it goes out of scope, whoever started it.
+pub struct ProxyDirectory(TempDir);
+
+impl ProxyDirectory {
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    pub fn new() -> Self {
+        Self(TempDir::new().expect("a temporary directory"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Default for ProxyDirectory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for ProxyDirectory {
+    fn drop(&mut self) {
+        kill_processes(&processes(self.path()));
+    }
 }
 
 /// Kills some of them, as a crash would.

@@ -5,7 +5,7 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::{SOON, TestBed, eventually, get, in_step};
+use common::{ProxyDirectory, SOON, TestBed, eventually, free_port, get, in_step};
 
 const ALERTS: &str = include_str!("../../examples/alerts.yaml");
 
@@ -50,10 +50,17 @@ fn names(text: &str) -> BTreeSet<&str> {
 #[test]
 fn both_roles_have_the_metrics_that_the_alerts_and_the_page_name() {
     let bed = TestBed::new();
-    let _web = bed.container().publish_all().start();
+    let ports = [8005, 8006].map(|port| (format!("SERVICE_{port}_PORT"), free_port().to_string()));
+    let [(one, first), (other, second)] = &ports;
+    let _web = bed
+        .container()
+        .env(one, first)
+        .env(other, second)
+        .publish_all()
+        .start();
     let listen = "127.0.0.1:0";
     let registrar = in_step(&bed.registrar().flag("--listen", listen));
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = ProxyDirectory::new();
     let discover = bed.discover(directory.path()).flag("--listen", listen);
     let discover = discover.start_command("discover");
     let addresses = [registrar.address(), discover.address()];

@@ -4,8 +4,8 @@
 use crate::common;
 
 use common::{
-    Backend, Load, Registrar, RegistrarBuilder, SOON, TestBed, ask, eventually, free_port, get,
-    haproxies, kill_processes, processes,
+    Backend, Load, ProxyDirectory, Registrar, RegistrarBuilder, SOON, TestBed, ask, eventually,
+    free_port, get, haproxies, kill_processes, processes,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,14 +20,14 @@ use tempfile::TempDir;
 /// An etcd, and a directory for `discover`.
 pub struct Site {
     pub bed: TestBed,
-    pub directory: TempDir,
+    pub directory: ProxyDirectory,
 }
 
 impl Site {
     pub fn new() -> Self {
         Self {
             bed: TestBed::new(),
-            directory: TempDir::new().expect("a temporary directory"),
+            directory: ProxyDirectory::new(),
         }
     }
 
@@ -75,12 +75,6 @@ impl Site {
 
     pub fn configuration(&self) -> String {
         fs::read_to_string(self.directory.path().join("haproxy.cfg")).unwrap_or_default()
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        kill_processes(&processes(self.directory.path()));
     }
 }
 

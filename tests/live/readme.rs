@@ -8,7 +8,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Backend, SOON, TestBed, ask, docker, eventually, free_port, require_docker};
+use common::{
+    Backend, ProxyDirectory, SOON, TestBed, ask, docker, eventually, free_port, require_docker,
+};
 
 const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
@@ -359,7 +361,7 @@ fn its_least_role_is_enough_for_both_roles_and_allows_nothing_else() {
         (Some(0), ""),
         "{diff:?}"
     );
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = ProxyDirectory::new();
     let discover = as_user(bed.discover(directory.path()));
     let discover = discover.start_command("discover");
     let file = directory.path().join("haproxy.cfg");

@@ -244,6 +244,8 @@ impl Follower {
 /// Waits until a time; for ever without one.
 async fn until(time: Option<Instant>) {
     match time {
+        // A timer would round it up to the next millisecond.
+        Some(time) if time <= Instant::now() => {}
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
