@@ -509,7 +509,7 @@ fn a_certificate_is_explained_as_etcds_is() {
         (
             own,
             &plain.address.rsplit(':').next().expect("a port").to_owned(),
-            Some("it does not speak TLS: check `http`"),
+            Some("it does not speak TLS: check it by `http`"),
         ),
     ] {
         let output = keys(check, port);
