@@ -151,7 +151,9 @@ fn explain(error: &io::Error) -> Trouble {
             "by a CA that this system trusts: trust its CA, or set `insecure`",
             "set `host` to one of its names",
         ),
-        Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS: check it by `http`".to_owned(),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "it does not speak TLS: check it by `http`".to_owned()
+        }
         Some(rustls::Error::AlertReceived(alert)) => {
             format!("it rejects the TLS connection ({alert:?})")
         }

@@ -40,6 +40,9 @@ use writer::Writer;
 const APPLIED: &str = ".applied.json";
 /// The name of the file with the servers' states over a reload.
 pub const STATE: &str = ".state";
+/// The time after a change in which HAProxy is not asked what runs, and no file is written: its first requests are to be
+/// answered. No further change comes so soon, because the feed gathers them for longer.
+const UNDISTURBED: Duration = Duration::from_millis(5);
 /// How long the first routes are waited for before the proxy starts with the configuration of an earlier process.
 const FIRST_ROUTES: Duration = Duration::from_secs(2);
 /// How long our proxy may let its connections end at exit.
@@ -228,6 +231,9 @@ impl Keeper {
                 .get_or_insert_with(|| "another file of it has changed".to_owned());
         }
         let was_refused = self.change(main, &plan.changes, &mut plan.reload).await?;
+        if !plan.changes.is_empty() {
+            sleep(UNDISTURBED).await;
+        }
         if is_fresh {
             self.drain(main, &running, &mut plan.reload).await;
         } else if was_refused {
