@@ -17,7 +17,7 @@ use crate::policy::Reader;
 use crate::register::plan::{Note, Plan};
 use crate::register::timetable::SHARED_MARGIN;
 use crate::register::{HostSettings, host_ip_or_loopback};
-use crate::store::{self, Found, Identity, LeaseId, Step, Store, StoreError};
+use crate::store::{self, Found, Identity, LeaseId, On, Step, Store, StoreError};
 use crate::wanted::{Entry, Wanted};
 
 /// One key that differs.
@@ -179,7 +179,7 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
     // Keys on no lease never expire.
     let loose = found
         .values()
-        .filter(|found| found.lease.is_none() && !plan.wants(&found.key));
+        .filter(|found| found.on == On::Nothing && !plan.wants(&found.key));
     differences.extend(loose.map(|found| (Arc::clone(&found.key), (Kind::Stale, None))));
     let wants: BTreeMap<&Key, &Entry> = plan
         .entries()
@@ -218,7 +218,7 @@ impl Difference {
     fn text(&self) -> String {
         let found = self.found.as_ref().map_or("", |found| &found.value);
         let wanted = self.wanted.as_deref().unwrap_or_default();
-        let lease = self.found.as_ref().and_then(|found| found.lease);
+        let lease = self.found.as_ref().and_then(Found::lease);
         let what = match (self.kind, lease) {
             (Kind::Missing, _) => format!("should be {wanted}"),
             (Kind::Different, _) if found != wanted => format!("is {found}, should be {wanted}"),
@@ -233,9 +233,13 @@ impl Difference {
                 let check = check.map_or(String::new(), ToString::to_string);
                 format!("should be {wanted} if its check passes ({check}): --check makes it")
             }
-            (Kind::Held, lease) => {
-                let lease = lease.map_or(String::new(), |lease| format!(" {lease}"));
-                format!("is {found} on somebody else's lease{lease}, should be {wanted}")
+            (Kind::Held, Some(lease)) => {
+                format!("is {found} on somebody else's lease {lease}, should be {wanted}")
+            }
+            (Kind::Held, None) => {
+                let on = self.found.as_ref().map(|found| format!(", {}", found.on));
+                let on = on.unwrap_or_default();
+                format!("is {found}{on}, which is not this registrar's; should be {wanted}")
             }
         };
         format!("{:<9} {} {what}\n", self.kind.name(), self.key)
@@ -264,7 +268,7 @@ impl Difference {
             "wanted": self.wanted.as_deref(),
             "ttl": self.entry.as_ref().map(|entry| entry.ttl),
             "found": self.found.as_ref().map(|found| &*found.value),
-            "lease": self.found.as_ref().and_then(|found| found.lease).map(|lease| lease.to_string()),
+            "lease": self.found.as_ref().and_then(Found::lease).map(|lease| lease.to_string()),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::base::key::Key;
 use crate::discover::{self, RoutingSettings};
 use crate::policy::{KeySource, Report, Role as _, RoutingWorld};
 use crate::routes::{Keys, Routes};
-use crate::store::Found;
+use crate::store::{Found, On};
 
 pub struct Settings {
     /// The saved keys; none is etcd.
@@ -102,7 +102,7 @@ fn read_saved(path: &Path, prefix: &str) -> anyhow::Result<Keys> {
         let found = Found {
             key: Arc::clone(&key),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: revision,
             revision,
         };

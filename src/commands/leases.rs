@@ -217,6 +217,7 @@ impl Registrar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::On;
 
     fn lease(id: i64, granted: u32, keys: &[&str]) -> (LeaseId, Lease) {
         let lease = Lease {
@@ -255,7 +256,7 @@ mod tests {
         let found = |value: &str| Found {
             key: "/k".into(),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: 1,
             revision: 1,
         };

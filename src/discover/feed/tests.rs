@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::source::Watching;
 use super::*;
 use crate::ops::condition::{Condition, State};
 use crate::store::etcd::process::{Process, SOON};
-use crate::store::{Change, Changes, Found, Identity, Step, Store, StoreError, Transaction};
+use crate::store::{
+    Change, Changes, Found, Identity, Listing, On, Step, Store, StoreError, Transaction, Watching,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,15 +43,17 @@ fn away() -> StoreError {
 impl Source for Fake {
     type Watching = FakeWatch;
 
-    async fn list(&mut self, prefix: &str) -> Result<(Vec<Found>, i64), StoreError> {
+    async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
         assert_eq!(prefix, "/b/");
         let mut inner = self.inner();
         if inner.is_away {
             return Err(away());
         }
         inner.listings += 1;
-        let keys = inner.keys.found.values().cloned().collect();
-        Ok((keys, inner.keys.revision))
+        Ok(Listing {
+            keys: inner.keys.found.values().cloned().collect(),
+            revision: inner.keys.revision,
+        })
     }
 
     async fn watch(&mut self, _: &str, revision: i64) -> Result<FakeWatch, StoreError> {
@@ -98,7 +101,7 @@ impl Fake {
             Change::Put(Found {
                 key,
                 value: "1".into(),
-                lease: None,
+                on: On::Nothing,
                 created: revision,
                 revision,
             })
@@ -157,6 +160,7 @@ impl Running {
             freshness: freshness.subscribe(),
             task: tokio::spawn(
                 Feed {
+                    store: "etcd",
                     prefix: "/b".to_owned(),
                     resync: RESYNC,
                     outage,
@@ -375,7 +379,7 @@ async fn etcd_is_followed_through_changes_and_its_end() {
     };
     let put = |key: &str| Step::Put(key.into(), "1".into(), lease);
     steps(vec![put("/b/a"), put("/b2"), put("/b2/x"), put("/b")]).await;
-    let mut running = Running::start(etcd.connect());
+    let mut running = Running::start(etcd.store());
     let next = async |running: &mut Running, expected: &str| {
         let published = async {
             while running.published().as_deref() != Some(expected) {

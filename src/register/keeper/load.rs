@@ -70,7 +70,7 @@ impl<S: Store> Keeper<S> {
 
         let shared = found.iter().filter_map(|found| {
             let lease = found
-                .lease
+                .lease()
                 .filter(|lease| lease.is_shared_for(&found.key))?;
             Some((&found.key, lease))
         });
@@ -97,7 +97,7 @@ impl<S: Store> Keeper<S> {
         alive.extend(self.renew(&new).await?);
         alive.retain(|lease, _| in_use.contains(lease));
         let lost = |lease: LeaseId| in_use.contains(&lease) && !alive.contains_key(&lease);
-        if found.iter().filter_map(|found| found.lease).any(lost) {
+        if found.iter().filter_map(Found::lease).any(lost) {
             return Ok(false);
         }
         let abandoned = self.abandoned(&others).await?;
@@ -123,7 +123,7 @@ impl<S: Store> Keeper<S> {
     /// The shared keys beside owned keys that will be deleted. They are kept alive until both can be deleted together.
     async fn shared_siblings(&mut self, found: &[Found]) -> Result<Vec<Found>, StoreError> {
         let is_unwanted = |found: &&Found| {
-            let is_own = found.lease.is_some_and(|lease| self.identity.owns(lease));
+            let is_own = found.lease().is_some_and(|lease| self.identity.owns(lease));
             is_own && !self.plan.wants(&found.key)
         };
         let directories: BTreeSet<Arc<str>> = found

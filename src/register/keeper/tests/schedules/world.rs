@@ -201,7 +201,7 @@ impl World {
         model
             .keys()
             .values()
-            .filter(|found| found.lease.is_some() || wanted.contains_key(&*found.key))
+            .filter(|found| found.lease().is_some() || wanted.contains_key(&*found.key))
             .map(|found| (found.key.to_string(), found.value.to_string()))
             .collect()
     }
