@@ -1,4 +1,4 @@
-//! `diff`: compares the keys in etcd with the keys that should be there. It reports the changes that `run` would make,
+//! `diff`: compares the keys in the store with the keys that should be there. It reports the changes that `run` would make,
 //! by `run`'s own plan, and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,6 @@ use super::{decide, print, warn_of_collisions};
 use crate::base::key::{Key, directory};
 use crate::checks;
 use crate::docker::{self, Daemon};
-use crate::policy::Reader;
 use crate::register::plan::{Note, Plan};
 use crate::register::timetable::SHARED_MARGIN;
 use crate::register::{HostSettings, host_ip_or_loopback};
@@ -76,9 +75,9 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     };
     plan.want(&wanted);
     plan.set_alone(true);
-    let (mut etcd, reader) = (host.store(), host.reader());
-    let found = store::ask_any(&mut etcd, async |etcd| {
-        read(etcd, &reader, &host, identity, &plan).await
+    let mut store = host.connect();
+    let found = store::ask_any(&mut store, async |store| {
+        read(store, &host, identity, &plan).await
     });
     let found = found.await.map_err(|error| anyhow!("{error}"))?;
     let mut differences = compare(&mut plan, &found);
@@ -97,11 +96,9 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     Ok(decided.say(false) && in_step)
 }
 
-/// Reads from etcd the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below
-/// the prefix.
+/// Reads the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below the prefix.
 async fn read(
     store: &mut impl Store,
-    reader: &Reader,
     host: &HostSettings,
     identity: Identity,
     plan: &Plan,
@@ -139,7 +136,7 @@ async fn read(
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
     let prefix = format!("{}/", host.options.prefix);
-    found.extend(reader.lock().await.list(&prefix).await?.keys);
+    found.extend(store.scan(&prefix).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))

@@ -1,6 +1,7 @@
 //! The contract of every store: leases with ids that a registrar derives, and transactions that are carried out only if
 //! the store still is as the registrar last saw it. `docs/keys-in-etcd.md` explains the terms.
 
+mod any;
 #[cfg(test)]
 pub mod conformance;
 pub mod etcd;
@@ -9,7 +10,10 @@ mod memory;
 #[cfg(test)]
 pub mod model;
 pub mod print;
+pub mod redis;
+pub mod tls;
 mod transaction;
+mod user;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -22,8 +26,11 @@ use tokio::time::Instant;
 
 use crate::base::key::Key;
 
+pub use any::{AnyStore, AnyWatching, Settings};
 pub use lease_id::{Identity, LeaseId};
+pub use tls::{Tls, is_server_name};
 pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};
+pub use user::{Password, User};
 pub use ways::ask_any;
 
 /// A key as the store has it.

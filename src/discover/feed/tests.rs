@@ -50,10 +50,9 @@ impl Source for Fake {
             return Err(away());
         }
         inner.listings += 1;
-        Ok(Listing {
-            keys: inner.keys.found.values().cloned().collect(),
-            revision: inner.keys.revision,
-        })
+        let keys = inner.keys.found.values().cloned().collect();
+        let revision = inner.keys.revision;
+        Ok(Listing { keys, revision })
     }
 
     async fn watch(&mut self, _: &str, revision: i64) -> Result<FakeWatch, StoreError> {
@@ -61,10 +60,8 @@ impl Source for Fake {
         assert_eq!(revision, inner.keys.revision + 1);
         let (sender, changes) = mpsc::unbounded_channel();
         inner.watches.push(sender);
-        Ok(FakeWatch {
-            changes,
-            heard_at: Instant::now(),
-        })
+        let heard_at = Instant::now();
+        Ok(FakeWatch { changes, heard_at })
     }
 }
 

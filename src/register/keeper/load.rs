@@ -39,7 +39,8 @@ impl<S: Store> Keeper<S> {
             warn!("a lease expired or was revoked: its keys are put again");
         }
         Err(StoreError::Failed(anyhow!(
-            "leases in etcd end faster than they can be renewed"
+            "leases in {} end faster than they can be renewed",
+            self.store.name()
         )))
     }
 
@@ -168,16 +169,20 @@ impl<S: Store> Keeper<S> {
         Ok(abandoned)
     }
 
-    /// Logs how the keys in etcd differ from the state in which this process left them.
+    /// Logs how the keys in the store differ from the state in which this process left them.
     fn tell(&mut self, surprises: &Surprises) {
         if self.knowledge == Knowledge::Unread {
             return;
         }
+        let store = self.store.name();
         match &surprises.missing[..] {
             [] => {}
-            [key] => warn!("a key was missing in etcd and is put again: {}", quote(key)),
+            [key] => warn!(
+                "a key was missing in {store} and is put again: {}",
+                quote(key)
+            ),
             [key, ..] => warn!(
-                "{} keys were missing in etcd and are put again, such as {}",
+                "{} keys were missing in {store} and are put again, such as {}",
                 surprises.missing.len(),
                 quote(key)
             ),

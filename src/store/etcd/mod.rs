@@ -21,20 +21,28 @@ use std::time::Duration;
 
 use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader};
 
+use super::tls::Words;
 use super::{Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError, Transaction};
 use crate::base::key::Key;
 use connection::Connection;
 use failure::{list_keys, name_keys};
 use link::Link;
 
-pub use settings::{Password, Settings, User};
-pub use tls::{Tls, is_server_name};
+pub use settings::Settings;
 pub use watch::Watch;
 
 /// The store's name in messages.
-pub const NAME: &str = "etcd";
+const NAME: &str = "etcd";
 /// The most operations of a transaction (the default of etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
+
+/// Its words in messages about TLS.
+const WORDS: Words = Words {
+    store: NAME,
+    flags: "--etcd",
+    plain: "http://",
+    client_ca: "--trusted-ca-file",
+};
 
 pub struct EtcdStore {
     connection: Connection,

@@ -42,7 +42,7 @@ impl World {
             Identity::new("daemon", &registrar.to_string()),
             TTLS[registrar],
             self.newest[registrar].subscribe(),
-            Arc::new(Status::new(TTLS[registrar])),
+            Arc::new(Status::new(TTLS[registrar], &store::Settings::default())),
         );
         keeper
             .plan
