@@ -1,5 +1,5 @@
-//! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for,
-//! and hands the result over; `register/plan` makes etcd so.
+//! The module `store`, also called `etcd`: keys, the wanted state, and reading. It decides which containers a policy
+//! function is called for, and hands the result over; `register/plan` makes the store so.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
