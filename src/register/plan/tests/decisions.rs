@@ -96,7 +96,7 @@ fn a_strangers_key_without_a_lease_is_left_too() {
         ..found("/x/a", "", None)
     };
     let wanted = claim("a", &[owned("/x/a", "1")]);
-    let mut plan = plan(&[wanted], &[stranger.clone()]);
+    let mut plan = plan(&[wanted], std::slice::from_ref(&stranger));
     assert_is_settled(&mut plan);
     assert_eq!(
         notes(&mut plan),
