@@ -4,6 +4,7 @@
 mod any;
 #[cfg(test)]
 pub mod conformance;
+mod endpoint;
 pub mod etcd;
 mod lease_id;
 mod memory;

@@ -11,9 +11,9 @@ use tonic::transport;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceExt as _, service_fn};
 
-use super::endpoint::Endpoint;
 use super::settings::Settings;
 use super::{NAME, tls};
+use crate::store::endpoint::Endpoint;
 
 /// The largest answer that is accepted, in bytes. Values of others are up to 1.5 MiB each.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;

@@ -1,7 +1,6 @@
 //! The store in etcd v3. Only this module uses the etcd client.
 
 mod connection;
-mod endpoint;
 mod failure;
 mod leases;
 mod link;
