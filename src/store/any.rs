@@ -44,8 +44,8 @@ impl Settings {
     /// The store's name in messages.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Etcd(_) => "etcd",
-            Self::Redis(_) => "Redis",
+            Self::Etcd(_) => etcd::NAME,
+            Self::Redis(_) => redis::NAME,
         }
     }
 

@@ -31,7 +31,7 @@ pub use settings::Settings;
 pub use watch::Watch;
 
 /// The store's name in messages.
-const NAME: &str = "etcd";
+pub const NAME: &str = "etcd";
 /// The most operations of a transaction (the default of etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
 
