@@ -1,0 +1,140 @@
+//! A connection to one Redis: its endpoints, the one in use, and calls. After an error the next address of the endpoint
+//! is used, then the next endpoint. A sentinel is asked anew each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use redis::Value;
+use tokio::time::Instant;
+
+use super::failure::{CallError, explain, own_fault};
+use super::link::{Link, Peer, Request};
+use super::settings::Settings;
+use super::touched::Touched;
+use crate::base::deadline::within;
+use crate::base::text::quote;
+use crate::store::StoreError;
+use crate::store::endpoint::Endpoint;
+use crate::store::ways::mention;
+
+pub struct Connection {
+    settings: Settings,
+    endpoints: Vec<Arc<Endpoint>>,
+    current: usize,
+    link: Option<Link>,
+    limit: Duration,
+    /// Is told of the changes that Redis tells of.
+    touched: Option<Touched>,
+}
+
+impl Connection {
+    /// `limit` is the time limit of each call. It connects at its first call.
+    pub fn new(settings: Settings, limit: Duration, touched: Option<Touched>) -> Self {
+        let endpoints = settings.place.endpoints().iter();
+        Self {
+            endpoints: endpoints
+                .map(|name| Arc::new(Endpoint::new(name)))
+                .collect(),
+            settings,
+            current: 0,
+            link: None,
+            limit,
+            touched,
+        }
+    }
+
+    /// Sets the time limit of each call.
+    pub fn limit_calls(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The number of known ways to Redis. As many calls in a row that fail have tried all of them.
+    pub fn ways(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.ways()).sum()
+    }
+
+    /// The endpoint in use, for messages.
+    pub fn shown(&self) -> String {
+        let endpoint = self.endpoints.get(self.current);
+        endpoint.map(|endpoint| endpoint.shown()).unwrap_or_default()
+    }
+
+    /// Makes a request that changes nothing, over one way after another until Redis answers.
+    pub async fn call_any(&mut self, request: &Request) -> Result<Value, StoreError> {
+        let mut failures = Vec::new();
+        loop {
+            match self.call(request).await {
+                Err(StoreError::Failed(error)) if failures.len() + 1 < self.ways() => {
+                    failures.push(error);
+                }
+                Err(StoreError::Failed(error)) => return Err(StoreError::Failed(error)),
+                result => {
+                    mention(&failures);
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Makes a request at the endpoint in use.
+    pub async fn call(&mut self, request: &Request) -> Result<Value, StoreError> {
+        let Some(endpoint) = self.endpoints.get(self.current).cloned() else {
+            return Err(StoreError::Failed(anyhow!("no server of Redis is known")));
+        };
+        let is_new = self.link.is_none();
+        let begun = Instant::now();
+        let result = within(self.limit, async {
+            if self.link.is_none() {
+                let opened = Link::open(&self.settings, &endpoint, self.limit, self.touched.as_ref());
+                self.link = Some(opened.await?);
+            }
+            let Some(link) = &mut self.link else {
+                unreachable!("connected above");
+            };
+            link.ask(request).await.map_err(|error| {
+                let peer = Peer {
+                    name: endpoint.shown(),
+                    is_sentinel: false,
+                };
+                CallError::Redis(peer, error)
+            })
+        })
+        .await;
+        self.settings.calls.tell(begun, !matches!(result, Some(Ok(_))));
+        let error = match result {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(CallError::Redis(_, error))) if let Some(fault) = own_fault(&error) => {
+                return Err(StoreError::Failed(anyhow!(fault)));
+            }
+            Some(Err(error)) => match explain(&self.settings, is_new, error) {
+                // Redis itself has answered, and another server would give the same answer.
+                error @ StoreError::Refused(_) => return Err(error),
+                error => error,
+            },
+            None => no_answer(&endpoint.shown(), self.limit),
+        };
+        self.link = None;
+        if endpoint.fail() {
+            self.current = (self.current + 1) % self.endpoints.len();
+        }
+        Err(error)
+    }
+}
+
+/// The error of a call that took longer than its limit.
+fn no_answer(endpoint: &str, limit: Duration) -> StoreError {
+    StoreError::Failed(anyhow!(
+        "Redis at {} did not answer within {:.1} seconds",
+        quote(endpoint),
+        limit.as_secs_f64()
+    ))
+}
