@@ -26,6 +26,8 @@ struct Inner {
 
 struct State {
     keys: BTreeSet<Key>,
+    /// The number of connections so far. Those before the last say nothing any more.
+    connections: u64,
     is_connected: bool,
     heard_at: Instant,
 }
@@ -37,6 +39,7 @@ impl Touched {
             channel: format!("__keyspace@{db}__:"),
             state: Mutex::new(State {
                 keys: BTreeSet::new(),
+                connections: 0,
                 is_connected: true,
                 heard_at: Instant::now(),
             }),
@@ -49,11 +52,16 @@ impl Touched {
         &self.0.channel
     }
 
-    /// Takes what Redis tells without having been asked.
+    /// Takes what Redis tells without having been asked, on a new connection.
     pub fn sender(&self) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
         let touched = self.clone();
+        let mut state = self.lock();
+        state.connections += 1;
+        state.is_connected = true;
+        let connection = state.connections;
+        drop(state);
         move |info| {
-            touched.take_push(&info);
+            touched.take_push(&info, connection);
             Ok(())
         }
     }
@@ -90,8 +98,11 @@ impl Touched {
         self.lock().heard_at
     }
 
-    fn take_push(&self, info: &PushInfo) {
+    fn take_push(&self, info: &PushInfo, connection: u64) {
         let mut state = self.lock();
+        if state.connections != connection {
+            return;
+        }
         match info.kind {
             PushKind::Disconnection => state.is_connected = false,
             PushKind::PMessage => {
