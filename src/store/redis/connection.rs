@@ -65,7 +65,9 @@ impl Connection {
     /// The endpoint in use, for messages.
     pub fn shown(&self) -> String {
         let endpoint = self.endpoints.get(self.current);
-        endpoint.map(|endpoint| endpoint.shown()).unwrap_or_default()
+        endpoint
+            .map(|endpoint| endpoint.shown())
+            .unwrap_or_default()
     }
 
     /// Makes a request that changes nothing, over one way after another until Redis answers.
@@ -94,7 +96,8 @@ impl Connection {
         let begun = Instant::now();
         let result = within(self.limit, async {
             if self.link.is_none() {
-                let opened = Link::open(&self.settings, &endpoint, self.limit, self.touched.as_ref());
+                let opened =
+                    Link::open(&self.settings, &endpoint, self.limit, self.touched.as_ref());
                 self.link = Some(opened.await?);
             }
             let Some(link) = &mut self.link else {
@@ -109,7 +112,9 @@ impl Connection {
             })
         })
         .await;
-        self.settings.calls.tell(begun, !matches!(result, Some(Ok(_))));
+        self.settings
+            .calls
+            .tell(begun, !matches!(result, Some(Ok(_))));
         let error = match result {
             Some(Ok(value)) => return Ok(value),
             Some(Err(CallError::Redis(_, error))) if let Some(fault) = own_fault(&error) => {

@@ -27,7 +27,14 @@ pub enum CallError {
 
 /// The codes of answers after which another server may do better, or the same one later: it loads its data, it has lost
 /// its primary or is a replica, or a script blocks it.
-const TROUBLED: [&str; 6] = ["LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY"];
+const TROUBLED: [&str; 6] = [
+    "LOADING",
+    "MASTERDOWN",
+    "READONLY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+];
 
 /// The commands and keys that an ACL must allow.
 const RIGHTS: &str = "~docker-register:* &__keyspace@* +evalsha +script|load +get +set +del +exists +type +pttl +pexpireat \
@@ -47,7 +54,9 @@ impl Answer {
         let code = error.code()?;
         let message = error.detail().unwrap_or_default();
         // Redis 6.2 wraps the error of a command in a script: `ERR Error running script (call to …): …: -OOM command …`.
-        let inner = message.rsplit_once(": -").filter(|_| message.starts_with("Error running script"));
+        let inner = message
+            .rsplit_once(": -")
+            .filter(|_| message.starts_with("Error running script"));
         let (code, message) = match inner.and_then(|(_, inner)| inner.split_once(' ')) {
             Some(inner) => inner,
             None => (code, message),
@@ -79,14 +88,25 @@ pub fn explain_caught(settings: &Settings, at: &str, text: &str) -> StoreError {
         code: code.to_owned(),
         message: printable(message),
     };
-    StoreError::Refused(anyhow!("Redis at {} answered: {}", quote(at), explain_answer(settings, &answer)))
+    StoreError::Refused(anyhow!(
+        "Redis at {} answered: {}",
+        quote(at),
+        explain_answer(settings, &answer)
+    ))
 }
 
 fn explain_redis(settings: &Settings, peer: &Peer, is_new: bool, error: &RedisError) -> StoreError {
-    let who = if peer.is_sentinel { "the sentinel" } else { "Redis" };
+    let who = if peer.is_sentinel {
+        "the sentinel"
+    } else {
+        "Redis"
+    };
     let at = quote(&peer.name);
     if let Some(answer) = Answer::of(error) {
-        let words = anyhow!("{who} at {at} answered: {}", explain_answer(settings, &answer));
+        let words = anyhow!(
+            "{who} at {at} answered: {}",
+            explain_answer(settings, &answer)
+        );
         return if TROUBLED.contains(&answer.code.as_str()) {
             StoreError::Failed(words)
         } else {
@@ -104,9 +124,17 @@ fn explain_redis(settings: &Settings, peer: &Peer, is_new: bool, error: &RedisEr
             printable(&error.to_string())
         ));
     }
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>());
     StoreError::Failed(match cause {
-        Some(cause) => anyhow!(explain_connection(settings, &format!("{who} at {at}"), &at, is_new, cause)),
+        Some(cause) => anyhow!(explain_connection(
+            settings,
+            &format!("{who} at {at}"),
+            &at,
+            is_new,
+            cause
+        )),
         None => anyhow!("cannot speak with {who} at {at}: {error}"),
     })
 }
@@ -118,7 +146,9 @@ fn explain_answer(settings: &Settings, answer: &Answer) -> String {
         ("NOPERM", _) => {
             return format!("{message}: {}", rights(settings));
         }
-        ("NOAUTH", _) => "it requires a password, so pass --store-password-file FILE, and --store-user NAME with an ACL",
+        ("NOAUTH", _) => {
+            "it requires a password, so pass --store-password-file FILE, and --store-user NAME with an ACL"
+        }
         ("WRONGPASS", Some(user)) => {
             return match &user.password {
                 Password::File(path) => format!(
@@ -135,7 +165,9 @@ fn explain_answer(settings: &Settings, answer: &Answer) -> String {
         ("OOM", _) => "its memory is full: raise its `maxmemory`, or delete what needs it",
         ("READONLY", _) => "it has become a replica",
         ("MASTERDOWN", _) => "it is a replica that has lost its primary",
-        ("MISCONF", _) => "it cannot write its snapshots (its log tells the cause), and takes no writes until it can",
+        ("MISCONF", _) => {
+            "it cannot write its snapshots (its log tells the cause), and takes no writes until it can"
+        }
         ("NOREPLICAS", _) => "it has fewer replicas than its `min-replicas-to-write`",
         ("BUSY", _) => "another program's script keeps it from answering",
         ("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT", _) => {
@@ -145,7 +177,10 @@ fn explain_answer(settings: &Settings, answer: &Answer) -> String {
             "another program has changed the records that begin with `docker-register:`, or the key is no string; delete it"
         }
         ("ERR", _) if message.starts_with("DB index is out of range") => {
-            return format!("it has no database {}: its `databases` says how many it has", settings.db);
+            return format!(
+                "it has no database {}: its `databases` says how many it has",
+                settings.db
+            );
         }
         ("ERR", Some(_)) if message.contains("without any password configured") => {
             "it has no password, so leave out --store-user and the password"
@@ -171,7 +206,10 @@ fn rights(settings: &Settings) -> String {
 }
 
 /// Names the keys in a refusal: Redis's own message does not.
-pub fn name_keys<T>(result: Result<T, StoreError>, what: impl FnOnce() -> String) -> Result<T, StoreError> {
+pub fn name_keys<T>(
+    result: Result<T, StoreError>,
+    what: impl FnOnce() -> String,
+) -> Result<T, StoreError> {
     match result {
         Err(StoreError::Refused(error)) => Err(StoreError::Refused(error.context(what()))),
         other => other,
@@ -191,7 +229,13 @@ pub fn list_keys<'a>(mut keys: impl Iterator<Item = &'a Key>) -> String {
 }
 
 /// Explains why there is no connection, or why it was lost. `whom` is the server with its address `at`.
-fn explain_connection(settings: &Settings, whom: &str, at: &str, is_new: bool, cause: &io::Error) -> String {
+fn explain_connection(
+    settings: &Settings,
+    whom: &str,
+    at: &str,
+    is_new: bool,
+    cause: &io::Error,
+) -> String {
     let tls = settings.tls.as_ref();
     if let Some(why) = tls.and_then(|tls| tls::explain(tls, at, cause)) {
         return why;

@@ -67,8 +67,7 @@ impl Connection {
             while !left.is_empty() {
                 let answer = self.call(&renewal(&left, missing)).await;
                 let answer = name_keys(answer, || "cannot renew leases".to_owned())?;
-                let (done, rest, caught) =
-                    renewed(answer).ok_or_else(|| self.odd("a renewal"))?;
+                let (done, rest, caught) = renewed(answer).ok_or_else(|| self.odd("a renewal"))?;
                 alive.extend(done);
                 left = rest;
                 if !caught.is_empty() {
@@ -83,7 +82,9 @@ impl Connection {
             None => Ok(alive),
             Some(caught) => {
                 let error = explain_caught(self.settings(), &self.shown(), &caught);
-                name_keys(Err(error), || "cannot renew all keys on our leases".to_owned())
+                name_keys(Err(error), || {
+                    "cannot renew all keys on our leases".to_owned()
+                })
             }
         }
     }
@@ -105,7 +106,9 @@ impl Connection {
         let request = Request::Script(&REVOKE, input);
         loop {
             let answer = self.call(&request).await;
-            let answer = name_keys(answer, || format!("cannot remove the keys on lease {lease}"))?;
+            let answer = name_keys(answer, || {
+                format!("cannot remove the keys on lease {lease}")
+            })?;
             if number(answer).ok_or_else(|| self.odd("the end of a lease"))? == 1 {
                 return Ok(());
             }
@@ -148,7 +151,11 @@ fn parse(lease: &str) -> Option<LeaseId> {
 
 fn renewal(left: &[Left], missing: Missing) -> Request {
     let mut input = Input::new();
-    input.add(if missing == Missing::Grant { "grant" } else { "renew" });
+    input.add(if missing == Missing::Grant {
+        "grant"
+    } else {
+        "renew"
+    });
     input.add(nonce());
     input.add(KEYS_IN_A_CALL);
     for one in left {
@@ -170,5 +177,9 @@ fn renewed(answer: Value) -> Option<(Vec<(LeaseId, u32)>, Vec<Left>, String)> {
         Some((parse(&text(lease)?)?, u32::try_from(number(ttl)?).ok()?))
     });
     let rest = list(rest)?.into_iter().map(Left::parse);
-    Some((done.collect::<Option<_>>()?, rest.collect::<Option<_>>()?, text(failure)?))
+    Some((
+        done.collect::<Option<_>>()?,
+        rest.collect::<Option<_>>()?,
+        text(failure)?,
+    ))
 }

@@ -61,9 +61,7 @@ impl Link {
         touched: Option<&Touched>,
     ) -> Result<Self, CallError> {
         match &settings.place {
-            Place::Servers(_) => {
-                Self::open_server(settings, endpoint, None, limit, touched).await
-            }
+            Place::Servers(_) => Self::open_server(settings, endpoint, None, limit, touched).await,
             Place::Sentinel { master, .. } => {
                 let server = sentinel::ask(settings, endpoint, master, limit).await?;
                 let server = Endpoint::new(&server);

@@ -14,8 +14,6 @@ mod failure;
 mod leases;
 mod link;
 #[cfg(test)]
-mod oracle;
-#[cfg(test)]
 pub mod process;
 mod reading;
 mod script;
@@ -141,7 +139,9 @@ impl Store for RedisStore {
         let keys = listing.keys.iter();
         let known = Known {
             prefix: prefix.to_owned(),
-            keys: keys.map(|found| (Arc::clone(&found.key), found.clone())).collect(),
+            keys: keys
+                .map(|found| (Arc::clone(&found.key), found.clone()))
+                .collect(),
         };
         self.listed = Some((known, listing.revision));
         Ok(listing)

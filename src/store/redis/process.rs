@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use super::connection::Connection;
 use super::link::Request;
 use super::{Place, RedisStore, Settings};
 use crate::base::calls::Calls;
-use crate::store::{Password, StoreError, User};
+use crate::store::{Password, User};
 
 /// The attempts to start on a free port, because another program may take it before the server does.
 const ATTEMPTS: usize = 10;
@@ -26,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct Process {
     child: Child,
     address: String,
+    is_tls: bool,
     directory: TempDir,
 }
 
@@ -54,14 +56,37 @@ impl Process {
 
     /// Starts a server with further arguments, and waits until it answers.
     pub async fn start_program(program: &Path, args: &[&str]) -> Self {
+        Self::start_at(false, program, args).await
+    }
+
+    async fn start_at(is_tls: bool, program: &Path, args: &[&str]) -> Self {
         for _ in 0..ATTEMPTS {
-            let started = Self::spawn(program, args);
-            let mut process = started.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+            let started = Self::spawn(is_tls, program, args);
+            let mut process =
+                started.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
             if process.answers().await {
                 return process;
             }
         }
-        panic!("{} found no free port in {ATTEMPTS} attempts", program.display());
+        panic!(
+            "{} found no free port in {ATTEMPTS} attempts",
+            program.display()
+        );
+    }
+
+    /// Starts the system's Redis with TLS at its port; `files` are the CA, the certificate and its key.
+    pub async fn start_tls(files: &[String; 3]) -> Option<Self> {
+        let [ca, certificate, key] = files;
+        let args = [
+            "--tls-ca-cert-file",
+            ca,
+            "--tls-cert-file",
+            certificate,
+            "--tls-key-file",
+            key,
+        ];
+        let program = programs().into_iter().next()?;
+        Some(Self::start_at(true, &program, &args).await)
     }
 
     /// `host:port`.
@@ -90,12 +115,19 @@ impl Process {
         assert!(killed.expect("kill is there").success());
     }
 
-    fn spawn(program: &Path, args: &[&str]) -> std::io::Result<Self> {
+    fn spawn(is_tls: bool, program: &Path, args: &[&str]) -> std::io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let log = File::create(directory.path().join("log"))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = Command::new(program)
-            .args(["--port", &address.port().to_string(), "--bind", "127.0.0.1"])
+        let port = address.port().to_string();
+        let mut command = Command::new(program);
+        if is_tls {
+            command.args(["--port", "0", "--tls-port", &port]);
+        } else {
+            command.args(["--port", &port]);
+        }
+        let child = command
+            .args(["--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(directory.path())
             .args(args)
@@ -105,8 +137,19 @@ impl Process {
         Ok(Self {
             child,
             address: address.to_string(),
+            is_tls,
             directory,
         })
+    }
+
+    /// Asks for a sign of life. A server that wants a password gives one too; one with TLS only accepts a connection.
+    async fn pings(&self) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        if self.is_tls {
+            return Ok(());
+        }
+        stream.write_all(b"PING\r\n").await?;
+        stream.read_u8().await.map(drop)
     }
 
     /// Waits until it answers, be it with a refusal. False if it ended because the port was taken.
@@ -114,11 +157,9 @@ impl Process {
         let log = self.directory.path().join("log");
         let log = || fs::read_to_string(&log).unwrap_or_default();
         let begun = Instant::now();
-        let mut connection = Connection::new(self.settings(), Duration::from_secs(1), None);
         loop {
-            match connection.call(&Request::Command(redis::cmd("PING"))).await {
-                Ok(_) | Err(StoreError::Refused(_)) => return true,
-                Err(_) => {}
+            if self.pings().await.is_ok() {
+                return true;
             }
             if self.child.try_wait().expect("a child").is_some() {
                 let log = log();
@@ -126,7 +167,11 @@ impl Process {
                 assert!(is_taken, "the server does not start:\n{log}");
                 return false;
             }
-            assert!(begun.elapsed() < SOON, "the server does not answer:\n{}", log());
+            assert!(
+                begun.elapsed() < SOON,
+                "the server does not answer:\n{}",
+                log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

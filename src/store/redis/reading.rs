@@ -52,7 +52,10 @@ impl Connection {
         }
         let (mut found, mut refusals) = (Vec::new(), Vec::new());
         for key in keys {
-            match self.read_all(std::slice::from_ref(key), Wants::Values).await {
+            match self
+                .read_all(std::slice::from_ref(key), Wants::Values)
+                .await
+            {
                 Ok(some) => found.extend(some),
                 Err(StoreError::Refused(error)) => {
                     debug!("cannot read {}: {error:#}", quote(key));
@@ -85,7 +88,9 @@ impl Connection {
         let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
         let found = self.read_all(&keys, Wants::Names).await;
         let found = name_keys(found, || format!("cannot list the keys on lease {lease}"))?;
-        let on_it = found.into_iter().filter(|found| found.on == On::Lease(lease));
+        let on_it = found
+            .into_iter()
+            .filter(|found| found.on == On::Lease(lease));
         Ok(Some(Lease {
             keys: on_it.map(|found| found.key).collect(),
             granted: u32::try_from(granted).unwrap_or(u32::MAX),
@@ -143,7 +148,9 @@ impl Connection {
         let (mut cursor, mut names) = ("0".to_owned(), BTreeSet::new());
         loop {
             let mut scan = cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(format!("{}*", escaped(prefix)));
+            scan.arg(&cursor)
+                .arg("MATCH")
+                .arg(format!("{}*", escaped(prefix)));
             scan.arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("string");
             let answer = self.call(&Request::Command(scan)).await?;
             let page = (|| {
@@ -191,7 +198,11 @@ impl Connection {
             let mut input = Input::new();
             let first = some.iter().map(|key| input.add_key(key)).min().unwrap_or(1);
             input.add(first);
-            input.add(if wants == Wants::Names { "names" } else { "values" });
+            input.add(if wants == Wants::Names {
+                "names"
+            } else {
+                "values"
+            });
             let answer = self.call(&Request::Script(&READ, input)).await?;
             let some = found_in(answer, some).ok_or_else(|| self.odd("a read"))?;
             found.extend(some);
@@ -268,7 +279,10 @@ mod tests {
 
     #[test]
     fn a_key_is_on_a_lease_or_on_none_or_a_strangers() {
-        assert_eq!(on("1571ff812862003c", true), On::Lease(LeaseId(0x1571_ff81_2862_003c)));
+        assert_eq!(
+            on("1571ff812862003c", true),
+            On::Lease(LeaseId(0x1571_ff81_2862_003c))
+        );
         assert_eq!(on("", true), On::Nothing);
         for (lease, is_text, words) in [
             ("", false, "not UTF-8"),

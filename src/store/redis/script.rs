@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn no_script_looks_through_the_whole_store() {
-        for script in [&CLAIM, &LEASES, &LOOKUP, &READ, &REAP, &RENEW, &REVOKE, &TRANSACT] {
+        for script in [
+            &CLAIM, &LEASES, &LOOKUP, &READ, &REAP, &RENEW, &REVOKE, &TRANSACT,
+        ] {
             for command in ["'SCAN'", "'KEYS'"] {
                 assert!(!script.text.contains(command), "{}", script.text);
             }
@@ -151,7 +153,10 @@ mod tests {
         assert_eq!(input.add_key(&"/b/1".into()), 8);
         let packed = input.call("digest").get_packed_command();
         let packed = String::from_utf8_lossy(&packed);
-        let words: Vec<&str> = packed.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
+        let words: Vec<&str> = packed
+            .split("\r\n")
+            .filter(|word| !word.starts_with(['$', '*']))
+            .collect();
         let wanted = ["EVALSHA", "digest", "8"];
         assert_eq!(words[..3], wanted);
         assert_eq!(words[9..13], ["docker-register:lease:1f", "/b/1", "a", "2"]);

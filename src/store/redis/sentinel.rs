@@ -44,7 +44,11 @@ pub async fn ask(
             let address = from_redis_value::<(String, u16)>(address);
             let (host, port) = address.map_err(|error| CallError::Redis(peer, error.into()))?;
             // An IPv6 address comes without brackets.
-            let host = if host.contains(':') { format!("[{host}]") } else { host };
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host
+            };
             Ok(format!("{host}:{port}"))
         }
     }

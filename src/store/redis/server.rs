@@ -23,13 +23,16 @@ pub async fn check(link: &mut Link, peer: &Peer) -> Result<(), CallError> {
         Ok(info) => info,
         // The user may have no right to it, and needs none.
         Err(error) if error.code() == Some("NOPERM") => {
-            debug!("Redis at {} does not tell of itself: {error}", quote(&peer.name));
+            debug!(
+                "Redis at {} does not tell of itself: {error}",
+                quote(&peer.name)
+            );
             return Ok(());
         }
         Err(error) => return Err(CallError::Redis(peer.clone(), error)),
     };
-    let info: String = from_redis_value(info)
-        .map_err(|error| CallError::Redis(peer.clone(), error.into()))?;
+    let info: String =
+        from_redis_value(info).map_err(|error| CallError::Redis(peer.clone(), error.into()))?;
     let facts = Facts::of(&info);
     facts.refuse(&quote(&peer.name))?;
     if !WARNED.is_completed() {
@@ -53,7 +56,11 @@ struct Facts<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Facts<'a> {
     fn of(info: &'a str) -> Self {
-        Self(info.lines().filter_map(|line| line.split_once(':')).collect())
+        Self(
+            info.lines()
+                .filter_map(|line| line.split_once(':'))
+                .collect(),
+        )
     }
 
     fn is(&self, name: &str, value: &str) -> bool {
@@ -80,7 +87,9 @@ impl<'a> Facts<'a> {
             )));
         }
         if self.is("loading", "1") {
-            return Err(CallError::Away(anyhow!("Redis at {at} is still loading its data")));
+            return Err(CallError::Away(anyhow!(
+                "Redis at {at} is still loading its data"
+            )));
         }
         Ok(())
     }
@@ -133,7 +142,11 @@ mod tests {
         assert_eq!(refusal(FIT), "");
         for (from, to, words) in [
             ("7.0.15", "6.0.16", "6.2 or newer"),
-            ("cluster_enabled:0", "cluster_enabled:1", "part of a cluster"),
+            (
+                "cluster_enabled:0",
+                "cluster_enabled:1",
+                "part of a cluster",
+            ),
             ("role:master", "role:slave", "is a replica"),
             ("loading:0", "loading:1", "still loading"),
         ] {
@@ -146,10 +159,14 @@ mod tests {
 
     #[test]
     fn settings_that_lose_keys_are_warned_of() {
-        let warnings = |info: &str, save: &str| Facts::of(info).warnings(Some(&save.to_owned())).concat();
+        let warnings =
+            |info: &str, save: &str| Facts::of(info).warnings(Some(&save.to_owned())).concat();
         assert_eq!(warnings(FIT, "3600 1"), "");
         assert!(warnings(FIT, "").contains("nothing on disk"));
-        assert_eq!(warnings(&FIT.replace("aof_enabled:0", "aof_enabled:1"), ""), "");
+        assert_eq!(
+            warnings(&FIT.replace("aof_enabled:0", "aof_enabled:1"), ""),
+            ""
+        );
         let evicts = FIT.replace("noeviction", "volatile-lru");
         assert!(warnings(&evicts, "3600 1").contains("(it is `volatile-lru`)"));
         assert!(Facts::of(FIT).warnings(None).is_empty());

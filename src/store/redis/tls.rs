@@ -17,15 +17,13 @@ use crate::base::{certificate, file};
 use crate::store::Tls;
 
 /// Speaks TLS with a server. The files are read each time, because they get renewed. `name` is `host:port`.
-pub async fn connect(
-    tls: &Tls,
-    name: &str,
-    stream: TcpStream,
-) -> io::Result<TlsStream<TcpStream>> {
+pub async fn connect(tls: &Tls, name: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let config = config(tls).map_err(|error| io::Error::other(OwnFault(error)))?;
     let name = tls.server_name.as_deref().unwrap_or_else(|| host(name));
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
 }
 
 /// An error in our own files, so no other server can help.
@@ -46,7 +44,9 @@ pub fn explain(tls: &Tls, at: &str, error: &io::Error) -> Option<String> {
     Some(match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(error) => explain_certificate(tls, at, error),
         rustls::Error::InvalidMessage(_) => {
-            format!("Redis at {at} does not speak TLS: write redis:// before it, and leave out --store-cacert and the like")
+            format!(
+                "Redis at {at} does not speak TLS: write redis:// before it, and leave out --store-cacert and the like"
+            )
         }
         // With TLS 1.2, Redis refuses our certificate this way; with TLS 1.3, at the first answer.
         rustls::Error::AlertReceived(alert) => format!(
@@ -128,7 +128,10 @@ fn read_certificates(path: &Path, what: &str) -> anyhow::Result<Vec<CertificateD
         .collect::<Result<Vec<_>, _>>()
         .with_context(|| format!("cannot parse {what} in `{}`", path.display()))?;
     if certificates.is_empty() {
-        bail!("there is no certificate in PEM format in `{}`", path.display());
+        bail!(
+            "there is no certificate in PEM format in `{}`",
+            path.display()
+        );
     }
     Ok(certificates)
 }

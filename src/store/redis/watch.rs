@@ -140,8 +140,13 @@ impl Work {
         let listing = self.connection.list(&self.known.prefix).await?;
         self.touched.hear();
         let keys = listing.keys.into_iter();
-        let found: BTreeMap<Key, Found> = keys.map(|found| (Arc::clone(&found.key), found)).collect();
-        let gone = self.known.keys.keys().filter(|key| !found.contains_key(*key));
+        let found: BTreeMap<Key, Found> =
+            keys.map(|found| (Arc::clone(&found.key), found)).collect();
+        let gone = self
+            .known
+            .keys
+            .keys()
+            .filter(|key| !found.contains_key(*key));
         let gone: Vec<Key> = gone.cloned().collect();
         self.tell(gone, found.into_values().collect()).await;
         Ok(Instant::now() + PAUSE.max(begun.elapsed() * LEAST_PAUSE))
@@ -233,7 +238,9 @@ async fn enable_events(connection: &mut Connection) -> Result<(), StoreError> {
     let answer = connection.call_any(&Request::Command(get)).await?;
     let classes = match answer {
         redis::Value::Map(pairs) => pairs.into_iter().find_map(|(_, classes)| text(classes)),
-        other => list(other).and_then(|pair| pair.into_iter().nth(1)).and_then(text),
+        other => list(other)
+            .and_then(|pair| pair.into_iter().nth(1))
+            .and_then(text),
     };
     let classes = classes.unwrap_or_default();
     let Some(wanted) = with_needed(&classes) else {
@@ -244,7 +251,11 @@ async fn enable_events(connection: &mut Connection) -> Result<(), StoreError> {
     connection.call(&Request::Command(set)).await?;
     if !ASKED_FOR.swap(true, Ordering::Relaxed) {
         let at = quote(&connection.shown());
-        info!("Redis at {at} tells of changed keys from now on: `{SETTING}` was {}, and is {}", quote(&classes), quote(&wanted));
+        info!(
+            "Redis at {at} tells of changed keys from now on: `{SETTING}` was {}, and is {}",
+            quote(&classes),
+            quote(&wanted)
+        );
     }
     Ok(())
 }

@@ -7,10 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::runtime::Runtime;
 
-use super::process::{Process, programs};
 use super::*;
+use crate::store::Sweep;
 use crate::store::model::ModelStore;
-use crate::store::{Guard, Identity, On, Step, Sweep};
 
 // Few, because a transaction of the model may be small.
 const KEYS: [&str; 5] = ["/b/1/a", "/b/1/port", "/b/10/a", "/b/2/port", "/c"];
@@ -73,7 +72,13 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(Some(Change::Delete)),
     ];
     let lease = prop_oneof![1 => (0..LEASES).prop_map(Some), 4 => Just(None)];
-    let last = (0..DIRECTORIES.len(), any::<u8>(), any::<u8>(), 0..KEYS.len(), lease);
+    let last = (
+        0..DIRECTORIES.len(),
+        any::<u8>(),
+        any::<u8>(),
+        0..KEYS.len(),
+        lease,
+    );
     let last = last.prop_map(|(directory, some, more, deletes, lease)| Last {
         directory,
         expects: some | more,
@@ -114,7 +119,13 @@ impl Both {
         let mut both = Self {
             redis,
             model: ModelStore::default(),
-            leases: [a.lease(60), b.lease(60), shared("/b/1/port"), shared("/b/2/port"), a.seat()],
+            leases: [
+                a.lease(60),
+                b.lease(60),
+                shared("/b/1/port"),
+                shared("/b/2/port"),
+                a.seat(),
+            ],
             counted: BTreeMap::new(),
         };
         both.redis.ask("FLUSHALL").await;
@@ -132,7 +143,10 @@ impl Both {
             Call::Grant(leases) => {
                 let leases = self.pick(leases);
                 let granted = self.redis.grant(&leases).await.expect("an answer");
-                prop_assert_eq!(&granted, &self.model.grant(&leases).await.expect("an answer"));
+                prop_assert_eq!(
+                    &granted,
+                    &self.model.grant(&leases).await.expect("an answer")
+                );
                 self.forget_missing(granted.keys().copied().collect());
             }
             Call::GrantNew(lease, ttl) => {
@@ -140,12 +154,18 @@ impl Both {
                 // The ids of the others have their TTL.
                 let ttl = if lease.ttl() == 0 { *ttl } else { lease.ttl() };
                 let granted = self.redis.grant_new(lease, ttl).await.expect("an answer");
-                prop_assert_eq!(granted, self.model.grant_new(lease, ttl).await.expect("an answer"));
+                prop_assert_eq!(
+                    granted,
+                    self.model.grant_new(lease, ttl).await.expect("an answer")
+                );
             }
             Call::Renew(leases) => {
                 let leases = self.pick(leases);
                 let renewed = self.redis.renew(&leases).await.expect("an answer");
-                prop_assert_eq!(&renewed, &self.model.renew(&leases).await.expect("an answer"));
+                prop_assert_eq!(
+                    &renewed,
+                    &self.model.renew(&leases).await.expect("an answer")
+                );
                 self.forget_missing(renewed.keys().copied().collect());
             }
             Call::Revoke(lease) => {
@@ -156,8 +176,10 @@ impl Both {
             }
             Call::Lookup(lease) => self.look_up(self.leases[*lease]).await?,
             Call::LeasedIn(directories) => {
-                let directories: Vec<Arc<str>> =
-                    directories.iter().map(|place| DIRECTORIES[*place].into()).collect();
+                let directories: Vec<Arc<str>> = directories
+                    .iter()
+                    .map(|place| DIRECTORIES[*place].into())
+                    .collect();
                 let mut found = self.redis.leased_in(&directories).await.expect("keys");
                 found.sort();
                 let mut wanted = self.model.leased_in(&directories).await.expect("keys");
@@ -186,7 +208,8 @@ impl Both {
     fn forget_missing(&mut self, renewed: BTreeSet<LeaseId>) {
         let model = self.model.model();
         let exists = |key: &Key| model.keys().contains_key(key);
-        self.counted.retain(|key, lease| !renewed.contains(lease) || exists(key));
+        self.counted
+            .retain(|key, lease| !renewed.contains(lease) || exists(key));
     }
 
     async fn look_up(&mut self, lease: LeaseId) -> Result<(), TestCaseError> {
@@ -233,7 +256,10 @@ impl Both {
         for step in &mut transaction.steps {
             if let Step::Sweep(sweep) = step {
                 let model = self.model.model();
-                let unseen = model.keys().keys().filter(|key| !self.counted.contains_key(*key));
+                let unseen = model
+                    .keys()
+                    .keys()
+                    .filter(|key| !self.counted.contains_key(*key));
                 sweep.expected.extend(unseen.cloned());
                 sweep.expected.sort();
                 sweep.expected.dedup();
@@ -251,7 +277,11 @@ impl Both {
         let mut transaction = Transaction::default();
         for (key, demand) in guards {
             let key: Key = KEYS[*key].into();
-            let found = self.model.read(std::slice::from_ref(&key)).await.expect("keys");
+            let found = self
+                .model
+                .read(std::slice::from_ref(&key))
+                .await
+                .expect("keys");
             let guard = match (demand, found.first().map(|found| (&found.on, &found.value))) {
                 (Demand::OnLease(lease), _) => Guard::OnLease(key, self.leases[*lease]),
                 (Demand::Loose(value), _) => Guard::Loose(key, VALUES[*value].into()),
@@ -262,12 +292,14 @@ impl Both {
             transaction.guards.push(guard);
         }
         for (key, change) in KEYS.iter().zip(changes) {
-            transaction.steps.extend(change.as_ref().map(|change| match change {
-                Change::Put(value, lease) => {
-                    Step::Put((*key).into(), VALUES[*value].into(), self.leases[*lease])
-                }
-                Change::Delete => Step::Delete((*key).into()),
-            }));
+            transaction
+                .steps
+                .extend(change.as_ref().map(|change| match change {
+                    Change::Put(value, lease) => {
+                        Step::Put((*key).into(), VALUES[*value].into(), self.leases[*lease])
+                    }
+                    Change::Delete => Step::Delete((*key).into()),
+                }));
         }
         if let Some(last) = last {
             let is_written = transaction.keys().any(|key| &**key == KEYS[last.deletes]);
@@ -282,11 +314,16 @@ impl Both {
 
     async fn sweep(&mut self, last: &Last) -> Sweep {
         let key: Key = KEYS[last.deletes].into();
-        let found = self.model.read(std::slice::from_ref(&key)).await.expect("keys");
+        let found = self
+            .model
+            .read(std::slice::from_ref(&key))
+            .await
+            .expect("keys");
         let own = found.first().and_then(Found::lease);
         let lease = last.lease.map(|lease| self.leases[lease]).or(own);
         let places = KEYS.iter().enumerate();
-        let expected = places.filter(|(place, _)| last.expects >> place & 1 == 1 || *place == last.deletes);
+        let expected =
+            places.filter(|(place, _)| last.expects >> place & 1 == 1 || *place == last.deletes);
         Sweep {
             directory: DIRECTORIES[last.directory].into(),
             expected: expected.map(|(_, key)| Key::from(*key)).collect(),
@@ -298,7 +335,10 @@ impl Both {
     async fn compare(&mut self) -> Result<(), TestCaseError> {
         let keys = KEYS.map(Key::from);
         let shown = |found: Vec<Found>| -> Vec<(Key, Arc<str>, On)> {
-            found.into_iter().map(|found| (found.key, found.value, found.on)).collect()
+            found
+                .into_iter()
+                .map(|found| (found.key, found.value, found.on))
+                .collect()
         };
         let found = shown(self.redis.read(&keys).await.expect("keys"));
         prop_assert_eq!(found, shown(self.model.read(&keys).await.expect("keys")));
@@ -314,7 +354,9 @@ impl Both {
 #[test]
 fn random_calls_have_the_answers_of_the_model() {
     // A case has about 25 calls; PROPTEST_CASES sets another number.
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
     let config = Config {
         cases: cases.unwrap_or(120),
         failure_persistence: None,
