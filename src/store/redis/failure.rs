@@ -8,7 +8,7 @@ use redis::RedisError;
 
 use super::link::Peer;
 use super::settings::Settings;
-use super::tls::{self, OwnFault};
+use super::tls::{OwnFault, WORDS};
 use crate::base::key::Key;
 use crate::base::text::{printable, quote};
 use crate::store::{Password, StoreError};
@@ -237,14 +237,14 @@ fn explain_connection(
     cause: &io::Error,
 ) -> String {
     let tls = settings.tls.as_ref();
-    if let Some(why) = tls.and_then(|tls| tls::explain(tls, at, cause)) {
+    if let Some(why) = tls.and_then(|tls| tls.explain(&WORDS, at, cause)) {
         return why;
     }
     // One message for all of these errors, because the same cause gives different ones from try to try.
     if is_new && is_end(cause) {
         let what_now = match tls {
             None => "if it speaks TLS, write rediss:// before it".to_owned(),
-            Some(tls) => tls::when_refused(tls),
+            Some(tls) => tls.when_refused(&WORDS),
         };
         return format!("cannot reach {whom}: it closes the connection; {what_now}");
     }

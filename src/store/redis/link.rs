@@ -11,11 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use super::NAME;
 use super::failure::CallError;
 use super::script::{Input, Script};
 use super::sentinel;
 use super::server;
-use super::settings::{Place, Settings, read_password};
+use super::settings::{Place, Settings};
 use super::tls;
 use super::touched::Touched;
 use crate::store::endpoint::Endpoint;
@@ -79,7 +80,7 @@ impl Link {
     ) -> Result<Self, CallError> {
         let mut info = info().set_db(settings.db.into());
         if let Some(user) = &settings.user {
-            let password = read_password(user).map_err(CallError::Settings)?;
+            let password = user.read_password(NAME).map_err(CallError::Settings)?;
             info = info.set_username(&user.name).set_password(password);
         }
         let opened = Self::open_one(settings, endpoint, &info, limit, touched).await;

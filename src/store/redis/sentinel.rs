@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use redis::{RedisError, Value, cmd, from_redis_value};
 
+use super::NAME;
 use super::failure::CallError;
 use super::link::{Link, Peer, Request, info};
-use super::settings::{Settings, read_password};
+use super::settings::Settings;
 use crate::base::text::quote;
 use crate::store::endpoint::Endpoint;
 
@@ -25,7 +26,7 @@ pub async fn ask(
     if let (Err(error), Some(user)) = (&answer, &settings.user)
         && error.code() == Some("NOAUTH")
     {
-        let password = read_password(user).map_err(CallError::Settings)?;
+        let password = user.read_password(NAME).map_err(CallError::Settings)?;
         let credentials = Some((user.name.as_str(), password.as_str()));
         answer = ask_as(settings, sentinel, master, limit, credentials).await;
     }

@@ -1,11 +1,7 @@
 //! The settings of a connection to Redis or Valkey: the servers, TLS, and the user.
 
-use anyhow::Context as _;
-
 use crate::base::calls::Calls;
-use crate::base::file;
-use crate::base::text::quote;
-use crate::store::{Password, Tls, User};
+use crate::store::{Tls, User};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -37,20 +33,6 @@ impl Place {
         match self {
             Self::Servers(servers) => servers,
             Self::Sentinel { sentinels, .. } => sentinels,
-        }
-    }
-}
-
-/// The password. It is read at each connection, because its file may change.
-pub(super) fn read_password(user: &User) -> anyhow::Result<String> {
-    match &user.password {
-        Password::Text(text) => Ok(text.clone()),
-        Password::File(path) => {
-            let text = file::read_text(path).with_context(|| {
-                let (name, path) = (quote(&user.name), path.display());
-                format!("cannot read the password of Redis's user {name} from `{path}`")
-            })?;
-            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         }
     }
 }

@@ -11,10 +11,15 @@ use tokio::time::{Instant, sleep};
 
 use super::process::{Process, SOON, programs, user};
 use super::*;
-use crate::store::conformance::{Bench, check};
+use crate::store::conformance::{Bench, Facts, check};
 use crate::store::{Guard, Identity, On, Step};
 
 impl Bench for RedisStore {
+    const FACTS: Facts = Facts {
+        counts_revisions: true,
+        sweeps_see_all: false,
+    };
+
     fn connect(&self) -> Self {
         let (settings, limit) = (self.connection.settings(), self.connection.limit());
         Self::new(settings.clone(), limit)
