@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use redis::Value;
 use tokio::time::Instant;
 
-use super::failure::{CallError, explain, own_fault};
-use super::link::{Link, Peer, Request};
+use super::failure::{CallError, explain};
+use super::link::{Link, Request};
 use super::settings::Settings;
 use super::touched::Touched;
 use crate::base::deadline::within;
@@ -62,12 +62,14 @@ impl Connection {
         self.endpoints.iter().map(|endpoint| endpoint.ways()).sum()
     }
 
-    /// The endpoint in use, for messages.
+    /// The server in use, or the endpoint that leads to it, for messages.
     pub fn shown(&self) -> String {
         let endpoint = self.endpoints.get(self.current);
-        endpoint
-            .map(|endpoint| endpoint.shown())
-            .unwrap_or_default()
+        match (&self.link, endpoint) {
+            (Some(link), _) => link.peer().name.clone(),
+            (None, Some(endpoint)) => endpoint.shown(),
+            (None, None) => String::new(),
+        }
     }
 
     /// Makes a request that changes nothing, over one way after another until Redis answers.
@@ -103,13 +105,8 @@ impl Connection {
             let Some(link) = &mut self.link else {
                 unreachable!("connected above");
             };
-            link.ask(request).await.map_err(|error| {
-                let peer = Peer {
-                    name: endpoint.shown(),
-                    is_sentinel: false,
-                };
-                CallError::Redis(peer, error)
-            })
+            let answer = link.ask(request).await;
+            answer.map_err(|error| CallError::of(link.peer(), error))
         })
         .await;
         self.settings
@@ -117,15 +114,13 @@ impl Connection {
             .tell(begun, !matches!(result, Some(Ok(_))));
         let error = match result {
             Some(Ok(value)) => return Ok(value),
-            Some(Err(CallError::Redis(_, error))) if let Some(fault) = own_fault(&error) => {
-                return Err(StoreError::Failed(anyhow!(fault)));
-            }
+            Some(Err(CallError::Settings(error))) => return Err(StoreError::Failed(error)),
             Some(Err(error)) => match explain(&self.settings, is_new, error) {
                 // Redis itself has answered, and another server would give the same answer.
                 error @ StoreError::Refused(_) => return Err(error),
                 error => error,
             },
-            None => no_answer(&endpoint.shown(), self.limit),
+            None => no_answer(&self.shown(), self.limit),
         };
         self.link = None;
         if endpoint.fail() {

@@ -25,6 +25,17 @@ pub enum CallError {
     Redis(Peer, RedisError),
 }
 
+impl CallError {
+    pub fn of(peer: &Peer, error: RedisError) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref());
+        let fault = cause.and_then(|cause: &io::Error| cause.get_ref()?.downcast_ref::<OwnFault>());
+        match fault {
+            Some(fault) => Self::Settings(anyhow!("{fault}")),
+            None => Self::Redis(peer.clone(), error),
+        }
+    }
+}
+
 /// The codes of answers after which another server may do better, or the same one later: it loads its data, it has lost
 /// its primary or is a replica, or a script blocks it.
 const TROUBLED: [&str; 6] = [
@@ -119,9 +130,12 @@ fn explain_redis(settings: &Settings, peer: &Peer, is_new: bool, error: &RedisEr
         ));
     }
     if error.kind() == redis::ErrorKind::Parse {
+        let what_now = match settings.tls {
+            None => ": if it speaks TLS, write rediss:// before it",
+            Some(_) => "",
+        };
         return StoreError::Failed(anyhow!(
-            "what listens at {at} does not speak Redis's protocol ({})",
-            printable(&error.to_string())
+            "the program at {at} does not speak Redis's protocol{what_now}"
         ));
     }
     let cause = error
@@ -252,13 +266,6 @@ fn explain_connection(
         return format!("{whom} has closed the connection");
     }
     format!("cannot reach {whom}: {cause}")
-}
-
-/// Whether a failure is in our own files.
-pub fn own_fault(error: &RedisError) -> Option<String> {
-    let cause = error.source()?.downcast_ref::<io::Error>()?;
-    let fault = cause.get_ref()?.downcast_ref::<OwnFault>()?;
-    Some(fault.to_string())
 }
 
 /// Whether the other side has closed the connection.

@@ -67,11 +67,11 @@ impl Connection {
             while !left.is_empty() {
                 let answer = self.call(&renewal(&left, missing)).await;
                 let answer = name_keys(answer, || "cannot renew leases".to_owned())?;
-                let (done, rest, caught) = renewed(answer).ok_or_else(|| self.odd("a renewal"))?;
-                alive.extend(done);
-                left = rest;
-                if !caught.is_empty() {
-                    failure.get_or_insert(caught);
+                let renewed = Renewed::parse(answer).ok_or_else(|| self.odd("a renewal"))?;
+                alive.extend(renewed.done);
+                left = renewed.left;
+                if !renewed.failure.is_empty() {
+                    failure.get_or_insert(renewed.failure);
                 }
             }
         }
@@ -168,18 +168,27 @@ fn renewal(left: &[Left], missing: Missing) -> Request {
     Request::Script(&RENEW, input)
 }
 
-/// The answer to a renewal: the leases that are done with their TTLs, those that are left, and the first error.
-#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn renewed(answer: Value) -> Option<(Vec<(LeaseId, u32)>, Vec<Left>, String)> {
-    let [done, rest, failure] = <[Value; 3]>::try_from(list(answer)?).ok()?;
-    let done = list(done)?.into_iter().map(|done| {
-        let [lease, ttl] = <[Value; 2]>::try_from(list(done)?).ok()?;
-        Some((parse(&text(lease)?)?, u32::try_from(number(ttl)?).ok()?))
-    });
-    let rest = list(rest)?.into_iter().map(Left::parse);
-    Some((
-        done.collect::<Option<_>>()?,
-        rest.collect::<Option<_>>()?,
-        text(failure)?,
-    ))
+/// The answer to a renewal.
+struct Renewed {
+    /// The leases that live, with their TTLs in seconds.
+    done: Vec<(LeaseId, u32)>,
+    left: Vec<Left>,
+    /// The first error, if any.
+    failure: String,
+}
+
+impl Renewed {
+    fn parse(answer: Value) -> Option<Self> {
+        let [done, rest, failure] = <[Value; 3]>::try_from(list(answer)?).ok()?;
+        let done = list(done)?.into_iter().map(|done| {
+            let [lease, ttl] = <[Value; 2]>::try_from(list(done)?).ok()?;
+            Some((parse(&text(lease)?)?, u32::try_from(number(ttl)?).ok()?))
+        });
+        let left = list(rest)?.into_iter().map(Left::parse);
+        Some(Self {
+            done: done.collect::<Option<_>>()?,
+            left: left.collect::<Option<_>>()?,
+            failure: text(failure)?,
+        })
+    }
 }

@@ -22,13 +22,14 @@ use super::touched::Touched;
 use crate::store::endpoint::Endpoint;
 
 pub struct Link {
+    peer: Peer,
     connection: MultiplexedConnection,
     /// Ends the task that reads and writes, which may wait for a server that hangs.
     task: AbortHandle,
 }
 
 /// The name that a server has in messages, and what is to be known of it to explain an error.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Peer {
     /// `host:port`, with the address in use if there are several, and the name that Sentinel knows.
     pub name: String,
@@ -85,15 +86,16 @@ impl Link {
         }
         let opened = Self::open_one(settings, endpoint, &info, limit, touched).await;
         let name = match master {
-            Some(master) => format!("{} (`{master}` by Sentinel)", endpoint.shown()),
+            Some(master) => format!("{} ({master} by Sentinel)", endpoint.shown()),
             None => endpoint.shown(),
         };
         let peer = Peer {
             name,
             is_sentinel: false,
         };
-        let mut link = opened.map_err(|error| CallError::Redis(peer.clone(), error))?;
-        server::check(&mut link, &peer).await?;
+        let mut link = opened.map_err(|error| CallError::of(&peer, error))?;
+        link.peer = peer;
+        server::check(&mut link).await?;
         Ok(link)
     }
 
@@ -131,7 +133,15 @@ impl Link {
         let opened = MultiplexedConnection::new_with_config(info, stream, config).await?;
         let (connection, task) = opened;
         let task = tokio::spawn(task).abort_handle();
-        Ok(Self { connection, task })
+        Ok(Self {
+            peer: Peer::default(),
+            connection,
+            task,
+        })
+    }
+
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Makes a request. Several commands have several answers in an array.

@@ -189,7 +189,9 @@ impl RedisStore {
     pub(super) async fn ask(&mut self, command: &str) -> Value {
         let mut words = command.split(' ');
         let mut request: Cmd = redis::cmd(words.next().expect("a word"));
-        words.for_each(|word| drop(request.arg(word)));
+        for word in words {
+            request.arg(word);
+        }
         let answer = self.connection.call(&Request::Command(request)).await;
         answer.unwrap_or_else(|error| panic!("{command}: {error}"))
     }

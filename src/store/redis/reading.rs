@@ -80,11 +80,7 @@ impl Connection {
         if matches!(answer, Value::Nil) {
             return Ok(None);
         }
-        let life = (|| {
-            let [granted, left, keys] = <[Value; 3]>::try_from(list(answer)?).ok()?;
-            Some((number(granted)?, number(left)?, texts(keys)?))
-        })();
-        let (granted, left, keys) = life.ok_or_else(|| self.odd("a look at a lease"))?;
+        let (granted, left, keys) = life(answer).ok_or_else(|| self.odd("a look at a lease"))?;
         let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
         let found = self.read_all(&keys, Wants::Names).await;
         let found = name_keys(found, || format!("cannot list the keys on lease {lease}"))?;
@@ -153,11 +149,7 @@ impl Connection {
                 .arg(format!("{}*", escaped(prefix)));
             scan.arg("COUNT").arg(SCAN_COUNT).arg("TYPE").arg("string");
             let answer = self.call(&Request::Command(scan)).await?;
-            let page = (|| {
-                let [next, keys] = <[Value; 2]>::try_from(list(answer)?).ok()?;
-                Some((exact_text(next)?, texts(keys)?))
-            })();
-            let (next, keys) = page.ok_or_else(|| self.odd("a scan"))?;
+            let (next, keys) = page(answer).ok_or_else(|| self.odd("a scan"))?;
             let others = keys.into_iter().filter(|key| !key.starts_with(NAMESPACE));
             names.extend(others.map(Key::from));
             if next == "0" {
@@ -217,6 +209,18 @@ impl Connection {
             quote(&self.shown())
         ))
     }
+}
+
+/// The answer of `scripts/lookup.lua`: the TTL in seconds, the ms that are left, and the keys.
+fn life(answer: Value) -> Option<(i64, i64, Vec<String>)> {
+    let [granted, left, keys] = <[Value; 3]>::try_from(list(answer)?).ok()?;
+    Some((number(granted)?, number(left)?, texts(keys)?))
+}
+
+/// A step of a scan: the place of the next one, and keys.
+fn page(answer: Value) -> Option<(String, Vec<String>)> {
+    let [next, keys] = <[Value; 2]>::try_from(list(answer)?).ok()?;
+    Some((exact_text(next)?, texts(keys)?))
 }
 
 /// The answer of `scripts/read.lua` to a read of these keys.

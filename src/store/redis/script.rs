@@ -64,7 +64,7 @@ impl Script {
         input: &Input,
     ) -> RedisResult<Value> {
         let digest = match self.digest.get() {
-            Some(digest) => digest,
+            Some(digest) => digest.as_str(),
             None => self.load(connection).await?,
         };
         let call = input.call(digest);

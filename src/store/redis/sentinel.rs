@@ -35,7 +35,7 @@ pub async fn ask(
         is_sentinel: true,
     };
     match answer {
-        Err(error) => Err(CallError::Redis(peer, error)),
+        Err(error) => Err(CallError::of(&peer, error)),
         Ok(Value::Nil) => Err(CallError::Away(anyhow!(
             "the sentinel at {} knows no primary with the name {}",
             quote(&peer.name),
@@ -43,7 +43,7 @@ pub async fn ask(
         ))),
         Ok(address) => {
             let address = from_redis_value::<(String, u16)>(address);
-            let (host, port) = address.map_err(|error| CallError::Redis(peer, error.into()))?;
+            let (host, port) = address.map_err(|error| CallError::of(&peer, error.into()))?;
             // An IPv6 address comes without brackets.
             let host = if host.contains(':') {
                 format!("[{host}]")

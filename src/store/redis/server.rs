@@ -8,7 +8,7 @@ use redis::{cmd, from_redis_value};
 use tracing::{debug, warn};
 
 use super::failure::CallError;
-use super::link::{Link, Peer, Request};
+use super::link::{Link, Request};
 use crate::base::text::quote;
 
 /// The oldest version that works: it has `SET … PXAT` (Redis's `SET` command, history).
@@ -18,7 +18,8 @@ const OLDEST: (u32, u32) = (6, 2);
 static WARNED: Once = Once::new();
 
 /// Checks a server that has just been connected to.
-pub async fn check(link: &mut Link, peer: &Peer) -> Result<(), CallError> {
+pub async fn check(link: &mut Link) -> Result<(), CallError> {
+    let peer = link.peer().clone();
     let info = match link.ask(&Request::Command(cmd("INFO"))).await {
         Ok(info) => info,
         // The user may have no right to it, and needs none.
@@ -29,10 +30,10 @@ pub async fn check(link: &mut Link, peer: &Peer) -> Result<(), CallError> {
             );
             return Ok(());
         }
-        Err(error) => return Err(CallError::Redis(peer.clone(), error)),
+        Err(error) => return Err(CallError::of(&peer, error)),
     };
     let info: String =
-        from_redis_value(info).map_err(|error| CallError::Redis(peer.clone(), error.into()))?;
+        from_redis_value(info).map_err(|error| CallError::of(&peer, error.into()))?;
     let facts = Facts::of(&info);
     facts.refuse(&quote(&peer.name))?;
     if !WARNED.is_completed() {

@@ -102,8 +102,8 @@ async fn other_servers_and_settings_are_refused_in_words() {
     .await;
     assert!(tls.contains("CA") || tls.contains("TLS"), "{tls}");
 
-    let replica = process.address().replace(':', " ");
-    let replica = Process::start(&["--replicaof", &replica, "--masterauth", "secret"]).await;
+    let (host, port) = process.address().split_once(':').expect("a port");
+    let replica = Process::start(&["--replicaof", host, port, "--masterauth", "secret"]).await;
     let replica = replica.expect("it is installed");
     let refused = refused(replica.settings()).await;
     assert!(

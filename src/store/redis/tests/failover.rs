@@ -12,10 +12,10 @@ async fn the_primary_is_the_one_that_sentinel_names() {
     let Some(primary) = Process::start(&[]).await else {
         return;
     };
-    let address = primary.address().replace(':', " ");
-    let replica = Process::start(&["--replicaof", &address]).await;
+    let (host, port) = primary.address().split_once(':').expect("a port");
+    let replica = Process::start(&["--replicaof", host, port]).await;
     let replica = replica.expect("it is installed");
-    let sentinel = Sentinel::start(&address);
+    let sentinel = Sentinel::start(&format!("{host} {port}"));
     let settings = |master: &str| Settings {
         place: Place::Sentinel {
             sentinels: vec!["127.0.0.1:1".to_owned(), sentinel.address.clone()],

@@ -323,7 +323,7 @@ impl Both {
         let lease = last.lease.map(|lease| self.leases[lease]).or(own);
         let places = KEYS.iter().enumerate();
         let expected =
-            places.filter(|(place, _)| last.expects >> place & 1 == 1 || *place == last.deletes);
+            places.filter(|(place, _)| (last.expects >> place) & 1 == 1 || *place == last.deletes);
         Sweep {
             directory: DIRECTORIES[last.directory].into(),
             expected: expected.map(|(_, key)| Key::from(*key)).collect(),

@@ -65,7 +65,7 @@ async fn a_watch_goes_on_where_a_listing_ends() {
 
 #[tokio::test]
 async fn a_watch_finds_what_redis_does_not_tell() {
-    let Some(process) = Process::start(&[]).await else {
+    let Some(process) = Process::start(&["--enable-debug-command", "yes"]).await else {
         return;
     };
     let (mut store, mut other) = (process.store(), process.store());
