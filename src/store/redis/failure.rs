@@ -27,8 +27,10 @@ pub enum CallError {
 
 impl CallError {
     pub fn of(peer: &Peer, error: RedisError) -> Self {
-        let cause = error.source().and_then(|cause| cause.downcast_ref());
-        let fault = cause.and_then(|cause: &io::Error| cause.get_ref()?.downcast_ref::<OwnFault>());
+        let cause = error
+            .source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>());
+        let fault = cause.and_then(|cause| cause.get_ref()?.downcast_ref::<OwnFault>());
         match fault {
             Some(fault) => Self::Settings(anyhow!("{fault}")),
             None => Self::Redis(peer.clone(), error),
@@ -48,7 +50,7 @@ const TROUBLED: [&str; 6] = [
 ];
 
 /// The commands and keys that an ACL must allow.
-const RIGHTS: &str = "~docker-register:* &__keyspace@* +evalsha +script|load +get +set +del +exists +type +pttl +pexpireat \
+const RIGHTS: &str = "~docker-register:* +evalsha +script|load +get +set +del +exists +type +pttl +pexpireat \
                       +incr +hget +hset +hdel +hlen +hkeys +hexists +hscan +zadd +zrem +zscore +zrangebyscore +zrangebylex \
                       +scan +time +info +ping +hello +select +psubscribe +config|get";
 
@@ -209,13 +211,16 @@ fn explain_answer(settings: &Settings, answer: &Answer) -> String {
     }
 }
 
-/// The remedy for a right that the user does not have.
+/// The remedy for a right that the user does not have. Redis compares the pattern of a subscription with that of the right
+/// letter by letter, so it names the database and the very prefix.
 fn rights(settings: &Settings) -> String {
     let name = settings.user.as_ref().map_or("default", |user| &user.name);
     format!(
-        "give user {} the rights to its keys and commands, with the prefix in place of PREFIX: `ACL SETUSER {} ~PREFIX* {RIGHTS}`",
+        "give user {} the rights to its commands and keys, with its prefix in place of PREFIX: `ACL SETUSER {} ~PREFIX* \
+         &__keyspace@{}__:PREFIX* {RIGHTS}`",
         quote(name),
-        printable(name)
+        printable(name),
+        settings.db
     )
 }
 

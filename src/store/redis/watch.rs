@@ -27,7 +27,7 @@ use crate::store::{Change, Changes, Found, StoreError, Watching};
 const PAUSE: Duration = Duration::from_secs(5);
 /// The least pause between two listings, in times that one takes: they may take no more than this part of Redis.
 const LEAST_PAUSE: u32 = 20;
-/// The changes that wait for their reader. More of them stay in Redis.
+/// The most changes that wait for their reader. Until then, no more are read.
 const QUEUE: usize = 16;
 /// The classes of events that a watch needs: events by key, of strings, of all types, of expired and of evicted keys
 /// (`notify.c` in Redis).
