@@ -54,7 +54,7 @@ enum Named {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Store")]
 struct Flags {
-    /// The store of the keys, such as redis://10.0.0.1:6379/0
+    /// The store of the keys, such as `redis://10.0.0.1:6379/0`
     ///
     /// `etcd://HOST:PORT`, `redis://HOST:PORT/DATABASE` or `valkey://HOST:PORT/DATABASE`, with commas between several
     /// endpoints; `etcds://`, `rediss://` and `valkeys://` turn on TLS. `redis+sentinel://HOST:PORT/NAME/DATABASE` asks

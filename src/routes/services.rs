@@ -261,7 +261,7 @@ mod tests {
         );
         let web = &services[1];
         assert_eq!((web.created, web.revision), (3, 7));
-        assert_eq!(web.attributes["http"], "a.example".into());
+        assert_eq!(&*web.attributes["http"], "a.example");
         let a = &web.members[0];
         assert_eq!(
             (&*a.name, &*a.host, a.port, a.created),

@@ -22,11 +22,13 @@ pub enum Settings {
     Redis(redis::Settings),
 }
 
+#[expect(clippy::large_enum_variant, reason = "a process has few of them")]
 pub enum AnyStore {
     Etcd(EtcdStore),
     Redis(RedisStore),
 }
 
+#[expect(clippy::large_enum_variant, reason = "a process has few of them")]
 pub enum AnyWatching {
     Etcd(<EtcdStore as Store>::Watching),
     Redis(<RedisStore as Store>::Watching),

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::base::key::Key;
 
-pub use any::{AnyStore, AnyWatching, Settings};
+pub use any::{AnyStore, Settings};
 pub use lease_id::{Identity, LeaseId};
 pub use tls::{Tls, is_server_name};
 pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};

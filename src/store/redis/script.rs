@@ -116,6 +116,10 @@ impl Input {
         self
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "these are numbers and borrowed text"
+    )]
     pub fn add(&mut self, arg: impl ToString) {
         self.args.push(arg.to_string().into_bytes());
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::watching::await_change;
 use super::*;
 use crate::store::Tls;
 

@@ -129,13 +129,13 @@ async fn a_seat_is_renewed_by_its_holder_alone() {
             .contains_key(&seat)
     );
     // Another process has it.
-    let mut set = redis::cmd("HSET");
-    set.arg("docker-register:grants")
+    let mut hold = redis::cmd("HSET");
+    hold.arg("docker-register:grants")
         .arg(seat.to_string())
         .arg("60 another");
     store
         .connection
-        .call(&Request::Command(set))
+        .call(&Request::Command(hold))
         .await
         .expect("a change");
     assert!(store.renew(&[seat]).await.expect("an answer").is_empty());

@@ -147,7 +147,7 @@ impl Both {
                     &granted,
                     &self.model.grant(&leases).await.expect("an answer")
                 );
-                self.forget_missing(granted.keys().copied().collect());
+                self.forget_missing(&granted.keys().copied().collect());
             }
             Call::GrantNew(lease, ttl) => {
                 let lease = self.leases[*lease];
@@ -166,7 +166,7 @@ impl Both {
                     &renewed,
                     &self.model.renew(&leases).await.expect("an answer")
                 );
-                self.forget_missing(renewed.keys().copied().collect());
+                self.forget_missing(&renewed.keys().copied().collect());
             }
             Call::Revoke(lease) => {
                 let lease = self.leases[*lease];
@@ -205,7 +205,7 @@ impl Both {
     }
 
     /// A renewal takes the keys that are missing out of Redis's index.
-    fn forget_missing(&mut self, renewed: BTreeSet<LeaseId>) {
+    fn forget_missing(&mut self, renewed: &BTreeSet<LeaseId>) {
         let model = self.model.model();
         let exists = |key: &Key| model.keys().contains_key(key);
         self.counted

@@ -11,7 +11,7 @@ async fn next(watch: &mut RedisWatch) -> Result<Changes, StoreError> {
 }
 
 /// The next changes in words, up to the one that is wanted.
-async fn await_change(watch: &mut RedisWatch, wanted: &str) -> Vec<String> {
+pub(super) async fn await_change(watch: &mut RedisWatch, wanted: &str) -> Vec<String> {
     let mut told = Vec::new();
     while told.last().is_none_or(|last| last != wanted) {
         let changes = next(watch).await.expect("changes").changes;
