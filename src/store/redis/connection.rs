@@ -120,7 +120,7 @@ impl Connection {
                 error @ StoreError::Refused(_) => return Err(error),
                 error => error,
             },
-            None => no_answer(&self.shown(), self.limit),
+            None => self.no_answer(is_new),
         };
         self.link = None;
         if endpoint.fail() {
@@ -128,13 +128,17 @@ impl Connection {
         }
         Err(error)
     }
-}
 
-/// The error of a call that took longer than its limit.
-fn no_answer(endpoint: &str, limit: Duration) -> StoreError {
-    StoreError::Failed(anyhow!(
-        "Redis at {} did not answer within {:.1} seconds",
-        quote(endpoint),
-        limit.as_secs_f64()
-    ))
+    /// The error of a call that took longer than its limit. A server without TLS waits for more of the first message.
+    fn no_answer(&self, is_new: bool) -> StoreError {
+        let what_now = match self.settings.tls {
+            Some(_) if is_new => "; if it does not speak TLS, write redis:// before it",
+            _ => "",
+        };
+        StoreError::Failed(anyhow!(
+            "Redis at {} did not answer within {:.1} seconds{what_now}",
+            quote(&self.shown()),
+            self.limit.as_secs_f64()
+        ))
+    }
 }

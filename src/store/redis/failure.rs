@@ -1,7 +1,8 @@
 //! Explains the errors of Redis, and of connections to it, to an operator.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use redis::RedisError;
@@ -27,10 +28,8 @@ pub enum CallError {
 
 impl CallError {
     pub fn of(peer: &Peer, error: RedisError) -> Self {
-        let cause = error
-            .source()
-            .and_then(|cause| cause.downcast_ref::<io::Error>());
-        let fault = cause.and_then(|cause| cause.get_ref()?.downcast_ref::<OwnFault>());
+        let fault =
+            network_error(&error).and_then(|cause| cause.get_ref()?.downcast_ref::<OwnFault>());
         match fault {
             Some(fault) => Self::Settings(anyhow!("{fault}")),
             None => Self::Redis(peer.clone(), error),
@@ -140,10 +139,7 @@ fn explain_redis(settings: &Settings, peer: &Peer, is_new: bool, error: &RedisEr
             "the program at {at} does not speak Redis's protocol{what_now}"
         ));
     }
-    let cause = error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<io::Error>());
-    StoreError::Failed(match cause {
+    StoreError::Failed(match network_error(error) {
         Some(cause) => anyhow!(explain_connection(
             settings,
             &format!("{who} at {at}"),
@@ -271,6 +267,15 @@ fn explain_connection(
         return format!("{whom} has closed the connection");
     }
     format!("cannot reach {whom}: {cause}")
+}
+
+/// The error of the network behind one of the client, which puts it into an `Arc`.
+fn network_error(error: &RedisError) -> Option<&io::Error> {
+    let cause = error.source()?;
+    match cause.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        Some(shared) => shared.downcast_ref(),
+        None => cause.downcast_ref(),
+    }
 }
 
 /// Whether the other side has closed the connection.

@@ -74,9 +74,11 @@ async fn a_watch_finds_what_redis_does_not_tell() {
     other.put_by_hand("/b/a", "1").await;
     assert_eq!(await_change(&mut watch, "put /b/a 1").await.len(), 1);
     // Without being asked for them, Redis deletes expired keys when it comes across them.
+    other.ask("CONFIG SET notify-keyspace-events K$").await;
     other.ask("DEBUG SET-ACTIVE-EXPIRE 0").await;
-    let lease = granted(&mut other, "expires", 1).await;
+    let lease = granted(&mut other, "expires", 5).await;
     put(&mut other, lease, &["/b/b"]).await.expect("a put");
+    await_change(&mut watch, "put /b/b 1").await;
     await_change(&mut watch, "delete /b/b").await;
 }
 
