@@ -42,18 +42,34 @@ impl Redis {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// Starts a Redis with these lines in its `redis.conf`.
+    pub fn start_configured(lines: &str) -> Self {
+        let mut redis = Self::prepare();
+        let file = redis.directory.path().join("redis.conf");
+        fs::write(&file, lines).expect("a file can be written");
+        redis.flags.push(file.display().to_string());
+        redis.start_again();
+        redis
+    }
+
     fn start_with(flags: &[&str]) -> Self {
-        let redis = Self {
+        let mut redis = Self::prepare();
+        redis.flags = flags.iter().map(ToString::to_string).collect();
+        redis.start_again();
+        redis
+    }
+
+    /// A Redis with a directory and a free port, which is not started yet.
+    fn prepare() -> Self {
+        Self {
             directory: tempfile::Builder::new()
                 .prefix("docker-register-redis-")
                 .tempdir()
                 .expect("a temporary directory can be made"),
             port: free_port(),
-            flags: flags.iter().map(ToString::to_string).collect(),
+            flags: Vec::new(),
             process: Mutex::default(),
-        };
-        redis.start_again();
-        redis
+        }
     }
 
     /// The value of `--store`, the same after [`Redis::start_again`].
@@ -66,10 +82,11 @@ impl Redis {
         let log = self.directory.path().join("log");
         let output = File::create(&log).expect("a log can be made");
         let child = Command::new("redis-server")
+            // A file comes first.
+            .args(&self.flags)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .arg("--dir")
             .arg(self.directory.path())
-            .args(&self.flags)
             .stdout(output)
             .spawn()
             .expect("`redis-server` can be run: `make test` installs it");

@@ -86,6 +86,11 @@ impl Drop for Site {
     }
 }
 
+fn as_user(command: RegistrarBuilder, name: &str) -> RegistrarBuilder {
+    let command = command.flag("--store-user", name);
+    command.env("DOCKER_REGISTER_STORE_PASSWORD", "secret")
+}
+
 fn nothing() -> BTreeMap<String, String> {
     map::<&str, &str>([])
 }
@@ -305,10 +310,6 @@ fn a_user_without_rights_is_told_the_rights_and_they_suffice() {
     let site = Site::new();
     let web = site.web().start();
     let keys = web_keys("web", &web, HOST_IP);
-    let as_user = |command: RegistrarBuilder| {
-        let command = command.flag("--store-user", "registrar");
-        command.env("DOCKER_REGISTER_STORE_PASSWORD", "secret")
-    };
     let acl = |rights: &[&str]| {
         let words = [
             &["ACL", "SETUSER", "registrar", "reset", "on", ">secret"],
@@ -319,7 +320,7 @@ fn a_user_without_rights_is_told_the_rights_and_they_suffice() {
     site.redis
         .call::<()>(&["CONFIG", "SET", "notify-keyspace-events", "K$gxe"]);
     acl(&["~other:*", "+@all"]);
-    let registrar = as_user(site.registrar()).start();
+    let registrar = as_user(site.registrar(), "registrar").start();
     registrar.wait_for_log("ACL SETUSER", SOON);
     let log = registrar.log();
     let rights = log.split_once("`ACL SETUSER registrar ").expect("rights").1;
@@ -331,7 +332,7 @@ fn a_user_without_rights_is_told_the_rights_and_they_suffice() {
     registrar.wait_for_log("in step", SOON);
 
     // And for `discover`.
-    let discover = as_user(site.discover()).start_command("discover");
+    let discover = as_user(site.discover(), "registrar").start_command("discover");
     wait_until_ready(&discover);
     assert!(
         !discover.log().contains("may not tell"),
@@ -340,6 +341,41 @@ fn a_user_without_rights_is_told_the_rights_and_they_suffice() {
     );
     web.stop();
     site.wait_for_keys(&nothing());
+}
+
+#[test]
+fn the_set_up_in_the_docs_is_enough_for_both_roles() {
+    let page = include_str!("../../docs/stores.md");
+    let lines = page.split_once("```text\n").expect("a block").1;
+    let (lines, _) = lines.split_once("```").expect("it ends");
+    let bed = TestBed::new();
+    let lines = lines.replace("/backends/", &format!("{}/", bed.prefix));
+    let redis = Redis::start_configured(&lines.replace("PASSWORD", "secret"));
+    let directory = TempDir::new().expect("a temporary directory");
+    let site = Site {
+        bed,
+        redis,
+        directory,
+    };
+    let web = site.web().start();
+    let registrar = in_step(&as_user(site.registrar(), "docker-register"));
+    site.wait_for_keys(&web_keys("web", &web, HOST_IP));
+    let discover = as_user(site.discover(), "docker-register").start_command("discover");
+    wait_until_ready(&discover);
+    wait_for_a_renewal(&site, &site.member(&web));
+    for log in [registrar.log(), discover.log()] {
+        assert_eq!(count(&log, "WARN Redis"), 0, "{log}");
+        assert_eq!(count(&log, "Redis at"), 0, "{log}");
+    }
+    web.stop();
+    site.wait_for_keys(&nothing());
+    // Nothing outside of the prefix can be changed.
+    let outside = format!("{}2", site.bed.prefix);
+    let outside = as_user(site.registrar(), "docker-register").flag("--prefix", &outside);
+    web.start();
+    let outside = outside.flag("--instance", "outside").start();
+    outside.wait_for_log("ACL SETUSER", SOON);
+    assert_eq!(site.redis.get(&format!("{}2", site.bed.prefix)), nothing());
 }
 
 #[test]
@@ -471,7 +507,6 @@ fn the_commands_that_read_work_with_redis_too() {
         "{}",
         diff.stderr
     );
-    site.redis.call::<()>(&["DEL", &site.bed.key("web/1/port")]);
     let services = common::Registrar::command()
         .flag("--store", site.redis.uri())
         .flag("--prefix", &site.bed.prefix)

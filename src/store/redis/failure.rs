@@ -208,12 +208,12 @@ fn explain_answer(settings: &Settings, answer: &Answer) -> String {
 }
 
 /// The remedy for a right that the user does not have. Redis compares the pattern of a subscription with that of the right
-/// letter by letter, so it names the database and the very prefix.
+/// letter by letter, so it names the database and the very prefix, which ends with a slash in `discover`.
 fn rights(settings: &Settings) -> String {
     let name = settings.user.as_ref().map_or("default", |user| &user.name);
     format!(
-        "give user {} the rights to its commands and keys, with its prefix in place of PREFIX: `ACL SETUSER {} ~PREFIX* \
-         &__keyspace@{}__:PREFIX* {RIGHTS}`",
+        "give user {} the rights to its commands and keys, with its --prefix in place of PREFIX: `ACL SETUSER {} \
+         ~PREFIX/* &__keyspace@{}__:PREFIX/* {RIGHTS}`",
         quote(name),
         printable(name),
         settings.db
