@@ -416,6 +416,9 @@ fn a_second_process_of_one_identity_gives_way() {
 fn start_graceful(site: &Site, service: &str, port: u16) -> Container {
     let web = site.bed.container().env("SERVICE_NAME", service);
     let web = web.env("SERVICE_8005_PORT", &port.to_string());
+    // Docker accepts connections for it before it does.
+    let web = web.env("SERVICE_8005_CHECK_HTTP", "/");
+    let web = web.env("SERVICE_8005_CHECK_INTERVAL", "1s");
     let web = web.env("SERVICE_8006_IGNORE", "1").publish_all();
     web.args(&["--stop-signal=WINCH", "--stop-timeout=3"])
         .start()
