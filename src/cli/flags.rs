@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::etcd::EtcdArgs;
+use super::store::StoreArgs;
 use super::{Wrong, value};
 use crate::docker::Filters;
 use crate::ops::log::{self, LevelFilter};
@@ -20,7 +20,7 @@ pub(super) const POLICY: &str = "Policy";
 #[derive(Debug, Args)]
 pub struct HostArgs {
     #[command(flatten)]
-    pub etcd: EtcdArgs,
+    pub store: StoreArgs,
 
     /// The policy: a file, or the name of a bundled one [default: register]
     #[arg(
@@ -50,7 +50,7 @@ pub struct HostArgs {
 pub struct OptionArgs {
     /// The address at which other hosts reach this one
     ///
-    /// Default: the address from which this host reaches etcd, unless that is loopback.
+    /// Default: the address from which this host reaches the store, unless that is loopback.
     #[arg(long, env = "HOST_IP", value_name = "ADDRESS")]
     pub host_ip: Option<IpAddr>,
 
@@ -122,7 +122,7 @@ impl HostArgs {
         Ok(HostSettings {
             script: self.script,
             options: self.options.check(),
-            etcd: self.etcd.check()?,
+            store: self.store.check()?,
             filters,
         })
     }

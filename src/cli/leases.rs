@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::etcd::EtcdArgs;
 use super::flags::{InstanceArg, LogArgs};
+use super::store::StoreArgs;
 use super::{Wrong, value};
 use crate::commands::{forget, leases};
 use crate::store::LeaseId;
@@ -18,7 +18,7 @@ pub struct LeasesArgs {
     pub instance: InstanceArg,
 
     #[command(flatten)]
-    pub etcd: EtcdArgs,
+    pub store: StoreArgs,
 
     #[command(flatten)]
     pub log: LogArgs,
@@ -38,7 +38,7 @@ pub struct ForgetArgs {
     pub instance: InstanceArg,
 
     #[command(flatten)]
-    pub etcd: EtcdArgs,
+    pub store: StoreArgs,
 
     #[command(flatten)]
     pub log: LogArgs,
@@ -47,7 +47,7 @@ pub struct ForgetArgs {
 impl LeasesArgs {
     pub(super) fn check(self) -> Result<leases::Settings, Wrong> {
         Ok(leases::Settings {
-            etcd: self.etcd.check()?,
+            store: self.store.check()?,
             instance: self.instance.instance,
             format: self.format,
         })
@@ -57,7 +57,7 @@ impl LeasesArgs {
 impl ForgetArgs {
     pub(super) fn check(self) -> Result<forget::Settings, Wrong> {
         Ok(forget::Settings {
-            etcd: self.etcd.check()?,
+            store: self.store.check()?,
             instance: self.instance.instance,
             lease: self.lease,
             yes: self.yes,

@@ -5,10 +5,11 @@ mod choice;
 mod discover;
 mod documents;
 mod environment;
-mod etcd;
 mod flags;
 mod leases;
 mod run;
+mod store;
+mod uri;
 mod value;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 
 use crate::commands::{self, diff, keys, services, test};
 use crate::ops::log;
+use crate::store::Settings;
 use discover::{DiscoverArgs, RoutingArgs};
 use flags::{HostArgs, LogArgs, OptionArgs};
 use leases::{ForgetArgs, LeasesArgs};
@@ -39,7 +41,7 @@ DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are read as Docker's own cli
 
 Exit status: 0 for success; 1 for a failure or a difference; 2 for wrong usage.";
 
-/// Keeps etcd in step with the containers that run on this Docker host.
+/// Keeps etcd or Redis in step with the containers that run on this Docker host.
 ///
 /// The default command is `run`; see `docker-register run --help`. The policy, a Lua script, decides which containers
 /// are registered, and under which keys.
@@ -59,7 +61,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep etcd in step with this host's containers
+    /// Keep the store in step with this host's containers
     Run(RunArgs),
     /// Route to the services that are registered, with HAProxy on this host
     ///
@@ -73,11 +75,11 @@ enum Command {
     ///
     /// Exits with 1 if the policy failed for a container; the keys of the others are still printed.
     Keys(KeysArgs),
-    /// Compare the keys in etcd with those that should be there, and exit
+    /// Compare the keys in the store with those that should be there, and exit
     ///
     /// Writes nothing, so it may run beside the registrar. Exits with 1 if they differ.
     Diff(DiffArgs),
-    /// Print the registrars of all hosts, by their leases in etcd, and exit
+    /// Print the registrars of all hosts, by their leases, and exit
     ///
     /// Each line is a lease of a registrar's own keys: its TTL, the seconds left, the number of its keys, the addresses
     /// in their values, and whether its registrar runs. One that was killed is shown as running for up to a minute.
@@ -251,6 +253,26 @@ impl Cli {
     }
 }
 
+impl KeysArgs {
+    fn check(self) -> Result<keys::Settings, Wrong> {
+        let host = self.host.check()?;
+        if self.format == keys::Format::Etcdctl && !matches!(host.store, Settings::Etcd(_)) {
+            let message = format!(
+                "--format etcdctl is for etcd, and not for {}",
+                host.store.name()
+            );
+            return Err((ErrorKind::ArgumentConflict, message));
+        }
+        Ok(keys::Settings {
+            host,
+            containers: self.containers,
+            format: self.format,
+            explain: self.explain,
+            check: self.check,
+        })
+    }
+}
+
 impl Command {
     fn check(self) -> Result<commands::Command, Wrong> {
         Ok(match self {
@@ -264,13 +286,7 @@ impl Command {
                     routing: args.routing.check(socket)?,
                 })
             }
-            Self::Keys(args) => commands::Command::Keys(keys::Settings {
-                host: args.host.check()?,
-                containers: args.containers,
-                format: args.format,
-                explain: args.explain,
-                check: args.check,
-            }),
+            Self::Keys(args) => commands::Command::Keys(args.check()?),
             Self::Diff(args) => commands::Command::Diff(diff::Settings {
                 host: args.host.check()?,
                 format: args.format,

@@ -13,7 +13,7 @@ use crate::register::{Mode, OnExit, Settings};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Print each change and write nothing; etcd is not needed
+    /// Print each change and write nothing; no store is needed
     #[arg(long, env = "DOCKER_REGISTER_DRY_RUN", value_parser = FalseyValueParser::new())]
     pub dry_run: bool,
 

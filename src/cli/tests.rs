@@ -1,5 +1,6 @@
 use super::flags::POLICY;
 use super::*;
+use crate::store;
 
 #[test]
 fn the_definitions_are_sound() {
@@ -30,8 +31,8 @@ fn each_flag_is_below_its_heading() {
         flag.and_then(Arg::get_help_heading).map(str::to_owned)
     };
     // In the order in which they are defined.
-    let headings = ["resync", "etcd-user", "script", "ttl", "log-level"].map(heading_of);
-    let wanted = [None, Some("etcd"), Some(POLICY), Some(POLICY), Some("Log")];
+    let headings = ["resync", "store-user", "script", "ttl", "log-level"].map(heading_of);
+    let wanted = [None, Some("Store"), Some(POLICY), Some(POLICY), Some("Log")];
     assert_eq!(headings.each_ref().map(Option::as_deref), wanted);
 }
 
@@ -71,4 +72,91 @@ fn without_a_command_flags_are_those_of_run() {
         read(&["docker-register", "keys"]),
         Command::Keys(_)
     ));
+}
+
+/// The store that the flags of `leases` name, or the error.
+fn store_of(flags: &[&str]) -> Result<store::Settings, String> {
+    let words = ["docker-register", "leases"].iter().chain(flags);
+    let matches = definitions(false).try_get_matches_from(words);
+    let matches = matches.map_err(|error| error.to_string())?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+    match cli.command.check() {
+        Ok(commands::Command::Leases(settings)) => Ok(settings.store),
+        Ok(_) => panic!("another command"),
+        Err((_, why)) => Err(why),
+    }
+}
+
+#[test]
+fn a_store_is_named_by_a_uri_or_by_endpoints_of_etcd() {
+    for (flags, name, shown) in [
+        (&[][..], "etcd", "127.0.0.1:2379"),
+        (&["--etcd", "a,https://b:1"], "etcd", "a:2379,b:1"),
+        (&["--store", "etcd://a,b:1"], "etcd", "a:2379,b:1"),
+        (&["--store", "valkey://a/2"], "Redis", "a:6379/2"),
+        (
+            &["--store", "redis+sentinel://a,b/main"],
+            "Redis",
+            "a:26379,b:26379/main/0",
+        ),
+    ] {
+        let settings = store_of(flags).expect("settings");
+        assert_eq!((settings.name(), &*settings.shown()), (name, shown));
+    }
+}
+
+#[test]
+fn tls_and_the_user_have_names_of_every_store_and_of_etcd() {
+    for [kind, cacert] in [
+        ["etcds://a", "--store-cacert"],
+        ["etcds://a", "--etcd-cacert"],
+        ["rediss://a", "--store-cacert"],
+    ] {
+        let tls = match store_of(&["--store", kind, cacert, "x"]).expect("settings") {
+            store::Settings::Etcd(settings) => settings.tls,
+            store::Settings::Redis(settings) => settings.tls,
+        };
+        let authorities = tls.expect("TLS").authorities;
+        assert_eq!(authorities, Some(PathBuf::from("x")));
+    }
+    let flags = ["--store", "redis://a", "--store-password-file", "x"];
+    let Ok(store::Settings::Redis(settings)) = store_of(&flags) else {
+        panic!("Redis has a user without a name");
+    };
+    assert_eq!(settings.user.expect("a user").name, "default");
+}
+
+#[test]
+fn flags_that_contradict_the_store_are_refused() {
+    for (flags, wanted) in [
+        (
+            &["--store", "redis://a", "--etcd", "b"][..],
+            "--store and --etcd name two stores",
+        ),
+        (
+            &["--store", "redis://me:secret@a"],
+            "pass --store-user NAME",
+        ),
+        (
+            &["--store", "redis://a", "--store-cacert", "x"],
+            "--store-cacert is about TLS, which redis:// does not use: write rediss://",
+        ),
+        (
+            &["--store", "rediss://a", "--store-cert", "x"],
+            "--store-cert needs --store-key <FILE>",
+        ),
+        (
+            &["--store", "redis://a", "--store-user", "me"],
+            "--store-user needs a password: pass --store-password-file FILE",
+        ),
+        (
+            &["--etcd", "a", "--store-password-file", "x"],
+            "--etcd-password-file needs --etcd-user <NAME>",
+        ),
+        (&["--store", "a:1"], "expected etcd://HOST:PORT"),
+    ] {
+        let why = store_of(flags).expect_err("a refusal");
+        assert!(why.contains(wanted), "{why}");
+        assert!(!why.contains("secret"), "{why}");
+    }
 }

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::key::check_key;
-use crate::store::LeaseId;
-use crate::store::etcd::is_server_name;
+use crate::store::{LeaseId, is_server_name};
 use crate::wanted::TTL;
 
 /// The port of an endpoint without one.
@@ -69,25 +68,29 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
             has_user: false,
         });
     }
+    Ok(Endpoint {
+        address: address(bare, ETCD_PORT)?,
+        tls,
+        has_user: false,
+    })
+}
+
+/// `host:port`, of a host that may have no port.
+pub fn address(bare: &str, port: u16) -> Result<String, String> {
     if bare.is_empty() || bare.contains(['/', ' ']) {
-        return Err("expected HOST:PORT, such as 10.0.0.1:2379".to_owned());
+        return Err(format!("expected HOST:PORT, such as 10.0.0.1:{port}"));
     }
-    let port = bare
+    let given = bare
         .rsplit_once(':')
         .filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    let address = match port {
-        Some((_, port)) if port.parse::<u16>().is_err() => {
-            return Err(format!("`{port}` is not a port"));
+    Ok(match given {
+        Some((_, given)) if given.parse::<u16>().is_err() => {
+            return Err(format!("`{given}` is not a port"));
         }
         Some(_) => bare.to_owned(),
         // A bare IPv6 address needs brackets before a port.
-        None if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{ETCD_PORT}"),
-        None => format!("{bare}:{ETCD_PORT}"),
-    };
-    Ok(Endpoint {
-        address,
-        tls,
-        has_user: false,
+        None if bare.contains(':') && !bare.starts_with('[') => format!("[{bare}]:{port}"),
+        None => format!("{bare}:{port}"),
     })
 }
 

@@ -1,4 +1,4 @@
-//! `diff`: compares the keys in etcd with the keys that should be there. It reports the changes that `run` would make,
+//! `diff`: compares the keys in the store with the keys that should be there. It reports the changes that `run` would make,
 //! by `run`'s own plan, and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +13,10 @@ use super::{decide, print, warn_of_collisions};
 use crate::base::key::{Key, directory};
 use crate::checks;
 use crate::docker::{self, Daemon};
-use crate::policy::Reader;
 use crate::register::plan::{Note, Plan};
 use crate::register::timetable::SHARED_MARGIN;
 use crate::register::{HostSettings, host_ip_or_loopback};
-use crate::store::{self, Found, Identity, LeaseId, Step, Store, StoreError};
+use crate::store::{self, Found, Identity, LeaseId, On, Step, Store, StoreError};
 use crate::wanted::{Entry, Wanted};
 
 /// One key that differs.
@@ -76,9 +75,9 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     };
     plan.want(&wanted);
     plan.set_alone(true);
-    let (mut etcd, reader) = (host.store(), host.reader());
-    let found = store::ask_any(&mut etcd, async |etcd| {
-        read(etcd, &reader, &host, identity, &plan).await
+    let mut store = host.connect();
+    let found = store::ask_any(&mut store, async |store| {
+        read(store, &host, identity, &plan).await
     });
     let found = found.await.map_err(|error| anyhow!("{error}"))?;
     let mut differences = compare(&mut plan, &found);
@@ -97,11 +96,9 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     Ok(decided.say(false) && in_step)
 }
 
-/// Reads from etcd the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below
-/// the prefix.
+/// Reads the keys that are wanted, on our leases, in the directory of a key that is to be removed, or below the prefix.
 async fn read(
     store: &mut impl Store,
-    reader: &Reader,
     host: &HostSettings,
     identity: Identity,
     plan: &Plan,
@@ -139,7 +136,7 @@ async fn read(
     );
     let mut found = store.read(&keys.into_iter().collect::<Vec<_>>()).await?;
     let prefix = format!("{}/", host.options.prefix);
-    found.extend(reader.lock().await.list(&prefix).await?.keys);
+    found.extend(store.scan(&prefix).await?.keys);
     Ok(found
         .into_iter()
         .map(|found| (Arc::clone(&found.key), found))
@@ -179,7 +176,7 @@ fn compare(plan: &mut Plan, found: &BTreeMap<Key, Found>) -> Vec<Difference> {
     // Keys on no lease never expire.
     let loose = found
         .values()
-        .filter(|found| found.lease.is_none() && !plan.wants(&found.key));
+        .filter(|found| found.on == On::Nothing && !plan.wants(&found.key));
     differences.extend(loose.map(|found| (Arc::clone(&found.key), (Kind::Stale, None))));
     let wants: BTreeMap<&Key, &Entry> = plan
         .entries()
@@ -218,7 +215,7 @@ impl Difference {
     fn text(&self) -> String {
         let found = self.found.as_ref().map_or("", |found| &found.value);
         let wanted = self.wanted.as_deref().unwrap_or_default();
-        let lease = self.found.as_ref().and_then(|found| found.lease);
+        let lease = self.found.as_ref().and_then(Found::lease);
         let what = match (self.kind, lease) {
             (Kind::Missing, _) => format!("should be {wanted}"),
             (Kind::Different, _) if found != wanted => format!("is {found}, should be {wanted}"),
@@ -233,9 +230,13 @@ impl Difference {
                 let check = check.map_or(String::new(), ToString::to_string);
                 format!("should be {wanted} if its check passes ({check}): --check makes it")
             }
-            (Kind::Held, lease) => {
-                let lease = lease.map_or(String::new(), |lease| format!(" {lease}"));
-                format!("is {found} on somebody else's lease{lease}, should be {wanted}")
+            (Kind::Held, Some(lease)) => {
+                format!("is {found} on somebody else's lease {lease}, should be {wanted}")
+            }
+            (Kind::Held, None) => {
+                let on = self.found.as_ref().map(|found| format!(", {}", found.on));
+                let on = on.unwrap_or_default();
+                format!("is {found}{on}, which is not this registrar's; should be {wanted}")
             }
         };
         format!("{:<9} {} {what}\n", self.kind.name(), self.key)
@@ -264,7 +265,7 @@ impl Difference {
             "wanted": self.wanted.as_deref(),
             "ttl": self.entry.as_ref().map(|entry| entry.ttl),
             "found": self.found.as_ref().map(|found| &*found.value),
-            "lease": self.found.as_ref().and_then(|found| found.lease).map(|lease| lease.to_string()),
+            "lease": self.found.as_ref().and_then(Found::lease).map(|lease| lease.to_string()),
         })
     }
 }

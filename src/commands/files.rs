@@ -12,10 +12,10 @@ use crate::base::key::Key;
 use crate::discover::{self, RoutingSettings};
 use crate::policy::{KeySource, Report, Role as _, RoutingWorld};
 use crate::routes::{Keys, Routes};
-use crate::store::Found;
+use crate::store::{Found, On, Store as _};
 
 pub struct Settings {
-    /// The saved keys; none is etcd.
+    /// The saved keys; none is those in the store.
     pub keys: Option<PathBuf>,
     pub explain: bool,
     pub routing: RoutingSettings,
@@ -73,7 +73,7 @@ async fn decide(settings: RoutingSettings, keys: Keys) -> anyhow::Result<Arc<Rou
 /// All keys below the prefix.
 pub(super) async fn list(settings: &RoutingSettings) -> anyhow::Result<Keys> {
     let prefix = format!("{}/", settings.options.prefix);
-    let listing = settings.connection().list(&prefix).await?;
+    let listing = settings.connect().scan(&prefix).await?;
     let found = listing.keys.into_iter();
     Ok(Keys {
         found: found.map(|found| (Arc::clone(&found.key), found)).collect(),
@@ -102,7 +102,7 @@ fn read_saved(path: &Path, prefix: &str) -> anyhow::Result<Keys> {
         let found = Found {
             key: Arc::clone(&key),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: revision,
             revision,
         };

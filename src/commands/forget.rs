@@ -6,10 +6,10 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::leases::{self, Registrar};
 use super::print;
-use crate::store::{self, LeaseId, Store, etcd};
+use crate::store::{self, LeaseId, Store};
 
 pub struct Settings {
-    pub etcd: etcd::Settings,
+    pub store: store::Settings,
     /// `--instance` of the registrar that is this host's.
     pub instance: String,
     pub lease: LeaseId,
@@ -20,14 +20,15 @@ pub struct Settings {
 /// Ends the lease. Returns whether it has.
 pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
     let Settings { lease, yes, .. } = settings;
-    let mut store = leases::open(&settings.etcd);
+    let mut store = leases::open(&settings.store);
     let all = leases::list(&mut store, &settings.instance).await?;
     let Some(registrar) = all.into_iter().find(|known| known.lease == lease) else {
         let found = store::ask_any(&mut store, async |store| store.lookup(lease).await).await;
         if found.map_err(|error| anyhow!("{error}"))?.is_some() {
             bail!(
                 "lease {lease} is not of a registrar's own keys, so it stays: it is of a key that hosts share, or \
-                 another program's; `etcdctl lease timetolive {lease} --keys` shows its keys"
+                 another program's{}",
+                settings.store.look_at(lease)
             );
         }
         bail!("there is no lease {lease}: `docker-register leases` lists those of all registrars");

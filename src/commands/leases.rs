@@ -1,4 +1,4 @@
-//! `leases`: prints the registrars that etcd knows of, by their leases.
+//! `leases`: prints the registrars that the store knows of, by their leases.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -11,8 +11,7 @@ use tracing::{debug, warn};
 
 use super::{columns, print};
 use crate::docker::Daemon;
-use crate::store::etcd::{self, EtcdStore};
-use crate::store::{self, Found, Identity, Lease, LeaseId, Store, StoreError};
+use crate::store::{self, AnyStore, Found, Identity, Lease, LeaseId, Store, StoreError};
 
 /// The time limit of each call.
 const CALL: Duration = Duration::from_secs(5);
@@ -21,7 +20,7 @@ const MOST_ADDRESSES: usize = 4;
 
 /// The settings of the commands about leases.
 pub struct Settings {
-    pub etcd: etcd::Settings,
+    pub store: store::Settings,
     /// `--instance` of the registrar that is this host's.
     pub instance: String,
     pub format: Format,
@@ -53,7 +52,7 @@ pub(super) struct Registrar {
 
 /// Prints the registrars.
 pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<bool> {
-    let registrars = list(&mut open(&settings.etcd), &settings.instance).await?;
+    let registrars = list(&mut open(&settings.store), &settings.instance).await?;
     let text = match settings.format {
         Format::Text => table(&registrars),
         Format::Json => {
@@ -65,8 +64,8 @@ pub async fn run(settings: Settings, out: &mut impl Write) -> anyhow::Result<boo
     Ok(true)
 }
 
-pub(super) fn open(etcd: &etcd::Settings) -> EtcdStore {
-    EtcdStore::new(etcd.clone(), CALL)
+pub(super) fn open(store: &store::Settings) -> AnyStore {
+    store.open(CALL)
 }
 
 /// All registrars that the store knows of, by lease.
@@ -217,6 +216,7 @@ impl Registrar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::On;
 
     fn lease(id: i64, granted: u32, keys: &[&str]) -> (LeaseId, Lease) {
         let lease = Lease {
@@ -255,7 +255,7 @@ mod tests {
         let found = |value: &str| Found {
             key: "/k".into(),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: 1,
             revision: 1,
         };

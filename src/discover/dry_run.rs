@@ -35,7 +35,7 @@ pub fn watch_keys(settings: &RoutingSettings) -> watch::Receiver<Option<Arc<Keys
     let keys = watch::Sender::new(None);
     let receiver = keys.subscribe();
     let feed = settings.feed(RESYNC, &Status::default(), keys);
-    tokio::spawn(Box::pin(feed.run(settings.connection())));
+    tokio::spawn(Box::pin(feed.run(settings.connect())));
     receiver
 }
 

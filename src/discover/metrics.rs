@@ -90,7 +90,8 @@ impl Metrics {
     /// Shows the settings, and is told of the calls to the store from now on.
     pub fn introduce(&self, routing: &mut RoutingSettings) {
         self.of_role.show_settings(&[&routing.options.prefix]);
-        routing.etcd.calls = self.of_role.calls(STORE);
+        let calls = self.of_role.calls(STORE);
+        routing.store.tell_calls(calls);
     }
 
     /// All metrics in Prometheus's text format, once those of the role are set.

@@ -43,7 +43,10 @@ pub fn about(settings: &Settings) -> About {
     Arc::new([
         ("version", env!("VERSION_AND_COMMIT").to_owned()),
         ("started", format!("{:.0}", Timestamp::now())),
-        ("etcd endpoints", routing.etcd.endpoints.join(", ")),
+        (
+            routing.store.title(),
+            routing.store.shown().replace(',', ", "),
+        ),
         ("prefix", routing.options.prefix.clone()),
         ("files", routing.directory.display().to_string()),
     ])

@@ -52,9 +52,10 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
     status.loads.began(script.version());
     tokio::spawn(status.loads.clone().remind());
     info!(
-        "docker-register discover version={} etcd={} prefix={} directory={}",
+        "docker-register discover version={} {}={} prefix={} directory={}",
         env!("VERSION_AND_COMMIT"),
-        settings.routing.etcd.endpoints.join(","),
+        settings.routing.store.label(),
+        settings.routing.store.shown(),
         settings.routing.options.prefix,
         settings.routing.directory.display(),
     );
@@ -71,7 +72,9 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
         result = drive(&world, script, &status.loads, &mut signals) => {
             result.map_err(|failure| anyhow!("{failure}"))
         }
-        ended = &mut feed => ended.context("the task that watches etcd has crashed"),
+        ended = &mut feed => ended.with_context(|| {
+            format!("the task that watches {} has crashed", settings.routing.store.name())
+        }),
         ended = &mut keeper.task => ended.context("the task that changes the proxy has crashed"),
         never = look_again => match never {},
         never = answer(&status) => match never {},
@@ -132,9 +135,9 @@ fn world(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> Routin
 
 fn start_feed(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> JoinHandle<()> {
     let feed = settings.routing.feed(settings.resync, status, keys.clone());
-    let connection = settings.routing.connection();
+    let store = settings.routing.connect();
     tokio::spawn(async move {
-        Box::pin(feed.run(connection)).await;
+        Box::pin(feed.run(store)).await;
     })
 }
 

@@ -14,7 +14,7 @@ use super::status::Status;
 use crate::ops::outage::Outage;
 use crate::policy::RoutingOptions;
 use crate::routes::Keys;
-use crate::store::etcd::{self, Connection};
+use crate::store::{self, AnyStore};
 
 /// The time limit of one call to the store.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub struct RoutingSettings {
     /// The policy: a file, or the name of a bundled one; none is the default policy.
     pub script: Option<PathBuf>,
     pub options: RoutingOptions,
-    pub etcd: etcd::Settings,
+    pub store: store::Settings,
     /// Where the files are.
     pub directory: PathBuf,
 }
@@ -78,8 +78,8 @@ pub enum OnExit {
 
 impl RoutingSettings {
     /// A new connection to the store. It connects at its first call.
-    pub fn connection(&self) -> Connection {
-        Connection::new(self.etcd.clone(), CALL_LIMIT)
+    pub fn connect(&self) -> AnyStore {
+        self.store.open(CALL_LIMIT)
     }
 
     /// A feed of all keys below the prefix.
@@ -89,8 +89,10 @@ impl RoutingSettings {
         status: &Status,
         keys: watch::Sender<Option<Arc<Keys>>>,
     ) -> Feed {
-        let outage = Outage::new("etcd", "all routes stay as they are", 2 * resync);
+        let store = self.store.name();
+        let outage = Outage::new(store, "all routes stay as they are", 2 * resync);
         Feed {
+            store,
             prefix: self.options.prefix.clone(),
             resync,
             outage: outage.shown_by(&status.store),

@@ -1,6 +1,7 @@
 //! Paces the retries during a partner's outage, and keeps its log short: one line when it begins, one when it has
 //! lasted too long, and one when it is over.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,8 +29,8 @@ const FLAPS: u32 = 2;
 /// The state of one partner, whether it is in outage or not.
 #[derive(Debug)]
 pub struct Outage {
-    partner: &'static str,
-    consequence: &'static str,
+    partner: Cow<'static, str>,
+    consequence: Cow<'static, str>,
     /// An outage of this length is logged as an error.
     serious: Duration,
     /// Some from the first failure until the partner is steady again.
@@ -57,10 +58,14 @@ struct Current {
 impl Outage {
     /// No outage yet with `partner`. `consequence` tells an operator what happens to the keys meanwhile. An outage
     /// that lasts for half of their `ttl` is an error.
-    pub fn new(partner: &'static str, consequence: &'static str, ttl: Duration) -> Self {
+    pub fn new(
+        partner: impl Into<Cow<'static, str>>,
+        consequence: impl Into<Cow<'static, str>>,
+        ttl: Duration,
+    ) -> Self {
         Self {
-            partner,
-            consequence,
+            partner: partner.into(),
+            consequence: consequence.into(),
             serious: ttl / 2,
             current: None,
             condition: None,
@@ -138,7 +143,7 @@ impl Outage {
             let now = Instant::now();
             current.back = Some(now);
             if !current.comes_and_goes() {
-                current.tell_return(self.partner, now);
+                current.tell_return(&self.partner, now);
             }
         }
     }
@@ -150,7 +155,7 @@ impl Outage {
             && back.elapsed() >= STEADY
         {
             if current.comes_and_goes() {
-                current.tell_return(self.partner, back);
+                current.tell_return(&self.partner, back);
             }
             self.current = None;
         }

@@ -13,11 +13,11 @@ use super::verdicts::Verdicts;
 use crate::docker::{Snapshot, Snapshots};
 use crate::ops::condition::Condition;
 use crate::ops::counter::Counter;
-use crate::store::etcd::Connection;
+use crate::store::AnyStore;
 use crate::wanted::Wanted;
 
-/// Reads etcd for scripts.
-pub type Reader = Rc<Mutex<Connection>>;
+/// Reads the store for scripts.
+pub type Reader = Rc<Mutex<AnyStore>>;
 
 /// The module `options` of a policy.
 #[derive(Debug, Clone)]

@@ -7,12 +7,12 @@ use crate::docker::{self, Daemon};
 
 /// The line, as words of `name=value`. A dry run has no daemon id, because it does not ask for one.
 pub fn introduction(settings: &Settings, daemon: Option<&Daemon>) -> anyhow::Result<String> {
-    let options = &settings.host.options;
+    let (options, store) = (&settings.host.options, &settings.host.store);
     let facts = [
         ("version", Some(env!("VERSION_AND_COMMIT"))),
         ("docker", Some(&docker::Endpoint::from_env()?.url)),
         ("docker_id", daemon.map(|daemon| &*daemon.id)),
-        ("etcd", Some(&settings.host.etcd.endpoints.join(","))),
+        (store.label(), Some(&store.shown())),
         ("host_ip", Some(&options.host_ip)),
         ("prefix", Some(&options.prefix)),
         ("ttl", Some(&options.ttl.to_string())),

@@ -26,8 +26,8 @@ const OTHER: &str = "other";
 const PREFIX: &str = "docker_register_";
 /// The settings that are shown.
 const SETTINGS: [&str; 2] = ["prefix", "instance"];
-/// The partners whose calls and losses are counted.
-const PARTNERS: [&str; 2] = ["docker", "etcd"];
+/// The partner beside the store whose calls and losses are counted.
+const DOCKER: &str = "docker";
 /// The results of probes.
 const PROBES: [&str; 3] = ["passed", "failed", "unasked"];
 /// The limits of the histogram's buckets, in seconds.
@@ -37,6 +37,8 @@ const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Those whose calls and losses are counted.
+    partners: [&'static str; 2],
     events: IntCounter,
     reconnections: IntCounterVec,
     syncs: Histogram,
@@ -87,8 +89,8 @@ pub struct Now<'a> {
 pub struct Counts {
     /// Docker events that may change a container's keys.
     pub events: u64,
-    /// The losses of Docker and etcd, in this order.
-    pub reconnections: [u64; PARTNERS.len()],
+    /// The losses of Docker and of the store, in this order.
+    pub reconnections: [u64; 2],
     /// Policy calls that failed for a container.
     pub policy_errors: u64,
     /// Probes by their result, as in `PROBES`.
@@ -96,7 +98,70 @@ pub struct Counts {
 }
 
 impl Metrics {
-    /// Counts an attempt to bring etcd in step, with its duration.
+    /// All counters at 0. `store` is the store's label.
+    pub fn new(store: &'static str) -> Self {
+        let (registry, partners) = (Registry::new(), [DOCKER, store]);
+        let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
+        let counters = |name: &str, help: &str, label: &str| {
+            add(
+                &registry,
+                IntCounterVec::new(Opts::new(name, help), &[label]),
+            )
+        };
+        let metrics = Self {
+            events: counter(
+                "docker_register_docker_events_total",
+                "Docker events that may change a container's keys.",
+            ),
+            reconnections: counters(
+                "docker_register_reconnections_total",
+                "Losses of a partner that was reached, each of which is followed by reconnections, by partner.",
+                "partner",
+            ),
+            syncs: add(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "docker_register_sync_duration_seconds",
+                        "Time to bring the store in step, after a change or at a renewal of the leases.",
+                    )
+                    .buckets(BUCKETS.to_vec()),
+                ),
+            ),
+            failed_syncs: counter(
+                "docker_register_sync_failures_total",
+                "Failed attempts to bring the store in step.",
+            ),
+            changes: counters(
+                "docker_register_key_changes_total",
+                "Keys put and deleted in the store.",
+                "change",
+            ),
+            policy_errors: counter(
+                "docker_register_policy_errors_total",
+                "Policy calls that failed for a container.",
+            ),
+            probes: counters(
+                "docker_register_probes_total",
+                "Probes of active checks, by result: passed, failed, or not made for a reason of this host's.",
+                "result",
+            ),
+            of_role: RoleMetrics::new(&registry, PREFIX, &SETTINGS, &partners),
+            gauges: Mutex::new(Gauges::new(&registry)),
+            partners,
+            registry: registry.clone(),
+        };
+        // Made before their first count, because Prometheus cannot see the increase of a series that begins with 1.
+        for partner in partners {
+            metrics.reconnections.with_label_values(&[partner]);
+        }
+        for change in ["put", "delete"] {
+            metrics.changes.with_label_values(&[change]);
+        }
+        metrics
+    }
+
+    /// Counts an attempt to bring the store in step, with its duration.
     pub fn count_sync(&self, took: Duration, failed: bool) {
         self.syncs.observe(took.as_secs_f64());
         if failed {
@@ -106,12 +171,13 @@ impl Metrics {
         }
     }
 
-    /// Shows the settings, and is told of the calls to etcd from now on.
+    /// Shows the settings, and is told of the calls to the store from now on.
     pub fn introduce(&self, host: &mut HostSettings) {
         let options = &host.options;
         self.of_role
             .show_settings(&[&options.prefix, &options.instance]);
-        host.etcd.calls = self.of_role.calls("etcd");
+        let calls = self.of_role.calls(host.store.label());
+        host.store.tell_calls(calls);
     }
 
     pub fn count_put(&self) {
@@ -132,7 +198,7 @@ impl Metrics {
         gauges.set(now);
         bring_to(&self.events, now.counts.events);
         bring_to(&self.policy_errors, now.counts.policy_errors);
-        for (partner, count) in PARTNERS.iter().zip(now.counts.reconnections) {
+        for (partner, count) in self.partners.iter().zip(now.counts.reconnections) {
             bring_to(&self.reconnections.with_label_values(&[partner]), count);
         }
         for (result, count) in PROBES.iter().zip(now.counts.probes) {
@@ -163,7 +229,7 @@ impl Gauges {
             ),
             keys: gauges(
                 "docker_register_keys",
-                "Wanted keys, by kind: there, missing from etcd, or held on the lease of somebody else.",
+                "Wanted keys, by kind: there, missing from the store, or held on the lease of somebody else.",
                 &["kind", "state"],
             ),
             checks: gauges(
@@ -177,7 +243,7 @@ impl Gauges {
             ),
             ready: gauge(
                 "docker_register_ready",
-                "1 if Docker and etcd are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
+                "1 if Docker and the store are reached, the policy works, the leases are held, and no other process of this identity runs; else 0.",
             ),
             lease: add(
                 registry,
@@ -270,70 +336,6 @@ fn state(container: &ContainerView, now: &Now) -> &'static str {
     }
 }
 
-impl Default for Metrics {
-    /// All counters at 0.
-    fn default() -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
-        let counters = |name: &str, help: &str, label: &str| {
-            add(
-                &registry,
-                IntCounterVec::new(Opts::new(name, help), &[label]),
-            )
-        };
-        let metrics = Self {
-            events: counter(
-                "docker_register_docker_events_total",
-                "Docker events that may change a container's keys.",
-            ),
-            reconnections: counters(
-                "docker_register_reconnections_total",
-                "Losses of a partner that was reached, each of which is followed by reconnections, by partner.",
-                "partner",
-            ),
-            syncs: add(
-                &registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "docker_register_sync_duration_seconds",
-                        "Time to bring etcd in step, after a change or at a renewal of the leases.",
-                    )
-                    .buckets(BUCKETS.to_vec()),
-                ),
-            ),
-            failed_syncs: counter(
-                "docker_register_sync_failures_total",
-                "Failed attempts to bring etcd in step.",
-            ),
-            changes: counters(
-                "docker_register_key_changes_total",
-                "Keys put and deleted in etcd.",
-                "change",
-            ),
-            policy_errors: counter(
-                "docker_register_policy_errors_total",
-                "Policy calls that failed for a container.",
-            ),
-            probes: counters(
-                "docker_register_probes_total",
-                "Probes of active checks, by result: passed, failed, or not made for a reason of this host's.",
-                "result",
-            ),
-            of_role: RoleMetrics::new(&registry, PREFIX, &SETTINGS, &PARTNERS),
-            gauges: Mutex::new(Gauges::new(&registry)),
-            registry: registry.clone(),
-        };
-        // Made before their first count, because Prometheus cannot see the increase of a series that begins with 1.
-        for partner in PARTNERS {
-            metrics.reconnections.with_label_values(&[partner]);
-        }
-        for change in ["put", "delete"] {
-            metrics.changes.with_label_values(&[change]);
-        }
-        metrics
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,7 +353,7 @@ mod tests {
 
     #[test]
     fn reasons_have_a_bounded_number_of_series() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new("etcd");
         let mut containers: Vec<ContainerView> = (0..100)
             .map(|number| view(&format!("its name is {number}")))
             .collect();

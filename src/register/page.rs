@@ -27,6 +27,8 @@ type About = Arc<[(&'static str, String)]>;
 
 struct Page<'a> {
     about: &'a [(&'static str, String)],
+    /// The store's name.
+    store: &'static str,
     script: String,
     conditions: Vec<(&'static str, State)>,
     /// The time until the first lease ends, if there is one.
@@ -67,7 +69,7 @@ pub fn about(host: &HostSettings) -> About {
     Arc::new([
         ("version", env!("VERSION_AND_COMMIT").to_owned()),
         ("started", format!("{:.0}", Timestamp::now())),
-        ("etcd endpoints", host.etcd.endpoints.join(", ")),
+        (host.store.title(), host.store.shown().replace(',', ", ")),
         ("prefix", host.options.prefix.clone()),
     ])
 }
@@ -110,6 +112,7 @@ async fn page(status: Arc<Status>, recent: Recent, about: About) -> anyhow::Resu
         .filter(|(_, state)| matches!(state, State::Bad { .. }));
     Ok(draw(&Page {
         about: &about,
+        store: status.store_name(),
         script: status.loads.in_force(),
         conditions: conditions
             .map(|(name, condition)| (name, condition.state()))
@@ -160,7 +163,7 @@ fn draw(page: &Page) -> String {
         ul {
             @for container in registered {
                 li {
-                    (keys_of(container, page.keys.unwrap_or_default(), CheckView::of(page.checks, &container.name)))
+                    (keys_of(page, container))
                 }
             }
         }
@@ -202,7 +205,9 @@ fn draw(page: &Page) -> String {
     frame.draw()
 }
 
-fn keys_of(container: &ContainerView, keys: &[KeyView], checks: &[CheckView]) -> Markup {
+fn keys_of(page: &Page, container: &ContainerView) -> Markup {
+    let (store, keys) = (page.store, page.keys.unwrap_or_default());
+    let checks = CheckView::of(page.checks, &container.name);
     let is_held_back = |entry: &Entry| {
         let verdict = CheckView::verdict_on(checks, entry);
         verdict.is_some_and(|verdict| verdict != Verdict::Passes)
@@ -219,8 +224,8 @@ fn keys_of(container: &ContainerView, keys: &[KeyView], checks: &[CheckView]) ->
                         span.bad { " — " (key.container) " has this key" },
                     Some(key) if key.stands => {}
                     None if is_held_back(entry) => {}
-                    Some(key) if key.held => span.bad { " — on the lease of somebody else in etcd" },
-                    _ => span.bad { " — missing from etcd, or different there" },
+                    Some(key) if key.held => span.bad { " — on the lease of somebody else in " (store) },
+                    _ => span.bad { " — missing from " (store) ", or different there" },
                 }
             }
         }

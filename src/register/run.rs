@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -29,8 +29,8 @@ use crate::ops::side_thread::{LastWords, SideThread};
 use crate::ops::signals::Signals;
 use crate::ops::{listen, systemd};
 use crate::policy::{ContainerView, Report, Role as _, Script, Verdicts, World, drive};
-use crate::store::Identity;
 use crate::store::print::PrintStore;
+use crate::store::{Identity, Store as _};
 use crate::wanted::Wanted;
 
 /// The time for Docker's first answer after which an earlier process's keys are renewed without it.
@@ -48,7 +48,8 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
     // A wrong DOCKER_HOST can never work, so it is not retried.
     docker::Endpoint::from_env()?;
     let signals = Signals::listen()?;
-    let status = Arc::new(Status::new(settings.host.options.ttl));
+    check_ttl(&settings)?;
+    let status = Arc::new(Status::new(settings.host.options.ttl, &settings.host.store));
     status.metrics.introduce(&mut settings.host);
     let side = start_side_thread(&settings, &status, recent)?;
     let verdicts = Rc::new(RefCell::new(Verdicts::default()));
@@ -70,6 +71,20 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
     }
 }
 
+/// Fails if the store grants no leases of the default TTL.
+fn check_ttl(settings: &Settings) -> anyhow::Result<()> {
+    let host = &settings.host;
+    let (ttl, allowed) = (host.options.ttl, host.connect().limits().ttl);
+    ensure!(
+        settings.mode == Mode::DryRun || allowed.contains(&ttl),
+        "{} has no leases of {ttl} s: pass --ttl with {} to {} seconds",
+        host.store.name(),
+        allowed.start(),
+        allowed.end()
+    );
+    Ok(())
+}
+
 /// Starts the tasks that must go on while a script hangs: late renewals, systemd's watchdog, HTTP, the forced end.
 fn start_side_thread(
     settings: &Settings,
@@ -80,9 +95,10 @@ fn start_side_thread(
     side.spawn(systemd::follow(status.readiness()));
     if settings.mode != Mode::DryRun {
         let host = settings.host.clone();
-        let connect = move || host.store();
+        let store = host.store.name();
+        let connect = move || host.connect();
         side.spawn(renew_late(connect, status.leases.clone()));
-        side.spawn(watch_expiry(status.leases.clone()));
+        side.spawn(watch_expiry(status.leases.clone(), store));
     }
     if let Some(address) = settings.listen {
         let routes = page::routes(status, recent, page::about(&settings.host));
@@ -126,7 +142,7 @@ type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
 
 impl Work<'_> {
     async fn run(mut self) -> anyhow::Result<()> {
-        let found = host_ip::find(&mut self.settings, &self.status.etcd);
+        let found = host_ip::find(&mut self.settings, &self.status.store);
         match self.signals.unless_ended(found).await {
             Some(found) => found?,
             None => return Ok(()),
@@ -305,13 +321,13 @@ impl Work<'_> {
         let task = match settings.mode {
             // On the second thread, because a slow reader of the output may block it.
             Mode::DryRun => {
-                let store = PrintStore::new(stdout());
+                let store = PrintStore::new(stdout(), settings.host.store.name());
                 self.side.spawn(keep(
                     store, identity, settings, wanted, status, ended, for_good,
                 ))
             }
             Mode::Write(_) => {
-                let store = settings.host.store();
+                let store = settings.host.connect();
                 tokio::spawn(keep(
                     store, identity, settings, wanted, status, ended, for_good,
                 ))
@@ -336,7 +352,9 @@ impl Work<'_> {
             }
             ended = &mut feed => ended.context("the task that watches Docker has crashed"),
             // Nobody reads the output of a dry run any more.
-            ended = &mut *keeper => ended.context("the task that writes to etcd has crashed"),
+            ended = &mut *keeper => ended.with_context(|| {
+                format!("the task that writes to {} has crashed", self.settings.host.store.name())
+            }),
         }
     }
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::timetable::{call_limit, lifetime};
 use crate::docker::Filters;
 use crate::policy::{Options, Reader};
-use crate::store::Store;
-use crate::store::etcd::{self, Connection, EtcdStore};
+use crate::store::{self, AnyStore};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -33,14 +32,14 @@ pub struct HostSettings {
     pub script: Option<PathBuf>,
     /// The policy's `options`. `host_ip` is empty until it has been found.
     pub options: Options,
-    pub etcd: etcd::Settings,
+    pub store: store::Settings,
     /// Docker's own container filters.
     pub filters: Filters,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Changes are printed, and etcd is not needed.
+    /// Changes are printed, and no store is needed.
     DryRun,
     Write(OnExit),
 }
@@ -60,21 +59,20 @@ impl Settings {
         lifetime(self.host.options.ttl)
     }
 
-    /// The time limit of one call to Docker or etcd.
+    /// The time limit of one call to Docker or to the store.
     pub fn call_limit(&self) -> Duration {
         call_limit(self.host.options.ttl)
     }
 }
 
 impl HostSettings {
-    /// The connection that a policy reads etcd over. It connects at its first call.
+    /// The connection that a policy reads the store over. It connects at its first call.
     pub fn reader(&self) -> Reader {
-        let connection = Connection::new(self.etcd.clone(), call_limit(self.options.ttl));
-        Rc::new(connection.into())
+        Rc::new(self.connect().into())
     }
 
     /// A new connection to the store of the keys. It connects at its first call.
-    pub fn store(&self) -> impl Store + use<> {
-        EtcdStore::new(self.etcd.clone(), call_limit(self.options.ttl))
+    pub fn connect(&self) -> AnyStore {
+        self.store.open(call_limit(self.options.ttl))
     }
 }

@@ -21,11 +21,15 @@ use crate::ops::counter::Counter;
 use crate::ops::loads::Loads;
 use crate::ops::readiness::Readiness;
 use crate::policy::ContainerView;
+use crate::store;
 
 #[derive(Debug)]
 pub struct Status {
     pub docker: Condition,
-    pub etcd: Condition,
+    pub store: Condition,
+    /// The store's name in messages, and that of its condition.
+    store_name: &'static str,
+    store_label: &'static str,
     /// Good while this is the only registrar of its identity.
     pub seat: Condition,
     /// Good while the policy's `run` works.
@@ -56,10 +60,12 @@ pub struct Status {
 
 impl Status {
     /// Nothing is known yet. `ttl` is the default TTL, in seconds.
-    pub fn new(ttl: u32) -> Self {
+    pub fn new(ttl: u32, store: &store::Settings) -> Self {
         Self {
             docker: Condition::default(),
-            etcd: Condition::default(),
+            store: Condition::default(),
+            store_name: store.name(),
+            store_label: store.label(),
             seat: Condition::default(),
             policy: Condition::default(),
             drain: Condition::default(),
@@ -69,7 +75,7 @@ impl Status {
             leases: Leases::new(seat_ttl(ttl)),
             events: Counter::default(),
             policy_errors: Counter::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(store.label()),
             collisions: watch::Sender::default(),
             alive: Arc::default(),
             containers: Question::default(),
@@ -79,11 +85,11 @@ impl Status {
 
     /// Ready while all conditions are good, no lease has expired, and the script's thread answers.
     pub fn readiness(&self) -> Readiness {
-        let leases = self.leases.clone();
+        let (leases, store) = (self.leases.clone(), self.store_name);
         Readiness {
             conditions: vec![
                 ("docker", self.docker.clone()),
-                ("etcd", self.etcd.clone()),
+                (self.store_label, self.store.clone()),
                 ("seat", self.seat.clone()),
                 ("policy", self.policy.clone()),
             ],
@@ -93,18 +99,26 @@ impl Status {
             ],
             problem: Arc::new(move || {
                 let is_over = leases.now().left().is_some_and(|left| left.is_zero());
-                let why = "lease: it has expired, because etcd was not reached in time to renew it";
-                is_over.then(|| why.to_owned())
+                is_over.then(|| {
+                    format!(
+                        "lease: it has expired, because {store} was not reached in time to renew it"
+                    )
+                })
             }),
             alive: Arc::clone(&self.alive),
         }
+    }
+
+    /// The store's name in messages.
+    pub fn store_name(&self) -> &'static str {
+        self.store_name
     }
 
     /// The counts that are kept outside the metrics.
     pub fn counts(&self) -> Counts {
         Counts {
             events: self.events.get(),
-            reconnections: [self.docker.losses(), self.etcd.losses()],
+            reconnections: [self.docker.losses(), self.store.losses()],
             policy_errors: self.policy_errors.get(),
             probes: [
                 self.checks.passed.get(),

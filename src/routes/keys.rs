@@ -57,12 +57,13 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::On;
 
     fn found(key: &str, value: &str, revision: i64) -> Found {
         Found {
             key: key.into(),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: 1,
             revision,
         }

@@ -187,13 +187,14 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::On;
 
     /// A key at `/b/<path>`, put at a revision and never changed.
     fn key(path: &str, value: &str, revision: i64) -> (Found, Result<Located, String>) {
         let found = Found {
             key: format!("/b/{path}").into(),
             value: value.into(),
-            lease: None,
+            on: On::Nothing,
             created: revision,
             revision,
         };
@@ -260,7 +261,7 @@ mod tests {
         );
         let web = &services[1];
         assert_eq!((web.created, web.revision), (3, 7));
-        assert_eq!(web.attributes["http"], "a.example".into());
+        assert_eq!(&*web.attributes["http"], "a.example");
         let a = &web.members[0];
         assert_eq!(
             (&*a.name, &*a.host, a.port, a.created),

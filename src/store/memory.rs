@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    Change, Changes, Found, Lease, LeaseId, Outcome, Step, StoreError, Sweep, Transaction,
+    Change, Changes, Found, Lease, LeaseId, Listing, On, Outcome, Step, StoreError, Sweep,
+    Transaction,
 };
 use crate::base::key::Key;
 
@@ -102,10 +104,26 @@ impl Memory {
         found.cloned().collect()
     }
 
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.keys.get(key).map(|found| found.value.to_string())
+    }
+
+    pub fn scan(&self, prefix: &str) -> Listing {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let found = self.keys.range::<str, _>(from).map(|(_, found)| found);
+        let found = found.take_while(|found| found.key.starts_with(prefix));
+        Listing {
+            keys: found.cloned().collect(),
+            revision: self.revision,
+        }
+    }
+
     pub fn leased_in(&self, directories: &[Arc<str>]) -> Vec<(Key, LeaseId)> {
         let leased = |found: &Found| {
             let is_inside = |directory: &Arc<str>| found.key.starts_with(&**directory);
-            let lease = found.lease.filter(|_| directories.iter().any(is_inside))?;
+            let lease = found
+                .lease()
+                .filter(|_| directories.iter().any(is_inside))?;
             Some((Arc::clone(&found.key), lease))
         };
         self.keys.values().filter_map(leased).collect()
@@ -125,7 +143,7 @@ impl Memory {
         for step in steps {
             match step {
                 Step::Put(key, value, lease) => {
-                    changes.push(self.put_change(key, value, Some(*lease)));
+                    changes.push(self.put_change(key, value, On::Lease(*lease)));
                 }
                 Step::Delete(key) => changes.push(Change::Delete(Arc::clone(key))),
                 // Nothing is changed yet, so this looks at the store as it was before the transaction.
@@ -149,17 +167,17 @@ impl Memory {
     }
 
     fn keys_on(&self, lease: LeaseId) -> Vec<Key> {
-        let on_lease = |found: &&Found| found.lease == Some(lease);
+        let on_lease = |found: &&Found| found.lease() == Some(lease);
         let found = self.keys.values().filter(on_lease);
         found.map(|found| Arc::clone(&found.key)).collect()
     }
 
-    fn put_change(&self, key: &Key, value: &Arc<str>, lease: Option<LeaseId>) -> Change {
+    fn put_change(&self, key: &Key, value: &Arc<str>, on: On) -> Change {
         let revision = self.revision + 1;
         Change::Put(Found {
             key: Arc::clone(key),
             value: Arc::clone(value),
-            lease,
+            on,
             created: self.keys.get(key).map_or(revision, |found| found.created),
             revision,
         })
@@ -211,7 +229,7 @@ impl Memory {
 
     /// Puts a key by hand.
     pub fn put(&mut self, key: &Key, value: &str, lease: Option<LeaseId>) {
-        let change = self.put_change(key, &value.into(), lease);
+        let change = self.put_change(key, &value.into(), lease.into());
         self.commit(vec![change]);
     }
 

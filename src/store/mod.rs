@@ -1,26 +1,37 @@
 //! The contract of every store: leases with ids that a registrar derives, and transactions that are carried out only if
 //! the store still is as the registrar last saw it. `docs/keys-in-etcd.md` explains the terms.
 
+mod any;
 #[cfg(test)]
 pub mod conformance;
+mod endpoint;
 pub mod etcd;
 mod lease_id;
 mod memory;
 #[cfg(test)]
 pub mod model;
 pub mod print;
+pub mod redis;
+pub mod tls;
 mod transaction;
+mod user;
 mod ways;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::base::key::Key;
 
+pub use any::{AnyStore, Settings};
 pub use lease_id::{Identity, LeaseId};
+pub use tls::{Tls, is_server_name};
 pub use transaction::{Guard, Outcome, Size, Step, Sweep, Transaction};
+pub use user::{Password, User};
 pub use ways::ask_any;
 
 /// A key as the store has it.
@@ -28,12 +39,40 @@ pub use ways::ask_any;
 pub struct Found {
     pub key: Key,
     pub value: Arc<str>,
-    /// None if the key stays until somebody deletes it.
-    pub lease: Option<LeaseId>,
+    pub on: On,
     /// The store's revision at the key's first put. A key that is deleted and put again is a new one.
     pub created: i64,
     /// The store's revision at the key's last change.
     pub revision: i64,
+}
+
+/// What a key in the store hangs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum On {
+    /// The key is removed when the lease ends.
+    Lease(LeaseId),
+    /// The key stays until somebody deletes it.
+    Nothing,
+    /// The key belongs to somebody who is no registrar. The text follows "is" in messages: `a key with another TTL`.
+    Stranger(Arc<str>),
+}
+
+/// The keys that begin with a prefix, all read at one revision.
+#[derive(Debug)]
+pub struct Listing {
+    /// Sorted by key.
+    pub keys: Vec<Found>,
+    /// The store's revision. A watch that follows begins with the next one.
+    pub revision: i64,
+}
+
+/// The limits of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The most [operations](Size::operations) of a transaction.
+    pub operations: usize,
+    /// The TTLs in seconds that leases may have.
+    pub ttl: RangeInclusive<u32>,
 }
 
 /// A lease as the store has it.
@@ -89,13 +128,50 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+impl Found {
+    /// The lease that the key is on, if it is on one.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.on.lease()
+    }
+}
+
+impl On {
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Lease(lease) => Some(*lease),
+            Self::Nothing | Self::Stranger(_) => None,
+        }
+    }
+}
+
+impl From<Option<LeaseId>> for On {
+    fn from(lease: Option<LeaseId>) -> Self {
+        lease.map_or(Self::Nothing, Self::Lease)
+    }
+}
+
+impl fmt::Display for On {
+    /// As it follows "is" in a message about the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lease(lease) => write!(f, "on lease {lease}"),
+            Self::Nothing => f.write_str("on no lease"),
+            Self::Stranger(what) => f.write_str(what),
+        }
+    }
+}
+
 /// A key-value store with leases.
 ///
 /// After an error the call may have had its effect or not, so the caller reads the store again before it writes. The
 /// same holds for a future that is dropped half-way. `conformance` tests these promises.
 pub trait Store: Send + 'static {
-    /// The most [operations](Size::operations) of a transaction.
-    const MAX_OPERATIONS: usize;
+    type Watching: Watching;
+
+    /// The store's name in messages: `etcd`, `Redis`.
+    fn name(&self) -> &'static str;
+
+    fn limits(&self) -> Limits;
 
     /// Sets the time limit of each call.
     fn limit_calls(&mut self, limit: Duration);
@@ -153,4 +229,28 @@ pub trait Store: Send + 'static {
 
     /// Ends a lease and deletes the keys on it. One that does not exist is no error.
     fn revoke(&mut self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The value of one key, if it exists. Bytes that are not UTF-8 are replaced.
+    fn get(&mut self, key: &str)
+    -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
+
+    /// All keys that begin with `prefix`, which may be empty.
+    fn scan(&mut self, prefix: &str) -> impl Future<Output = Result<Listing, StoreError>> + Send;
+
+    /// Watches the keys that begin with `prefix`, from the changes of `revision` on: those of [`Listing::revision`] are
+    /// in the listing, so a watch begins with the next.
+    fn watch(
+        &mut self,
+        prefix: &str,
+        revision: i64,
+    ) -> impl Future<Output = Result<Self::Watching, StoreError>> + Send;
+}
+
+/// A watch, which ends with its first error. The changes since then are not known, so the keys must be listed again.
+pub trait Watching: Send {
+    /// The changes of the next revision that has any. If this future is dropped, nothing is lost.
+    fn next(&mut self) -> impl Future<Output = Result<Changes, StoreError>> + Send;
+
+    /// The time of the store's last answer.
+    fn heard_at(&self) -> Instant;
 }

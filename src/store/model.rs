@@ -6,11 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::memory::Memory;
-use super::{Change, Found, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction};
+use super::{
+    Change, Changes, Found, Lease, LeaseId, Limits, Listing, Outcome, Step, Store, StoreError,
+    Transaction, Watching,
+};
 use crate::base::key::Key;
+
+/// Smaller than etcd's, so that few keys make several transactions.
+const MAX_OPERATIONS: usize = 12;
 
 /// A change from outside.
 type Meddle = Box<dyn FnOnce(&mut Model) + Send>;
@@ -24,6 +31,10 @@ pub struct Model {
     memory: Memory,
     /// The values at every revision.
     pub history: Vec<Values>,
+    /// The changes of every revision, for watches.
+    changes: Vec<Changes>,
+    /// The newest revision, for watches that wait.
+    newest: watch::Sender<i64>,
     /// The values before and after each transaction that changed something. A test takes them out.
     pub transactions: Vec<[Values; 2]>,
     pub refuses: Refuses,
@@ -99,7 +110,7 @@ impl Model {
         self.record();
     }
 
-    fn newest(&self) -> Values {
+    fn values(&self) -> Values {
         self.history.last().cloned().unwrap_or_default()
     }
 
@@ -107,7 +118,7 @@ impl Model {
     fn record(&mut self) -> bool {
         let log = self.memory.take_log();
         for revision in &log {
-            let mut values = self.newest();
+            let mut values = self.values();
             for change in &revision.changes {
                 match change {
                     Change::Put(found) => {
@@ -118,7 +129,12 @@ impl Model {
             }
             self.history.push(values);
         }
-        !log.is_empty()
+        let Some(newest) = log.last() else {
+            return false;
+        };
+        self.newest.send_replace(newest.revision);
+        self.changes.extend(log);
+        true
     }
 
     fn grant_new(&mut self, lease: LeaseId, ttl: u32) -> Result<bool, StoreError> {
@@ -139,21 +155,21 @@ impl Model {
     }
 
     fn carry_out(&mut self, transaction: &Transaction) -> Result<Outcome, StoreError> {
-        assert!(transaction.size().operations() <= ModelStore::MAX_OPERATIONS);
+        assert!(transaction.size().operations() <= MAX_OPERATIONS);
         assert_writes_no_key_twice(transaction);
         // etcd looks at its space and at the user's rights before it looks at the guards.
         let is_refused = |step: &Step| matches!(step, Step::Put(key, ..) if self.refuses.put(key));
         if transaction.steps.iter().any(is_refused) {
             return Err(StoreError::Refused(anyhow!("not that key")));
         }
-        let before = self.newest();
+        let before = self.values();
         let outcome = self.memory.transact(transaction)?;
         if outcome == Outcome::GuardFailed
             && let Some(meddle) = self.after_guard_failed.take()
         {
             meddle(self);
         } else if self.record() {
-            self.transactions.push([before, self.newest()]);
+            self.transactions.push([before, self.values()]);
         }
         Ok(outcome)
     }
@@ -214,6 +230,53 @@ impl ModelStore {
     }
 }
 
+/// A watch of a prefix. The end of an expired lease shows when a call notices it.
+pub struct ModelWatch {
+    model: Arc<Mutex<Model>>,
+    newest: watch::Receiver<i64>,
+    prefix: String,
+    /// The next revision to be told.
+    revision: i64,
+}
+
+impl ModelWatch {
+    /// The next changes that are known.
+    fn take(&mut self) -> Option<Changes> {
+        let model = self.model.lock().expect("no test panicked with it");
+        let first = model
+            .changes
+            .partition_point(|it| it.revision < self.revision);
+        let told = model.changes[first..].iter().find_map(|it| {
+            let is_below = |change: &&Change| match change {
+                Change::Put(found) => found.key.starts_with(&self.prefix),
+                Change::Delete(key) => key.starts_with(&self.prefix),
+            };
+            let changes: Vec<Change> = it.changes.iter().filter(is_below).cloned().collect();
+            let revision = it.revision;
+            (!changes.is_empty()).then_some(Changes { revision, changes })
+        })?;
+        self.revision = told.revision + 1;
+        Some(told)
+    }
+}
+
+impl Watching for ModelWatch {
+    async fn next(&mut self) -> Result<Changes, StoreError> {
+        loop {
+            self.newest.mark_unchanged();
+            if let Some(changes) = self.take() {
+                return Ok(changes);
+            }
+            let changed = self.newest.changed().await;
+            changed.map_err(|_| StoreError::Failed(anyhow!("the model is gone")))?;
+        }
+    }
+
+    fn heard_at(&self) -> Instant {
+        Instant::now()
+    }
+}
+
 async fn pause(delay: Duration) {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
@@ -221,8 +284,18 @@ async fn pause(delay: Duration) {
 }
 
 impl Store for ModelStore {
-    // Smaller than etcd's, so that few keys make several transactions.
-    const MAX_OPERATIONS: usize = 12;
+    type Watching = ModelWatch;
+
+    fn name(&self) -> &'static str {
+        "etcd"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            operations: MAX_OPERATIONS,
+            ttl: 1..=u32::MAX,
+        }
+    }
 
     fn limit_calls(&mut self, _limit: Duration) {}
 
@@ -273,6 +346,24 @@ impl Store for ModelStore {
         self.call(|model| {
             model.end(lease);
             Ok(())
+        })
+    }
+
+    async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        self.call(|model| Ok(model.memory.get(key)))
+    }
+
+    async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+        self.call(|model| Ok(model.memory.scan(prefix)))
+    }
+
+    async fn watch(&mut self, prefix: &str, revision: i64) -> Result<ModelWatch, StoreError> {
+        let newest = self.call(|model| Ok(model.newest.subscribe()))?;
+        Ok(ModelWatch {
+            model: Arc::clone(&self.model),
+            newest,
+            prefix: prefix.to_owned(),
+            revision,
         })
     }
 }

@@ -9,13 +9,18 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use super::memory::Memory;
-use super::{Change, Changes, Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction};
+use super::{
+    Change, Changes, Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError,
+    Transaction, Watching,
+};
 use crate::base::key::Key;
 
 /// Prints `put KEY VALUE` and `delete KEY`, a line each.
 #[derive(Debug)]
 pub struct PrintStore<W> {
     out: W,
+    /// That of the store that it stands in for.
+    name: &'static str,
     memory: Memory,
     /// The time, which stands still here: a dry run may wait for the reader of its output, and its leases must not
     /// expire meanwhile.
@@ -25,10 +30,11 @@ pub struct PrintStore<W> {
 }
 
 impl<W: Write + Send + 'static> PrintStore<W> {
-    /// An empty store that prints to `out`.
-    pub fn new(out: W) -> Self {
+    /// An empty store that prints to `out`. `name` is that of the store that it stands in for.
+    pub fn new(out: W, name: &'static str) -> Self {
         Self {
             out,
+            name,
             memory: Memory::default(),
             now: Instant::now(),
             unprinted: VecDeque::new(),
@@ -59,7 +65,19 @@ impl<W: Write + Send + 'static> PrintStore<W> {
 }
 
 impl<W: Write + Send + 'static> Store for PrintStore<W> {
-    const MAX_OPERATIONS: usize = usize::MAX;
+    type Watching = NoWatch;
+
+    fn name(&self) -> &'static str {
+        // A dry run's messages are those of a run.
+        self.name
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            operations: usize::MAX,
+            ttl: 0..=u32::MAX,
+        }
+    }
 
     fn limit_calls(&mut self, _limit: Duration) {}
 
@@ -110,6 +128,34 @@ impl<W: Write + Send + 'static> Store for PrintStore<W> {
         self.memory.revoke(lease);
         self.print()
     }
+
+    async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.memory.get(key))
+    }
+
+    async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+        Ok(self.memory.scan(prefix))
+    }
+
+    async fn watch(&mut self, _prefix: &str, _revision: i64) -> Result<NoWatch, StoreError> {
+        Err(StoreError::Refused(anyhow!(
+            "a dry run's keys cannot be watched, because nobody else changes them"
+        )))
+    }
+}
+
+/// The watch that no printing store has.
+#[derive(Debug)]
+pub enum NoWatch {}
+
+impl Watching for NoWatch {
+    async fn next(&mut self) -> Result<Changes, StoreError> {
+        match *self {}
+    }
+
+    fn heard_at(&self) -> Instant {
+        match *self {}
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +195,7 @@ mod tests {
 
     /// A store that has printed a put of two keys in one directory.
     async fn store(fails: Option<(usize, ErrorKind)>) -> PrintStore<Output> {
-        let mut store = PrintStore::new(Output::default());
+        let mut store = PrintStore::new(Output::default(), "etcd");
         store.grant(&[LEASE]).await.expect("a lease");
         let transaction = Transaction {
             guards: vec![Guard::Missing("/b/a".into())],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Found, LeaseId};
+use super::{Found, LeaseId, On};
 use crate::base::key::Key;
 
 /// Steps that are all carried out if every guard holds; else none is. No key is written twice.
@@ -20,8 +20,8 @@ pub enum Guard {
     Missing(Key),
     /// The key exists on this lease.
     OnLease(Key, LeaseId),
-    /// The key was last changed at this revision.
-    Unchanged(Key, i64),
+    /// The key exists on no lease, with this value.
+    Loose(Key, Arc<str>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Transaction {
 impl Transaction {
     pub fn size(&self) -> Size {
         let mut size = Size::default();
-        size.add_guards(self.guards.len());
+        self.guards.iter().for_each(|guard| size.add_guard(guard));
         self.steps.iter().for_each(|step| size.add(step));
         size
     }
@@ -95,6 +95,12 @@ impl Size {
         }
     }
 
+    pub fn add_guard(&mut self, guard: &Guard) {
+        self.guards += guard.compares();
+        self.bytes += guard.bytes();
+    }
+
+    /// Adds guards of leases or of missing keys.
     pub fn add_guards(&mut self, guards: usize) {
         self.guards += guards;
     }
@@ -132,7 +138,15 @@ impl Size {
 impl Guard {
     pub fn key(&self) -> &Key {
         match self {
-            Self::Missing(key) | Self::OnLease(key, _) | Self::Unchanged(key, _) => key,
+            Self::Missing(key) | Self::OnLease(key, _) | Self::Loose(key, _) => key,
+        }
+    }
+
+    /// The number of comparisons that etcd makes for it. Each compares one property of the key.
+    pub fn compares(&self) -> usize {
+        match self {
+            Self::Missing(_) | Self::OnLease(..) => 1,
+            Self::Loose(..) => 2,
         }
     }
 
@@ -141,8 +155,18 @@ impl Guard {
         let found = keys.get(self.key());
         match self {
             Self::Missing(_) => found.is_none(),
-            Self::OnLease(_, lease) => found.is_some_and(|found| found.lease == Some(*lease)),
-            Self::Unchanged(_, revision) => found.is_some_and(|found| found.revision == *revision),
+            Self::OnLease(_, lease) => found.is_some_and(|found| found.lease() == Some(*lease)),
+            Self::Loose(_, value) => {
+                found.is_some_and(|found| found.on == On::Nothing && found.value == *value)
+            }
+        }
+    }
+
+    /// The bytes of its value. Those of its key are counted with the step.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Missing(_) | Self::OnLease(..) => 0,
+            Self::Loose(_, value) => value.len(),
         }
     }
 }
@@ -166,7 +190,7 @@ impl Sweep {
     pub fn holds(&self, keys: &BTreeMap<Key, Found>) -> bool {
         let is_on_its_lease = |(key, lease): &(Key, LeaseId)| {
             keys.get(key)
-                .is_some_and(|found| found.lease == Some(*lease))
+                .is_some_and(|found| found.lease() == Some(*lease))
         };
         let from = (Bound::Included(&*self.directory), Bound::Unbounded);
         let mut inside = keys
@@ -194,7 +218,7 @@ mod tests {
             let found = Found {
                 key: key(name),
                 value: "1".into(),
-                lease: *lease,
+                on: (*lease).into(),
                 created: 1,
                 revision: 1,
             };
@@ -242,7 +266,11 @@ mod tests {
         larger.expected.push(key("x"));
         transaction.steps.push(Step::Sweep(larger));
         assert_eq!(transaction.size().operations(), 4 + (3 + 1 + 1));
-        transaction.guards.resize(9, Guard::Unchanged(key("a"), 1));
+        transaction.guards.resize(9, Guard::Missing(key("a")));
         assert_eq!(transaction.size().operations(), 9 + (3 + 1 + 1));
+        let bytes = transaction.size().bytes();
+        transaction.guards[0] = Guard::Loose(key("a"), "12345".into());
+        assert_eq!(transaction.size().operations(), 10 + (3 + 1 + 1));
+        assert_eq!(transaction.size().bytes(), bytes + 5);
     }
 }

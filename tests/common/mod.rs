@@ -32,11 +32,13 @@ mod image;
 mod podman;
 mod proxy;
 mod recorder;
+mod redis;
 mod registrar;
 mod service;
 mod simulated;
 mod versions;
 
+pub use self::redis::Redis;
 pub use backend::{Backend, Load, ask, free_port};
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};

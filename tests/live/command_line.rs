@@ -50,7 +50,7 @@ fn each_shell_takes_its_completions() {
     }
     for shell in ["elvish", "powershell"] {
         let completions = printed("completions", &[shell]);
-        assert!(completions.contains("etcd-password-file"), "{completions}");
+        assert!(completions.contains("store-password-file"), "{completions}");
     }
 }
 

@@ -35,6 +35,7 @@ mod one_container;
 mod operator;
 mod readers;
 mod readme;
+mod redis;
 mod reload;
 mod remembered;
 mod replaced;

@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::gathering::Gathering;
-use super::source::{Source, Watching};
+use super::source::Source;
 use super::{Feed, Freshness, random};
 use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::routes::Keys;
-use crate::store::{Changes, Found, StoreError};
+use crate::store::{Changes, Found, Listing, StoreError, Watching};
 
 /// A mass removal takes away more than half of at least this many keys.
 const MANY: usize = 10;
@@ -87,10 +87,10 @@ impl Follower {
     }
 
     async fn list_and_watch(&mut self, source: &mut impl Source) -> Result<Infallible, End> {
-        let (listed, revision) = source.list(&self.directory).await?;
+        let Listing { keys, revision } = source.scan(&self.directory).await?;
         self.heard_at = Instant::now();
         self.compared = None;
-        self.known.replace(listed, revision);
+        self.known.replace(keys, revision);
         if self.doubt.is_some_and(|until| until <= self.heard_at) {
             self.doubt = None;
             self.confirm();
@@ -118,10 +118,10 @@ impl Follower {
             self.watch_during(watch, sleep(pause)).await?;
             self.compared = Some(Vec::new());
             let directory = self.directory.clone();
-            let listing = self.watch_during(watch, source.list(&directory)).await?;
-            let (listed, revision) = listing?;
+            let listing = self.watch_during(watch, source.scan(&directory)).await?;
+            let listing = listing?;
             self.watch_during(watch, sleep(LATENESS)).await?;
-            if !self.is_as_listed(listed, revision) {
+            if !self.is_as_listed(listing) {
                 return Err(End::ListAgain);
             }
         }
@@ -163,9 +163,9 @@ impl Follower {
     }
 
     /// Whether the watch has told of every change that a listing shows.
-    fn is_as_listed(&mut self, listed: Vec<Found>, revision: i64) -> bool {
+    fn is_as_listed(&mut self, listing: Listing) -> bool {
         let mut expected = self.known.clone();
-        expected.replace(listed, revision);
+        expected.replace(listing.keys, listing.revision);
         for changes in self.compared.take().unwrap_or_default() {
             expected.change(changes);
         }
@@ -178,9 +178,9 @@ impl Follower {
             })
             .collect();
         if let Some(first) = differing.first() {
-            let (count, first) = (differing.len(), quote(first));
+            let (store, count, first) = (self.feed.store, differing.len(), quote(first));
             warn!(
-                "etcd's watch has missed changes of {count} keys, such as {first}: all keys are listed again"
+                "{store}'s watch has missed changes of {count} keys, such as {first}: all keys are listed again"
             );
         }
         differing.is_empty()
@@ -197,8 +197,9 @@ impl Follower {
         if self.doubt.is_none() && all >= MANY && 2 * gone > all {
             self.doubt = Some(Instant::now() + DOUBT);
             warn!(
-                "etcd no longer has {gone} of {all} keys below {}: they count as present until a second listing in {} s \
+                "{} no longer has {gone} of {all} keys below {}: they count as present until a second listing in {} s \
                  confirms it",
+                self.feed.store,
                 quote(&self.directory),
                 DOUBT.as_secs()
             );
@@ -207,7 +208,7 @@ impl Follower {
         if self.doubt.is_some() {
             if missing.is_empty() {
                 self.doubt = None;
-                info!("the keys that etcd did not have are back");
+                info!("the keys that {} did not have are back", self.feed.store);
             }
             keys.found.extend(missing);
         }
@@ -219,7 +220,8 @@ impl Follower {
         let published = self.feed.keys.borrow().clone().unwrap_or_default();
         let gone = missing(&published.found, &self.known.found).len();
         let (all, directory) = (published.found.len(), quote(&self.directory));
-        warn!("etcd confirms that {gone} of {all} keys below {directory} are gone");
+        let store = self.feed.store;
+        warn!("{store} confirms that {gone} of {all} keys below {directory} are gone");
         self.gathering.clear();
         self.send(self.known.clone());
     }

@@ -4,7 +4,7 @@
 //! is published. Besides:
 //!
 //! - etcd 3.4 and 3.5 can lose an event, so all keys are listed every `resync` and compared with those of the watch.
-//! - An etcd that was restored empty answers like one without services. Of a mass removal no key is taken from the
+//! - A store that was restored empty answers like one without services. Of a mass removal no key is taken from the
 //!   published ones until a second listing confirms it.
 
 mod follower;
@@ -27,11 +27,13 @@ use follower::{End, Follower};
 
 pub use source::Source;
 
-/// All readers of one etcd lose it at the same moment. They list its keys again within this time.
+/// All readers of one store lose it at the same moment. They list its keys again within this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// A feed, and the parts of the program that it reports to.
 pub struct Feed {
+    /// The store's name in messages.
+    pub store: &'static str,
     /// The directory of the keys, such as `/backends`. Empty for all keys of the store.
     pub prefix: String,
     /// How often all keys are listed again.

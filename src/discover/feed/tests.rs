@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::source::Watching;
 use super::*;
 use crate::ops::condition::{Condition, State};
 use crate::store::etcd::process::{Process, SOON};
-use crate::store::{Change, Changes, Found, Identity, Step, Store, StoreError, Transaction};
+use crate::store::{
+    Change, Changes, Found, Identity, Listing, On, Step, Store, StoreError, Transaction, Watching,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ fn away() -> StoreError {
 impl Source for Fake {
     type Watching = FakeWatch;
 
-    async fn list(&mut self, prefix: &str) -> Result<(Vec<Found>, i64), StoreError> {
+    async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
         assert_eq!(prefix, "/b/");
         let mut inner = self.inner();
         if inner.is_away {
@@ -50,7 +51,8 @@ impl Source for Fake {
         }
         inner.listings += 1;
         let keys = inner.keys.found.values().cloned().collect();
-        Ok((keys, inner.keys.revision))
+        let revision = inner.keys.revision;
+        Ok(Listing { keys, revision })
     }
 
     async fn watch(&mut self, _: &str, revision: i64) -> Result<FakeWatch, StoreError> {
@@ -58,10 +60,8 @@ impl Source for Fake {
         assert_eq!(revision, inner.keys.revision + 1);
         let (sender, changes) = mpsc::unbounded_channel();
         inner.watches.push(sender);
-        Ok(FakeWatch {
-            changes,
-            heard_at: Instant::now(),
-        })
+        let heard_at = Instant::now();
+        Ok(FakeWatch { changes, heard_at })
     }
 }
 
@@ -98,7 +98,7 @@ impl Fake {
             Change::Put(Found {
                 key,
                 value: "1".into(),
-                lease: None,
+                on: On::Nothing,
                 created: revision,
                 revision,
             })
@@ -157,6 +157,7 @@ impl Running {
             freshness: freshness.subscribe(),
             task: tokio::spawn(
                 Feed {
+                    store: "etcd",
                     prefix: "/b".to_owned(),
                     resync: RESYNC,
                     outage,
@@ -375,7 +376,7 @@ async fn etcd_is_followed_through_changes_and_its_end() {
     };
     let put = |key: &str| Step::Put(key.into(), "1".into(), lease);
     steps(vec![put("/b/a"), put("/b2"), put("/b2/x"), put("/b")]).await;
-    let mut running = Running::start(etcd.connect());
+    let mut running = Running::start(etcd.store());
     let next = async |running: &mut Running, expected: &str| {
         let published = async {
             while running.published().as_deref() != Some(expected) {

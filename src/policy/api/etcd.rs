@@ -1,5 +1,5 @@
-//! The module `etcd`: keys, the wanted state, and reading. It decides which containers a policy function is called for,
-//! and hands the result over; `register/plan` makes etcd so.
+//! The module `store`, also called `etcd`: keys, the wanted state, and reading. It decides which containers a policy
+//! function is called for, and hands the result over; `register/plan` makes the store so.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -23,8 +23,7 @@ use crate::policy::sandbox::frozen::Frozen;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
 use crate::policy::world::Source;
-use crate::store::StoreError;
-use crate::store::etcd::Connection;
+use crate::store::{AnyStore, Store as _, StoreError};
 use crate::wanted::Entry;
 
 /// How long `etcd.sync` calls policy functions before other tasks get a turn.
@@ -53,7 +52,7 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
             let (context, state) = shared.clone();
             async move {
                 context.may_wait("etcd.get")?;
-                read_etcd(&state, async |etcd| etcd.get(&key).await).await
+                read_store(&state, async |store| store.get(&key).await).await
             }
         })?,
     )?;
@@ -64,7 +63,7 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
             let (context, state) = shared.clone();
             async move {
                 context.may_wait("etcd.list")?;
-                let listing = read_etcd(&state, async |etcd| etcd.list(&prefix).await).await?;
+                let listing = read_store(&state, async |store| store.scan(&prefix).await).await?;
                 let pairs = listing
                     .keys
                     .iter()
@@ -76,16 +75,18 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
     Ok(module)
 }
 
-/// Reads etcd. A script that runs for ever waits while etcd cannot be reached.
-async fn read_etcd<T>(
+/// Reads the store. A script that runs for ever waits while it cannot be reached.
+async fn read_store<T>(
     state: &ScriptState,
-    read: impl AsyncFn(&mut Connection) -> std::result::Result<T, StoreError>,
+    read: impl AsyncFn(&mut AnyStore) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let world = &state.world;
     let reader = world.reader.as_ref();
     let reader = reader.ok_or_else(|| Failure::raise("etcd cannot be read here"))?;
     let ttl = Duration::from_secs(world.options.ttl.into());
-    let mut outage = Outage::new("etcd", "the policy, which reads etcd, waits", ttl);
+    let store = reader.lock().await.name();
+    let consequence = format!("the policy, which reads {store}, waits");
+    let mut outage = Outage::new(store, consequence, ttl);
     loop {
         let result = read(&mut *reader.lock().await).await;
         match (result, &world.source) {

@@ -19,14 +19,15 @@ use state::ScriptState;
 
 /// The modules of a registrar's policy.
 pub fn modules(state: &Rc<ScriptState>) -> Vec<Module> {
-    let [for_docker, for_etcd, for_options] = [(); 3].map(|()| Rc::clone(state));
+    let [for_docker, for_store, for_options] = [(); 3].map(|()| Rc::clone(state));
     vec![
         Module::new("docker", move |lua, context| {
             docker::module(lua, context, &for_docker)
         }),
-        Module::new("etcd", move |lua, context| {
-            etcd::module(lua, context, &for_etcd)
-        }),
+        Module::new("store", move |lua, context| {
+            etcd::module(lua, context, &for_store)
+        })
+        .also("etcd"),
         Module::new("json", json::module),
         Module::new("log", |lua, _| log::module(lua)),
         Module::new("options", move |lua, context| {

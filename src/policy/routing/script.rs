@@ -51,11 +51,12 @@ pub fn setup(world: &RoutingWorld) -> Setup {
 
 /// The modules of a reading policy.
 pub fn modules(state: &Rc<RoutingState>) -> Vec<Module> {
-    let [for_etcd, for_options, for_proxy] = [(); 3].map(|()| Rc::clone(state));
+    let [for_store, for_options, for_proxy] = [(); 3].map(|()| Rc::clone(state));
     vec![
-        Module::new("etcd", move |lua, context| {
-            services::module(lua, context, &for_etcd)
-        }),
+        Module::new("store", move |lua, context| {
+            services::module(lua, context, &for_store)
+        })
+        .also("etcd"),
         Module::new("json", json::module),
         Module::new("log", |lua, _| log::module(lua)),
         Module::new("options", move |lua, context| {

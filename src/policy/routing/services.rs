@@ -1,4 +1,4 @@
-//! The module `etcd` of a reading policy: the registered services, as lists of their tables.
+//! The module `store` of a reading policy, also called `etcd`: the registered services, as lists of their tables.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -59,6 +59,8 @@ pub struct Setup {
 /// A module that a script can require.
 pub struct Module {
     name: &'static str,
+    /// Another name of the same table.
+    also: Option<&'static str>,
     make: Box<Make>,
 }
 
@@ -72,8 +74,21 @@ impl Module {
     ) -> Self {
         Self {
             name,
+            also: None,
             make: Box::new(make),
         }
+    }
+
+    /// The same module, which has another name besides.
+    pub fn also(self, name: &'static str) -> Self {
+        Self {
+            also: Some(name),
+            ..self
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        [self.name].into_iter().chain(self.also)
     }
 }
 
@@ -93,15 +108,15 @@ impl Sandbox {
         }
         let time = Rc::new(TimeLimit::default());
         let own = [DECISIONS].into_iter();
-        let names = own
-            .chain(modules.iter().map(|module| module.name))
-            .collect();
+        let names = own.chain(modules.iter().flat_map(Module::names)).collect();
         let context = Rc::new(Context::new(&lua, setup, names, time)?);
         globals::restrict(&lua)?;
         let mut tables = HashMap::with_capacity(modules.len() + 1);
         tables.insert(DECISIONS.to_owned(), decisions::module(&lua, &context)?);
         for module in modules {
-            tables.insert(module.name.to_owned(), (module.make)(&lua, &context)?);
+            let names = module.names();
+            let table = (module.make)(&lua, &context)?;
+            tables.extend(names.map(|name| (name.to_owned(), table.clone())));
         }
         let require = require::require(&lua, &context, tables)?;
         lua.globals().set("require", require)?;

@@ -78,7 +78,7 @@ fn a_script_that_cannot_be_a_policy_is_refused_when_it_loads() {
     assert_eq!(
         site.why_not_loaded("require 'nothing'"),
         "there is no module `nothing`: cannot read `nothing.lua`: No such file or directory (os error 2); \
-         there are decisions, docker, etcd, json, log, options and the bundled policies register, coredns, docker_discover, \
+         there are decisions, docker, store, etcd, json, log, options and the bundled policies register, coredns, docker_discover, \
          go_zero, grpc, registrator, traefik\n  at site.lua:1"
     );
 }
@@ -90,6 +90,7 @@ fn a_site_has_modules_of_its_own() {
     fs::create_dir(site.directory.path().join("lib")).expect("a directory");
     site.write("lib/deep.lua", "return 7");
     let script = "assert(require('names').of() == 'x' and require 'lib.deep' == 7)
+        assert(require 'store' == require 'etcd')
         assert(require 'names' == require 'names')
         return require 'register'";
     assert!(site.load(script).is_ok());

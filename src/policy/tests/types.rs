@@ -87,6 +87,7 @@ fn the_types_are_those_of_the_api() {
         ("decisions", "require 'decisions'"),
         ("docker", "require 'docker'"),
         ("etcd", "require 'etcd'"),
+        ("etcd", "require 'store'"),
         ("json", "require 'json'"),
         ("log", "require 'log'"),
         ("test", "test"),

@@ -44,7 +44,7 @@ impl<S: Store> Keeper<S> {
                 // Other registrars' shared leases of keys that we want. They are renewed at once, because the other
                 // registrar may just have died.
                 let met = |found: &Found| {
-                    found.lease.filter(|lease| {
+                    found.lease().filter(|lease| {
                         lease.is_shared_for(&found.key)
                             && self.plan.wants(&found.key)
                             && self.plan.tends(&found.key, *lease, longest)
@@ -55,7 +55,7 @@ impl<S: Store> Keeper<S> {
                 let alive = self.store.renew(&leases).await?;
                 found.retain(|found| {
                     found
-                        .lease
+                        .lease()
                         .is_none_or(|lease| alive.contains_key(&lease) || !leases.contains(&lease))
                 });
                 self.add_leases(alive);

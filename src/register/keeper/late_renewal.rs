@@ -91,8 +91,8 @@ fn late_at(kept: &Kept) -> Option<(u32, Instant)> {
     Some((ttl, seat.map_or(late, |seat| late.min(seat))))
 }
 
-/// Logs an error when the leases have expired, whatever keeps the keeper from renewing them.
-pub async fn watch_expiry(leases: Leases) -> Infallible {
+/// Logs an error when the leases have expired, whatever keeps the keeper from renewing them. `store` is the store's name.
+pub async fn watch_expiry(leases: Leases, store: &'static str) -> Infallible {
     let mut changes = leases.subscribe();
     let mut told = None;
     loop {
@@ -106,8 +106,8 @@ pub async fn watch_expiry(leases: Leases) -> Infallible {
             () = sleep_until(until) => {}
         }
         error!(
-            "the leases in etcd have expired, because etcd was not reached in time to renew them: the keys of this \
-             host are presumed removed since {:.0}; they are put again once etcd is back",
+            "the leases in {store} have expired, because {store} was not reached in time to renew them: the keys of \
+             this host are presumed removed since {:.0}; they are put again once {store} is back",
             Timestamp::now()
         );
         told = Some(until);

@@ -39,7 +39,8 @@ impl<S: Store> Keeper<S> {
             warn!("a lease expired or was revoked: its keys are put again");
         }
         Err(StoreError::Failed(anyhow!(
-            "leases in etcd end faster than they can be renewed"
+            "leases in {} end faster than they can be renewed",
+            self.store.name()
         )))
     }
 
@@ -70,7 +71,7 @@ impl<S: Store> Keeper<S> {
 
         let shared = found.iter().filter_map(|found| {
             let lease = found
-                .lease
+                .lease()
                 .filter(|lease| lease.is_shared_for(&found.key))?;
             Some((&found.key, lease))
         });
@@ -97,7 +98,7 @@ impl<S: Store> Keeper<S> {
         alive.extend(self.renew(&new).await?);
         alive.retain(|lease, _| in_use.contains(lease));
         let lost = |lease: LeaseId| in_use.contains(&lease) && !alive.contains_key(&lease);
-        if found.iter().filter_map(|found| found.lease).any(lost) {
+        if found.iter().filter_map(Found::lease).any(lost) {
             return Ok(false);
         }
         let abandoned = self.abandoned(&others).await?;
@@ -123,7 +124,7 @@ impl<S: Store> Keeper<S> {
     /// The shared keys beside owned keys that will be deleted. They are kept alive until both can be deleted together.
     async fn shared_siblings(&mut self, found: &[Found]) -> Result<Vec<Found>, StoreError> {
         let is_unwanted = |found: &&Found| {
-            let is_own = found.lease.is_some_and(|lease| self.identity.owns(lease));
+            let is_own = found.lease().is_some_and(|lease| self.identity.owns(lease));
             is_own && !self.plan.wants(&found.key)
         };
         let directories: BTreeSet<Arc<str>> = found
@@ -168,16 +169,20 @@ impl<S: Store> Keeper<S> {
         Ok(abandoned)
     }
 
-    /// Logs how the keys in etcd differ from the state in which this process left them.
+    /// Logs how the keys in the store differ from the state in which this process left them.
     fn tell(&mut self, surprises: &Surprises) {
         if self.knowledge == Knowledge::Unread {
             return;
         }
+        let store = self.store.name();
         match &surprises.missing[..] {
             [] => {}
-            [key] => warn!("a key was missing in etcd and is put again: {}", quote(key)),
+            [key] => warn!(
+                "a key was missing in {store} and is put again: {}",
+                quote(key)
+            ),
             [key, ..] => warn!(
-                "{} keys were missing in etcd and are put again, such as {}",
+                "{} keys were missing in {store} and are put again, such as {}",
                 surprises.missing.len(),
                 quote(key)
             ),

@@ -123,11 +123,8 @@ impl<S: Store> Keeper<S> {
         status: Arc<Status>,
     ) -> Self {
         let now = Instant::now();
-        let outage = Outage::new(
-            "etcd",
-            "keys in etcd stay until their TTL ends",
-            lifetime(ttl),
-        );
+        let consequence = format!("keys in {} stay until their TTL ends", store.name());
+        let outage = Outage::new(store.name(), consequence, lifetime(ttl));
         Self {
             store,
             identity,
@@ -145,7 +142,7 @@ impl<S: Store> Keeper<S> {
             strangers_logged_at: None,
             gives_way: None,
             ends_by: None,
-            outage: outage.shown_by(&status.etcd),
+            outage: outage.shown_by(&status.store),
             status,
         }
     }
@@ -173,7 +170,7 @@ impl<S: Store> Keeper<S> {
             match result {
                 Ok(()) => {
                     self.outage.over();
-                    // The registrar is not ready before the first keys are in etcd.
+                    // The registrar is not ready before the first keys are in the store.
                     if self.plan.is_wanting() {
                         self.show_seat();
                     }

@@ -15,12 +15,6 @@ use crate::store::{Store, StoreError};
 const GIVES_WAY: &str =
     "another registrar of this Docker daemon and --instance is running, so this one writes nothing";
 
-/// The seat's condition after a start, while an earlier or another process has the seat.
-const NOT_SEATED: &str = "another process of this Docker daemon and --instance was running and may still be; this is \
-                          known once its seat in etcd has expired or is renewed";
-/// The seat's condition after a start, if nobody has the seat and it cannot be claimed.
-const NO_SEAT: &str = "etcd grants no lease, so it is not known whether another process of this Docker daemon and \
-                       --instance is running";
 /// The longest TTL of a seat, in seconds. For so long after its start, a process cannot tell whether the one before it
 /// was killed.
 const LONGEST_SEAT: u32 = 60;
@@ -42,11 +36,19 @@ impl<S: Store> Keeper<S> {
             seat.good();
         } else if matches!(seat.state(), State::Unknown) {
             // Only before the first claim: a seat that was ours counts as ours until another process is seen in it.
-            seat.bad(if self.seat().is_taken() {
-                NOT_SEATED
+            let store = self.store.name();
+            let why = if self.seat().is_taken() {
+                format!(
+                    "another process of this Docker daemon and --instance was running and may still be; this is known \
+                     once its seat in {store} has expired or is renewed"
+                )
             } else {
-                NO_SEAT
-            });
+                format!(
+                    "{store} grants no lease, so it is not known whether another process of this Docker daemon and \
+                     --instance is running"
+                )
+            };
+            seat.bad(&why);
         }
     }
 

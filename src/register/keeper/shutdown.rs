@@ -101,7 +101,10 @@ impl<S: Store> Keeper<S> {
             }
         }
         Err(last.map_or_else(
-            || format!("etcd did not answer within {} s", ANSWER.as_secs()),
+            || {
+                let (store, limit) = (self.store.name(), ANSWER.as_secs());
+                format!("{store} did not answer within {limit} s")
+            },
             |error| error.to_string(),
         ))
     }

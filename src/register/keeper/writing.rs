@@ -27,7 +27,8 @@ impl<S: Store> Keeper<S> {
             if self.gives_way.is_some() {
                 return Ok(());
             }
-            let batches = self.plan.batches(S::MAX_OPERATIONS, self.one_by_one);
+            let most = self.store.limits().operations;
+            let batches = self.plan.batches(most, self.one_by_one);
             self.tell_notes();
             if batches.is_empty() {
                 self.one_by_one = false;
@@ -162,9 +163,8 @@ impl<S: Store> Keeper<S> {
     /// Plans the keys that have changed since the last planning, beside the batches that are left. Returns the number
     /// of new batches.
     fn plan_further(&mut self, left: &mut VecDeque<Batch>) -> usize {
-        let further = self
-            .plan
-            .further_batches(S::MAX_OPERATIONS, self.one_by_one);
+        let most = self.store.limits().operations;
+        let further = self.plan.further_batches(most, self.one_by_one);
         self.tell_notes();
         let number = further.len();
         Plan::merge(further, left);

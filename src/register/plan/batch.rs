@@ -72,8 +72,9 @@ impl KeyChange {
         Self::put(guard, step, lease, who)
     }
 
-    pub fn take(entry: &Entry, lease: LeaseId, revision: i64, who: &ContainerName) -> Self {
-        let guard = Guard::Unchanged(Arc::clone(&entry.key), revision);
+    /// Takes over a key that is on no lease, with this value.
+    pub fn take(entry: &Entry, lease: LeaseId, value: &Arc<str>, who: &ContainerName) -> Self {
+        let guard = Guard::Loose(Arc::clone(&entry.key), Arc::clone(value));
         let step = Step::Put(Arc::clone(&entry.key), Arc::clone(&entry.value), lease);
         Self::put(guard, step, lease, who)
     }
@@ -180,7 +181,8 @@ impl Group {
     /// The order of this group with a number of puts of shared keys that are not in it yet.
     pub fn order(&self, shared_puts: usize, max_operations: usize) -> Order {
         let only_deletes = shared_puts == 0 && self.changes.iter().all(KeyChange::is_delete);
-        let is_large = self.changes.len() + shared_puts > max_operations;
+        let guards = self.changes.iter().map(|change| change.guard.compares());
+        let is_large = guards.sum::<usize>() + shared_puts > max_operations;
         match (only_deletes, is_large) {
             (false, false) => Order::Puts,
             (true, false) => Order::Deletes,

@@ -9,7 +9,7 @@ use super::want::Want;
 use super::{InStore, Note, Plan, Record};
 use crate::base::key::Key;
 use crate::register::timetable::SHARED_MARGIN;
-use crate::store::LeaseId;
+use crate::store::{LeaseId, On};
 use crate::wanted::Entry;
 
 pub(super) enum Decision {
@@ -90,22 +90,24 @@ impl Plan {
         let put = |value: &Arc<str>, at| {
             Decision::Change(KeyChange::replace(&entry.key, value, lease, at, who))
         };
+        let foreign = |on| Note::Foreign {
+            key: key(),
+            who: who.clone(),
+            on,
+        };
         match &known.state {
             InStore::Missing => (Decision::Change(KeyChange::create(entry, lease, who)), None),
-            InStore::Loose { revision } => {
+            InStore::Loose { value } => {
                 let note = Note::Leftover {
                     key: key(),
                     who: who.clone(),
                 };
                 (
-                    Decision::Change(KeyChange::take(entry, lease, *revision, who)),
+                    Decision::Change(KeyChange::take(entry, lease, value, who)),
                     Some(note),
                 )
             }
-            InStore::Former { revision } => (
-                Decision::Change(KeyChange::take(entry, lease, *revision, who)),
-                None,
-            ),
+            InStore::Former { lease: at } => (put(&entry.value, *at), None),
             InStore::Ours { value, lease: at } if self.identity.owns(*at) => {
                 let same = *at == lease && *value == entry.value;
                 (
@@ -139,14 +141,8 @@ impl Plan {
                 (put(&entry.value, *at), None)
             }
             // A key that is wanted as owned but is on its shared lease belongs to the registrars that renew the lease.
-            InStore::Ours { lease: at, .. } | InStore::Foreign { lease: at } => {
-                let note = Note::Foreign {
-                    key: key(),
-                    who: who.clone(),
-                    lease: *at,
-                };
-                (Decision::Nothing, Some(note))
-            }
+            InStore::Ours { lease: at, .. } => (Decision::Nothing, Some(foreign(On::Lease(*at)))),
+            InStore::Foreign { on } => (Decision::Nothing, Some(foreign(on.clone()))),
         }
     }
 

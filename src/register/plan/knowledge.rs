@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Batch, Plan};
 use crate::base::key::Key;
-use crate::store::{Found, LeaseId, Outcome, Step};
+use crate::store::{Found, LeaseId, On, Outcome, Step};
 use crate::wanted::ContainerName;
 
 /// The most keys that are remembered as doubtful.
@@ -28,11 +28,11 @@ pub(super) enum InStore {
     /// On one of our owned leases, or on the key's shared lease.
     Ours { value: Arc<str>, lease: LeaseId },
     /// On no lease.
-    Loose { revision: i64 },
+    Loose { value: Arc<str> },
     /// On a lease of our former identity, which nothing renews any more.
-    Former { revision: i64 },
-    /// On somebody else's lease.
-    Foreign { lease: LeaseId },
+    Former { lease: LeaseId },
+    /// On somebody else's lease, or a stranger's in another way.
+    Foreign { on: On },
 }
 
 /// Differences between the store and the state in which this process left it.
@@ -172,20 +172,16 @@ impl Plan {
     }
 
     fn state_of(&self, found: Found) -> InStore {
-        match found.lease {
-            None => InStore::Loose {
-                revision: found.revision,
-            },
-            Some(lease) if lease.is_shared_for(&found.key) || self.identity.owns(lease) => {
+        match found.on {
+            On::Nothing => InStore::Loose { value: found.value },
+            On::Lease(lease) if lease.is_shared_for(&found.key) || self.identity.owns(lease) => {
                 InStore::Ours {
                     value: found.value,
                     lease,
                 }
             }
-            Some(lease) if self.identity.owned_before(lease) => InStore::Former {
-                revision: found.revision,
-            },
-            Some(lease) => InStore::Foreign { lease },
+            On::Lease(lease) if self.identity.owned_before(lease) => InStore::Former { lease },
+            on => InStore::Foreign { on },
         }
     }
 

@@ -11,8 +11,8 @@
 //! | shared | on its shared lease, same value    | nothing; but moved to our lease, if the other is shorter, or is longer and nobody renews it |
 //! | shared | on its shared lease, another value | put once for each new value that *we* want; after that a warning, so that two registrars never fight |
 //! | shared | on one of our owned leases         | put on the shared lease, if still ours |
-//! | either | on no lease                        | put, if unchanged, with a warning: a leftover |
-//! | either | on a lease of our former identity  | put, if unchanged |
+//! | either | on no lease                        | put, if it still has that value and no lease, with a warning: a leftover |
+//! | either | on a lease of our former identity  | put, if still on it |
 //! | either | on somebody else's lease           | a warning, until it is free |
 //! | unproven | ours, same value                 | nothing, until its check has a verdict |
 //! | no     | ours, owned, claimed since the start | delete, if still ours, with or after the puts of its container |

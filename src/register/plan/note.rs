@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::key::Key;
 use crate::base::text::quote;
-use crate::store::LeaseId;
+use crate::store::On;
 use crate::wanted::ContainerName;
 
 /// A fact about a key for the operator. It is logged once, until it changes.
@@ -21,12 +21,12 @@ pub enum Note {
         /// Whether it is a shared key, which describes the keys of several containers.
         shared: bool,
     },
-    /// The key is on a lease that is neither ours nor its shared one.
+    /// The key is on a lease that is neither ours nor its shared one, or a stranger's in another way.
     Foreign {
         key: Key,
         /// The container that wants the key.
         who: ContainerName,
-        lease: LeaseId,
+        on: On,
     },
     /// The key was on no lease, and is taken over.
     Leftover {
@@ -67,9 +67,9 @@ impl fmt::Display for Note {
                     ""
                 }
             ),
-            Self::Foreign { key, who, lease } => write!(
+            Self::Foreign { key, who, on } => write!(
                 f,
-                "{} is on lease {lease}, which is not this registrar's: {who} does not get it until it is free",
+                "{} is {on}, which is not this registrar's: {who} does not get it until it is free",
                 quote(key)
             ),
             Self::Leftover { key, who } => write!(

@@ -89,8 +89,8 @@ impl<'a> Packer<'a> {
         // A key that the same transaction puts is not there yet when its guards are checked.
         let is_put = |guard: &Guard| self.open.shared.contains(guard.key());
         let here = group.required.iter().filter(|guard| is_put(guard)).count();
-        let guards = group.required.len() - here + group.changes.len();
-        let Some((size, sweeps)) = self.with(guards, &group.changes) else {
+        let required = group.required.len() - here;
+        let Some((size, sweeps)) = self.with(required, &group.changes) else {
             return Err(group);
         };
         if here > 0 {
@@ -112,18 +112,19 @@ impl<'a> Packer<'a> {
         let (mut put, mut required) = (Vec::new(), HashSet::new());
         for change in by_directory(group.changes) {
             let mut guards = earlier.guards(&change, &required);
-            let mut fits = self.with(guards.len() + 1, slice::from_ref(&change));
+            let mut fits = self.with(guards.len(), slice::from_ref(&change));
             if fits.is_none() {
                 self.flush();
                 put.drain(..).for_each(|guard| earlier.add(guard));
                 required.clear();
                 guards = earlier.guards(&change, &required);
-                fits = self.with(guards.len() + 1, slice::from_ref(&change));
+                fits = self.with(guards.len(), slice::from_ref(&change));
             }
             let (size, sweeps) = fits.unwrap_or_else(|| {
                 // One with all its sweeps fits into no transaction.
                 let mut size = self.open.size;
-                size.add_guards(guards.len() + 1);
+                size.add_guards(guards.len());
+                size.add_guard(&change.guard);
                 size.add(&change.step);
                 (size, Sweeps::new())
             });
@@ -136,13 +137,14 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// The size of the open transaction with further guards and changes, and the sweeps that they add or enlarge; none
-    /// if it is too large.
-    fn with(&self, guards: usize, changes: &[KeyChange]) -> Option<(Size, Sweeps<'a>)> {
+    /// The size of the open transaction with further changes and so many guards besides theirs, and the sweeps that they
+    /// add or enlarge; none if it is too large.
+    fn with(&self, required: usize, changes: &[KeyChange]) -> Option<(Size, Sweeps<'a>)> {
         let mut size = self.open.size;
-        size.add_guards(guards);
+        size.add_guards(required);
         let mut sweeps = Sweeps::new();
         for change in changes {
+            size.add_guard(&change.guard);
             size.add(&change.step);
             let Step::Delete(key) = &change.step else {
                 continue;

@@ -7,11 +7,9 @@ use serde_json::Value;
 
 use super::Plan;
 use crate::policy::steps::Deciding;
-use crate::store::etcd::EtcdStore;
-use crate::store::{Identity, Outcome, Store};
+use crate::store::etcd::MAX_OPERATIONS;
+use crate::store::{Identity, Outcome};
 use crate::wanted::Wanted;
-
-const MAX_OPERATIONS: usize = <EtcdStore as Store>::MAX_OPERATIONS;
 
 /// Wanted state → transactions. It alternates between the two wanted states of [`Deciding`].
 pub struct Planning {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::key::Key;
 
-/// A wanted key, and whether it is in etcd.
+/// A wanted key, and whether it is in the store.
 #[derive(Debug, Clone)]
 pub struct KeyView {
     pub key: Key,
@@ -13,8 +13,8 @@ pub struct KeyView {
     pub shared: bool,
     /// The name of its container.
     pub container: Arc<str>,
-    /// Whether etcd has the key with the wanted value, on a lease of ours or its shared one.
+    /// Whether the store has the key with the wanted value, on a lease of ours or its shared one.
     pub stands: bool,
-    /// Whether etcd has the key on a lease that is neither ours nor its shared one.
+    /// Whether the store has the key on a lease that is neither ours nor its shared one.
     pub held: bool,
 }

@@ -1,11 +1,13 @@
-//! The promises of every store, each a test that runs on the model and on a real etcd. A new store implements [`Bench`]
+//! The promises of every store, each a test that runs on the model and on every real store. A new store implements [`Bench`]
 //! and passes all of them.
 
 mod leases;
 mod reading;
 mod sweeps;
 mod transactions;
+mod watching;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,8 @@ use futures_util::future::join_all;
 
 use super::model::ModelStore;
 use super::{
-    Found, Guard, Identity, Lease, LeaseId, Outcome, Step, Store, StoreError, Transaction,
+    Change, Found, Guard, Identity, Lease, LeaseId, On, Outcome, Step, Store, StoreError,
+    Transaction, Watching,
 };
 use crate::base::key::Key;
 
@@ -23,8 +26,21 @@ const TTL: u32 = 60;
 /// The longest time to wait for something. Far more than it takes, so that only a broken store fails.
 const SOON: Duration = Duration::from_secs(30);
 
+/// In what stores differ. Each fact is asserted both ways.
+pub struct Facts {
+    /// Whether a put of the same value on the same lease shows as a higher revision of the key.
+    pub counts_revisions: bool,
+    /// Whether a sweep looks at keys that were put by hand.
+    pub sweeps_see_all: bool,
+}
+
 /// A store under test.
 pub trait Bench: Store + Sized {
+    const FACTS: Facts = Facts {
+        counts_revisions: true,
+        sweeps_see_all: true,
+    };
+
     /// Another connection to the same store.
     fn connect(&self) -> Self;
 
@@ -68,18 +84,24 @@ promises! {
     reading::a_read_leaves_out_missing_keys,
     reading::a_read_returns_value_lease_and_revision,
     reading::keys_on_leases_are_found_in_their_directories,
+    reading::a_get_returns_the_value_of_any_key,
+    reading::a_scan_lists_the_keys_that_begin_with_a_prefix,
     sweeps::a_sweep_deletes_the_last_keys_of_a_directory,
     sweeps::a_sweep_leaves_a_directory_that_holds_another_key,
+    sweeps::a_sweep_may_overlook_keys_that_were_put_by_hand,
     sweeps::a_sweep_with_a_key_on_another_lease_deletes_none,
     sweeps::a_sweep_looks_at_the_store_before_its_transaction,
     sweeps::a_sweep_without_a_directory_looks_at_the_whole_store,
     transactions::a_guard_of_a_missing_key_holds_while_it_is_missing,
     transactions::a_guard_of_a_lease_holds_while_the_key_is_on_it,
-    transactions::a_guard_of_a_revision_holds_until_the_key_changes,
+    transactions::a_guard_of_a_loose_key_holds_while_it_has_its_value_and_no_lease,
     transactions::a_transaction_is_carried_out_whole_or_not_at_all,
     transactions::a_put_on_a_missing_lease_is_an_error,
     transactions::a_put_moves_a_key_to_another_lease,
     transactions::a_transaction_may_be_as_large_as_the_store_says,
+    transactions::as_many_loose_keys_as_the_store_says_are_taken_at_once,
+    watching::a_watch_goes_on_where_a_listing_ends,
+    watching::a_watch_shows_the_end_of_a_lease,
 }
 
 /// Checks all promises at once, each in its own directory. The test fails with the name of the first broken one.

@@ -16,22 +16,23 @@ pub async fn a_read_leaves_out_missing_keys(mut trial: Trial<impl Bench>) {
     assert_eq!(trial.store.read(&[]).await.expect("an answer"), []);
 }
 
-pub async fn a_read_returns_value_lease_and_revision(mut trial: Trial<impl Bench>) {
+pub async fn a_read_returns_value_lease_and_revision<S: Bench>(mut trial: Trial<S>) {
     let lease = trial.granted(TTL).await;
     let key = trial.key("a");
     let value = "größe\n\"'";
     trial.carry_out(vec![put(&key, value, lease)]).await;
     let found = trial.find("a").await.expect("it exists");
     assert_eq!((&found.key, &*found.value), (&key, value));
-    assert_eq!(found.lease, Some(lease));
+    assert_eq!(found.on, On::Lease(lease));
     // A put of the same value and lease is a change too.
     trial.carry_out(vec![put(&key, value, lease)]).await;
     let again = trial.find("a").await.expect("it exists");
-    assert!(again.revision > found.revision, "{again:?}");
+    let is_counted = again.revision > found.revision;
+    assert_eq!(is_counted, S::FACTS.counts_revisions, "{again:?}");
     assert_eq!(trial.find("a").await, Some(again));
     trial.put_by_hand("a").await;
     let by_hand = trial.find("a").await.expect("it exists");
-    assert_eq!((&*by_hand.value, by_hand.lease), ("by hand", None));
+    assert_eq!((&*by_hand.value, by_hand.on), ("by hand", On::Nothing));
 }
 
 pub async fn keys_on_leases_are_found_in_their_directories(mut trial: Trial<impl Bench>) {
@@ -48,4 +49,45 @@ pub async fn keys_on_leases_are_found_in_their_directories(mut trial: Trial<impl
     assert_eq!(found, wanted.into_iter().zip(leases).collect::<Vec<_>>());
     let none = trial.store.leased_in(&[]).await.expect("an answer");
     assert_eq!(none, []);
+}
+
+pub async fn a_get_returns_the_value_of_any_key(mut trial: Trial<impl Bench>) {
+    let lease = trial.granted(TTL).await;
+    trial.put(lease, &["a"]).await;
+    trial.put_by_hand("b").await;
+    for (name, value) in [("a", Some("1")), ("b", Some("by hand")), ("none", None)] {
+        let key = trial.key(name);
+        let found = trial.store.get(&key).await.expect("an answer");
+        assert_eq!(found.as_deref(), value, "{name}");
+    }
+}
+
+pub async fn a_scan_lists_the_keys_that_begin_with_a_prefix(mut trial: Trial<impl Bench>) {
+    let lease = trial.granted(TTL).await;
+    // Some stores take these characters of a prefix for patterns.
+    trial
+        .put(lease, &["*[1]/c", "*[1]/a", "*[2]/x", "1/x", "*[1]"])
+        .await;
+    trial.put_by_hand("*[1]/b").await;
+    let prefix = trial.key("*[1]/");
+    let listing = trial.store.scan(&prefix).await.expect("keys");
+    let keys = listing.keys.iter();
+    let found: Vec<_> = keys
+        .map(|found| (&*found.key, &*found.value, found.on.clone()))
+        .collect();
+    let names = ["a", "b", "c"].map(|name| trial.key(&format!("*[1]/{name}")));
+    let [a, b, c] = &names;
+    let on = On::Lease(lease);
+    let wanted = [
+        (&**a, "1", on.clone()),
+        (&**b, "by hand", On::Nothing),
+        (&**c, "1", on),
+    ];
+    assert_eq!(found, wanted);
+    let none = trial.key("none/");
+    let none = trial.store.scan(&none).await.expect("an answer");
+    assert!(none.keys.is_empty());
+    let all = trial.store.scan("").await.expect("keys");
+    let all = all.keys.iter().filter(|found| names.contains(&found.key));
+    assert_eq!(all.count(), names.len());
 }

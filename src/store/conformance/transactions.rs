@@ -3,6 +3,11 @@
 use super::*;
 use crate::store::Sweep;
 
+/// The most operations that are tried, for a store without a limit.
+const MOST_OPERATIONS: usize = 5000;
+/// The same for keys that are put by hand one by one.
+const MOST_LOOSE: usize = 200;
+
 impl<S: Bench> Trial<S> {
     /// Whether a guard holds. Nothing is changed.
     async fn holds(&mut self, guard: Guard) -> bool {
@@ -36,17 +41,30 @@ pub async fn a_guard_of_a_lease_holds_while_the_key_is_on_it(mut trial: Trial<im
     assert!(!trial.holds(on_lease).await);
 }
 
-pub async fn a_guard_of_a_revision_holds_until_the_key_changes(mut trial: Trial<impl Bench>) {
+pub async fn a_guard_of_a_loose_key_holds_while_it_has_its_value_and_no_lease(
+    mut trial: Trial<impl Bench>,
+) {
+    let lease = trial.granted(TTL).await;
+    let key = trial.key("a");
+    let loose = |value: &str| Guard::Loose(key.clone(), value.into());
+    assert!(!trial.holds(loose("by hand")).await);
+    assert!(!trial.holds(loose("")).await);
     trial.put_by_hand("a").await;
+    assert!(trial.holds(loose("by hand")).await);
+    assert!(!trial.holds(loose("by han")).await);
+    assert!(!trial.holds(loose("")).await);
+    // On a lease it is not loose, whatever its value is.
+    let steps = vec![put(&key, "by hand", lease)];
+    let taken = trial.transact(vec![loose("by hand")], steps).await;
+    assert_eq!(taken, swept(&[]));
+    assert!(!trial.holds(loose("by hand")).await);
     let found = trial.find("a").await.expect("it exists");
-    let unchanged = Guard::Unchanged(trial.key("a"), found.revision);
-    trial.put_by_hand("b").await;
-    assert!(trial.holds(unchanged.clone()).await);
-    // The same value again is a change.
+    assert_eq!(found.on, On::Lease(lease));
+    // A put by hand takes it from the lease, also one of the same value.
     trial.put_by_hand("a").await;
-    assert!(!trial.holds(unchanged.clone()).await);
-    trial.carry_out(vec![delete(&found.key)]).await;
-    assert!(!trial.holds(unchanged).await);
+    assert!(trial.holds(loose("by hand")).await);
+    trial.carry_out(vec![delete(&key)]).await;
+    assert!(!trial.holds(loose("by hand")).await);
 }
 
 pub async fn a_transaction_is_carried_out_whole_or_not_at_all(mut trial: Trial<impl Bench>) {
@@ -95,25 +113,22 @@ pub async fn a_put_moves_a_key_to_another_lease(mut trial: Trial<impl Bench>) {
     trial.assert_left(&[], &["a"]).await;
 }
 
-pub async fn a_transaction_may_be_as_large_as_the_store_says<S: Bench>(mut trial: Trial<S>) {
+pub async fn a_transaction_may_be_as_large_as_the_store_says(mut trial: Trial<impl Bench>) {
     let lease = trial.granted(TTL).await;
-    let keys = |count: usize| (0..count).map(|number| format!("{number:03}"));
-    let names: Vec<Key> = keys(S::MAX_OPERATIONS)
-        .map(|name| trial.key(&name))
-        .collect();
+    let most = trial.store.limits().operations.min(MOST_OPERATIONS);
+    let keys = |count: usize| (0..count).map(|number| format!("{number:05}"));
+    let names: Vec<Key> = keys(most).map(|name| trial.key(&name)).collect();
     let guards: Vec<Guard> = names.iter().cloned().map(Guard::Missing).collect();
     let steps: Vec<Step> = names.iter().map(|key| put(key, "1", lease)).collect();
     let transaction = Transaction { guards, steps };
-    assert_eq!(transaction.size().operations(), S::MAX_OPERATIONS);
+    assert_eq!(transaction.size().operations(), most);
     let outcome = trial.store.transact(&transaction).await;
     assert_eq!(outcome.expect("carried out"), swept(&[]));
     trial.store.revoke(lease).await.expect("an end");
 
     // Two steps, plus the guards of the sweep: one for each expected key, one for each lease, and one for the rest.
     let lease = trial.granted(TTL).await;
-    let names: Vec<Key> = keys(S::MAX_OPERATIONS - 4)
-        .map(|name| trial.key(&name))
-        .collect();
+    let names: Vec<Key> = keys(most - 4).map(|name| trial.key(&name)).collect();
     let (first, last) = (&names[0], &names[names.len() - 1]);
     let puts = vec![put(first, "1", lease), put(last, "1", lease)];
     trial.carry_out(puts).await;
@@ -126,10 +141,28 @@ pub async fn a_transaction_may_be_as_large_as_the_store_says<S: Bench>(mut trial
         guards: vec![Guard::OnLease(first.clone(), lease)],
         steps: vec![delete(first), Step::Sweep(sweep)],
     };
-    assert_eq!(transaction.size().operations(), S::MAX_OPERATIONS);
+    assert_eq!(transaction.size().operations(), most);
     let outcome = trial.store.transact(&transaction).await;
     assert_eq!(
         outcome.expect("carried out"),
         swept(std::slice::from_ref(last))
     );
+}
+
+pub async fn as_many_loose_keys_as_the_store_says_are_taken_at_once(mut trial: Trial<impl Bench>) {
+    let lease = trial.granted(TTL).await;
+    let most = trial.store.limits().operations.min(MOST_LOOSE);
+    let names: Vec<String> = (0..most / 2).map(|number| format!("{number:03}")).collect();
+    for name in &names {
+        trial.put_by_hand(name).await;
+    }
+    let keys: Vec<Key> = names.iter().map(|name| trial.key(name)).collect();
+    let loose = |key: &Key| Guard::Loose(key.clone(), "by hand".into());
+    let transaction = Transaction {
+        guards: keys.iter().map(loose).collect(),
+        steps: keys.iter().map(|key| put(key, "1", lease)).collect(),
+    };
+    assert_eq!(transaction.size().operations(), most);
+    let outcome = trial.store.transact(&transaction).await;
+    assert_eq!(outcome.expect("carried out"), swept(&[]));
 }

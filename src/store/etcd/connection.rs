@@ -8,13 +8,13 @@ use anyhow::anyhow;
 use etcd_client::Error;
 use tokio::time::Instant;
 
-use super::endpoint::Endpoint;
 use super::failure::{explain, is_answer};
 use super::link::{CallError, Link};
 use super::settings::Settings;
 use crate::base::deadline::within;
 use crate::base::text::quote;
 use crate::store::StoreError;
+use crate::store::endpoint::Endpoint;
 use crate::store::ways::mention;
 
 /// The gRPC code of a call with an expired token, and etcd's other messages for it (`rpctypes/error.go`).

@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind};
 use anyhow::anyhow;
 use etcd_client::Error;
 
-use super::settings::{Password, Settings};
+use super::WORDS;
+use super::settings::Settings;
 use crate::base::key::Key;
 use crate::base::text::quote;
-use crate::store::StoreError;
+use crate::store::{Password, StoreError};
 
 /// The gRPC codes after which another member may succeed: cancelled, unknown, deadline exceeded, internal, unavailable.
 /// Any other code is etcd's answer, and another member would give the same.
@@ -147,7 +148,7 @@ fn explain_connection(
     cause: &(dyn StdError + 'static),
 ) -> String {
     let tls = settings.tls.as_ref();
-    if let Some(why) = tls.and_then(|tls| tls.explain(at, cause)) {
+    if let Some(why) = tls.and_then(|tls| tls.explain(&WORDS, at, cause)) {
         return why;
     }
     // One message for all of these errors, because the same cause gives different ones from try to try.
@@ -158,7 +159,7 @@ fn explain_connection(
                 "if it does not speak TLS, write http:// before it and leave out --etcd-cacert and the like"
                     .to_owned()
             }
-            Some(tls) => tls.when_refused(),
+            Some(tls) => tls.when_refused(&WORDS),
         };
         return format!("cannot reach etcd at {at}: it closes the connection; {what_now}");
     }

@@ -11,8 +11,9 @@ use tonic::transport;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceExt as _, service_fn};
 
-use super::endpoint::Endpoint;
 use super::settings::Settings;
+use super::{NAME, tls};
+use crate::store::endpoint::Endpoint;
 
 /// The largest answer that is accepted, in bytes. Values of others are up to 1.5 MiB each.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
@@ -59,7 +60,7 @@ impl Link {
         let connection = connection(settings, endpoint, limit)?;
         let mut token = None;
         if let Some(user) = &settings.user {
-            let password = user.read_password().map_err(CallError::Settings)?;
+            let password = user.read_password(NAME).map_err(CallError::Settings)?;
             let under = etcd_client::Channel::Tonic(connection.clone());
             let mut anonymous = Client::from_channel(under, options()).await?.auth_client();
             let answer = anonymous.authenticate(user.name.clone(), password).await?;
@@ -130,7 +131,7 @@ fn connection(
         .keep_alive_timeout(limit)
         .keep_alive_while_idle(true);
     if let Some(tls) = &settings.tls {
-        let options = tls.options().map_err(CallError::Settings)?;
+        let options = tls::options(tls).map_err(CallError::Settings)?;
         builder = builder.tls_config(options).map_err(Error::from)?;
     }
     let endpoint = Arc::clone(endpoint);

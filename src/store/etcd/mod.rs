@@ -1,7 +1,6 @@
 //! The store in etcd v3. Only this module uses the etcd client.
 
 mod connection;
-mod endpoint;
 mod failure;
 mod leases;
 mod link;
@@ -21,15 +20,28 @@ use std::time::Duration;
 
 use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader};
 
-use super::{Found, Lease, LeaseId, Outcome, Store, StoreError, Transaction};
+use super::tls::Words;
+use super::{Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError, Transaction};
 use crate::base::key::Key;
+use connection::Connection;
 use failure::{list_keys, name_keys};
 use link::Link;
 
-pub use connection::Connection;
-pub use settings::{Password, Settings, User};
-pub use tls::{Tls, is_server_name};
+pub use settings::Settings;
 pub use watch::Watch;
+
+/// The store's name in messages.
+pub const NAME: &str = "etcd";
+/// The most operations of a transaction (the default of etcd's `--max-txn-ops`).
+pub const MAX_OPERATIONS: usize = 128;
+
+/// Its words in messages about TLS.
+const WORDS: Words = Words {
+    store: NAME,
+    flags: "--etcd",
+    plain: "http://",
+    client_ca: "--trusted-ca-file",
+};
 
 pub struct EtcdStore {
     connection: Connection,
@@ -45,7 +57,19 @@ impl EtcdStore {
 }
 
 impl Store for EtcdStore {
-    const MAX_OPERATIONS: usize = 128;
+    type Watching = Watch;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            operations: MAX_OPERATIONS,
+            // etcd raises shorter TTLs to its least one, which follows from its election timeout.
+            ttl: 1..=u32::MAX,
+        }
+    }
 
     fn limit_calls(&mut self, limit: Duration) {
         self.connection.limit_calls(limit);
@@ -148,6 +172,18 @@ impl Store for EtcdStore {
             Ok(_) | Err(StoreError::LeaseLost) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        self.connection.get(key).await
+    }
+
+    async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+        self.connection.list(prefix).await
+    }
+
+    async fn watch(&mut self, prefix: &str, revision: i64) -> Result<Watch, StoreError> {
+        self.connection.watch(prefix, revision).await
     }
 }
 

@@ -11,7 +11,7 @@ use super::link::Link;
 use super::txn::found_of;
 use crate::base::key::Key;
 use crate::base::text::quote;
-use crate::store::{Found, LeaseId, StoreError};
+use crate::store::{Found, LeaseId, Listing, StoreError};
 
 /// The most keys or ranges in one call: etcd's limit on the operations of a transaction (`--max-txn-ops`).
 const READS_AT_ONCE: usize = 128;
@@ -23,15 +23,6 @@ const MAX_LISTINGS: usize = 3;
 /// etcd's message for a revision that it no longer has (`ErrGRPCCompacted` in `rpctypes/error.go`).
 const COMPACTED: &str = "required revision has been compacted";
 
-/// The keys that begin with a prefix, all read at one revision.
-#[derive(Debug)]
-pub struct Listing {
-    /// Sorted by key.
-    pub keys: Vec<Found>,
-    /// The store's revision. A watch that follows begins with the next one.
-    pub revision: i64,
-}
-
 /// A range of keys from `from` up to `end`, which is not in it.
 pub(super) struct Range {
     pub from: Vec<u8>,
@@ -40,7 +31,7 @@ pub(super) struct Range {
 
 impl Connection {
     /// The value of one key.
-    pub async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+    pub(super) async fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
         let reply = self.get_range(key.into(), GetOptions::new()).await;
         let reply = name_keys(reply, || format!("cannot read {}", quote(key)))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -48,7 +39,7 @@ impl Connection {
     }
 
     /// All keys that begin with `prefix`.
-    pub async fn list(&mut self, prefix: &str) -> Result<Listing, StoreError> {
+    pub(super) async fn list(&mut self, prefix: &str) -> Result<Listing, StoreError> {
         let mut tries = MAX_LISTINGS;
         loop {
             tries -= 1;
@@ -148,7 +139,9 @@ impl Connection {
             })?;
             for (range, reply) in asked.into_iter().zip(replies) {
                 let found = found_in(&reply);
-                leased.extend(found.filter_map(|found| Some((found.key, found.lease?))));
+                leased.extend(
+                    found.filter_map(|found| found.lease().map(|lease| (found.key, lease))),
+                );
                 ranges.extend(range.after(&reply));
             }
         }

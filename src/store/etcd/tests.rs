@@ -10,7 +10,7 @@ use super::process::{Process, SOON};
 use super::watch::Watch;
 use super::*;
 use crate::store::conformance::{Bench, check};
-use crate::store::{Change, Changes, Guard, Identity, Step, StoreError, Sweep};
+use crate::store::{Change, Changes, Guard, Identity, On, Step, StoreError, Sweep, Watching as _};
 
 /// Changes that no registrar makes.
 impl Connection {
@@ -67,12 +67,12 @@ async fn etcd_keeps_every_promise() {
     check(&store).await;
 
     // One operation more than the limit is refused, in the transaction's own lists and in those of a sweep.
-    let keys: Vec<Key> = (0..=EtcdStore::MAX_OPERATIONS)
+    let keys: Vec<Key> = (0..=MAX_OPERATIONS)
         .map(|number| format!("/large/{number:03}").into())
         .collect();
     let sweep = Sweep {
         directory: "/large/".into(),
-        expected: keys[..EtcdStore::MAX_OPERATIONS - 2].to_vec(),
+        expected: keys[..MAX_OPERATIONS - 2].to_vec(),
         keys: vec![(keys[0].clone(), LeaseId(1))],
     };
     for steps in [
@@ -82,7 +82,7 @@ async fn etcd_keeps_every_promise() {
         let guards = Vec::new();
         let transaction = Transaction { guards, steps };
         let operations = transaction.size().operations();
-        assert_eq!(operations, EtcdStore::MAX_OPERATIONS + 1);
+        assert_eq!(operations, MAX_OPERATIONS + 1);
         let refused = store.transact(&transaction).await;
         assert!(
             matches!(refused, Err(StoreError::Refused(_))),
@@ -103,7 +103,7 @@ async fn a_listing_has_every_page_of_one_revision() {
     let keys: Vec<Key> = (0..450)
         .map(|number| format!("/b/{number:03}").into())
         .collect();
-    for keys in keys.chunks(EtcdStore::MAX_OPERATIONS) {
+    for keys in keys.chunks(MAX_OPERATIONS) {
         let puts = keys
             .iter()
             .map(|key| Step::Put(Arc::clone(key), "1".into(), lease));
@@ -117,7 +117,12 @@ async fn a_listing_has_every_page_of_one_revision() {
     let listing = connection.list("/b/").await.expect("keys");
     let listed: Vec<Key> = listing.keys.iter().map(|found| found.key.clone()).collect();
     assert_eq!(listed, keys);
-    assert!(listing.keys.iter().all(|found| found.lease == Some(lease)));
+    assert!(
+        listing
+            .keys
+            .iter()
+            .all(|found| found.on == On::Lease(lease))
+    );
     let all = connection.list("").await.expect("keys");
     assert_eq!((all.keys.len(), all.revision), (451, listing.revision));
     assert_eq!(all.keys[450].revision, all.revision, "the put of `/c`");
@@ -172,7 +177,7 @@ async fn a_watch_goes_on_where_a_listing_ends() {
     let Change::Put(found) = &second.changes[0] else {
         panic!("{second:?}");
     };
-    assert_eq!(found.lease, Some(lease));
+    assert_eq!(found.on, On::Lease(lease));
     let third = next(&mut watch).await.expect("changes");
     let mut gone = told(&third);
     gone.sort_unstable();

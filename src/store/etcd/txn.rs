@@ -1,5 +1,6 @@
 //! Translates transactions into etcd's requests, and etcd's replies into outcomes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use etcd_client::{
@@ -7,12 +8,18 @@ use etcd_client::{
 };
 
 use crate::base::key::Key;
-use crate::store::{Found, Guard, LeaseId, Outcome, Step, Sweep, Transaction};
+use crate::store::{Found, Guard, LeaseId, On, Outcome, Step, Sweep, Transaction};
+
+/// What a key on no lease is whose value is not text.
+const NOT_TEXT: &str = "on no lease, with a value that is not UTF-8";
 
 pub fn request(transaction: &Transaction) -> Txn {
-    let guards: Vec<Compare> = transaction.guards.iter().map(compare).collect();
+    let mut compares = Vec::with_capacity(transaction.guards.len());
+    for guard in &transaction.guards {
+        add_compares(guard, &mut compares);
+    }
     let steps: Vec<TxnOp> = transaction.steps.iter().map(operation).collect();
-    Txn::new().when(guards).and_then(steps)
+    Txn::new().when(compares).and_then(steps)
 }
 
 pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
@@ -30,13 +37,18 @@ pub fn outcome(transaction: &Transaction, reply: &TxnResponse) -> Outcome {
     Outcome::Done { swept }
 }
 
-fn compare(guard: &Guard) -> Compare {
+/// Adds as many as [`Guard::compares`] says.
+fn add_compares(guard: &Guard, compares: &mut Vec<Compare>) {
+    let key = guard.key().as_bytes();
+    let on_lease = |lease| Compare::lease(key, CompareOp::Equal, lease);
     match guard {
-        Guard::Missing(key) => Compare::create_revision(key.as_bytes(), CompareOp::Equal, 0),
-        Guard::OnLease(key, lease) => Compare::lease(key.as_bytes(), CompareOp::Equal, lease.0),
-        Guard::Unchanged(key, revision) => {
-            Compare::mod_revision(key.as_bytes(), CompareOp::Equal, *revision)
-        }
+        Guard::Missing(_) => compares.push(Compare::create_revision(key, CompareOp::Equal, 0)),
+        Guard::OnLease(_, lease) => compares.push(on_lease(lease.0)),
+        // A missing key has the lease 0 too, but no value is equal to its value.
+        Guard::Loose(_, value) => compares.extend([
+            on_lease(0),
+            Compare::value(key, CompareOp::Equal, value.as_bytes()),
+        ]),
     }
 }
 
@@ -101,10 +113,16 @@ fn gaps(directory: &str, expected: &[Key]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// A key that etcd returned. One that is not UTF-8 is left out, because no policy can want it.
 pub fn found_of(kv: &KeyValue) -> Option<Found> {
+    let value = String::from_utf8_lossy(kv.value());
     Some(Found {
         key: kv.key_str().ok()?.into(),
-        value: String::from_utf8_lossy(kv.value()).into(),
-        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
+        on: match (kv.lease(), &value) {
+            (0, Cow::Borrowed(_)) => On::Nothing,
+            // No guard could name its value.
+            (0, Cow::Owned(_)) => On::Stranger(NOT_TEXT.into()),
+            (lease, _) => On::Lease(LeaseId(lease)),
+        },
+        value: value.into(),
         created: kv.create_revision(),
         revision: kv.mod_revision(),
     })

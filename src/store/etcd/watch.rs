@@ -17,7 +17,7 @@ use super::txn::found_of;
 use crate::base::deadline::MOMENT;
 use crate::base::deadline::within;
 use crate::base::text::quote;
-use crate::store::{Change, Changes, StoreError};
+use crate::store::{Change, Changes, StoreError, Watching};
 
 /// The changes of the keys that begin with a prefix.
 ///
@@ -40,11 +40,8 @@ pub struct Watch {
 }
 
 impl Connection {
-    /// Watches the keys that begin with `prefix`, from the changes of `revision` on: those of [`Listing::revision`] are
-    /// in the listing, so a watch begins with the next.
-    ///
-    /// [`Listing::revision`]: super::Listing::revision
-    pub async fn watch(&mut self, prefix: &str, revision: i64) -> Result<Watch, StoreError> {
+    /// Watches the keys that begin with `prefix`, from the changes of `revision` on.
+    pub(super) async fn watch(&mut self, prefix: &str, revision: i64) -> Result<Watch, StoreError> {
         let Range { from, end } = Range::of_prefix(prefix);
         let options = WatchOptions::new().with_range(end);
         let options = options.with_start_revision(revision);
@@ -75,9 +72,8 @@ impl Connection {
     }
 }
 
-impl Watch {
-    /// The changes of the next revision that has any. If this future is dropped, nothing is lost.
-    pub async fn next(&mut self) -> Result<Changes, StoreError> {
+impl Watching for Watch {
+    async fn next(&mut self) -> Result<Changes, StoreError> {
         loop {
             if let Some(changes) = self.ready.pop_front() {
                 return Ok(changes);
@@ -106,11 +102,12 @@ impl Watch {
         }
     }
 
-    /// The time of etcd's last answer.
-    pub fn heard_at(&self) -> Instant {
+    fn heard_at(&self) -> Instant {
         self.heard_at
     }
+}
 
+impl Watch {
     /// Queues the changes of a response; none is the end of the stream.
     fn take(&mut self, response: Option<WatchResponse>) -> Result<(), StoreError> {
         let at = quote(&self.endpoint);

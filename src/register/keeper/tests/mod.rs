@@ -4,3 +4,4 @@ mod schedules;
 mod slow;
 
 use super::*;
+use crate::store;

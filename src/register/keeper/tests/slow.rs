@@ -57,7 +57,7 @@ fn keeper() -> (ModelStore, watch::Sender<Option<Arc<Wanted>>>) {
         Identity::new("daemon", ""),
         TTL,
         newest.subscribe(),
-        Arc::new(Status::new(TTL)),
+        Arc::new(Status::new(TTL, &store::Settings::default())),
     );
     tokio::spawn(async move { keeper.run().await });
     (store, newest)

@@ -39,7 +39,7 @@ fn another_value_or_ttl_is_put_if_the_key_is_still_ours() {
         found("/x/a", "0", Some(own())),
         found("/x/a", "1", Some(other_ttl)),
     ] {
-        let at = held.lease.unwrap();
+        let at = held.lease().unwrap();
         let mut plan = plan(&[claim("a", &[owned("/x/a", "1")])], &[held]);
         let transaction = only(&mut plan);
         assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), at)]);
@@ -51,8 +51,14 @@ fn another_value_or_ttl_is_put_if_the_key_is_still_ours() {
 #[test]
 fn a_key_on_no_lease_is_taken_over_with_a_warning() {
     for entry in [owned("/x/a", "1"), shared("/x/a", "1")] {
-        let mut plan = plan(&[claim("a", &[entry])], &[found("/x/a", "1", None)]);
-        assert_eq!(only(&mut plan).guards, [Guard::Unchanged("/x/a".into(), 7)]);
+        let mut plan = plan(&[claim("a", &[entry])], &[found("/x/a", "0", None)]);
+        let transaction = only(&mut plan);
+        let loose = Guard::Loose("/x/a".into(), "0".into());
+        assert_eq!(transaction.guards, [loose]);
+        let [Step::Put(_, value, _)] = &transaction.steps[..] else {
+            panic!("{transaction:?}");
+        };
+        assert_eq!(&**value, "1");
         assert_eq!(
             notes(&mut plan),
             ["`/x/a` was on no lease, so nothing would ever have removed it: taken over for `a`"]
@@ -81,6 +87,24 @@ fn a_key_on_a_strangers_lease_is_left_until_it_is_free() {
     assert!(notes(&mut plan).is_empty(), "logged once");
     plan.learn(Vec::new());
     assert_eq!(only(&mut plan).steps, [put("/x/a", "1", own())]);
+}
+
+#[test]
+fn a_strangers_key_without_a_lease_is_left_too() {
+    let stranger = Found {
+        on: On::Stranger("a list".into()),
+        ..found("/x/a", "", None)
+    };
+    let wanted = claim("a", &[owned("/x/a", "1")]);
+    let mut plan = plan(&[wanted], std::slice::from_ref(&stranger));
+    assert_is_settled(&mut plan);
+    assert_eq!(
+        notes(&mut plan),
+        ["`/x/a` is a list, which is not this registrar's: `a` does not get it until it is free"]
+    );
+    plan.learn(vec![stranger]);
+    assert_is_settled(&mut plan);
+    assert!(notes(&mut plan).is_empty(), "logged once");
 }
 
 #[test]
@@ -252,7 +276,8 @@ fn a_key_of_the_former_identity_is_taken_if_it_is_wanted() {
     plan.want(&wanted(&[claim("a", &[owned("/x/a", "1")])]));
     plan.learn(vec![on("/x/a"), on("/x/b")]);
     let transaction = only(&mut plan);
-    assert_eq!(transaction.guards, [Guard::Unchanged("/x/a".into(), 7)]);
+    let at = former.lease(TTL);
+    assert_eq!(transaction.guards, [Guard::OnLease("/x/a".into(), at)]);
     assert_eq!(transaction.steps, [put("/x/a", "1", own())]);
     carry_out_all(&mut plan);
     assert!(notes(&mut plan).is_empty());

@@ -7,11 +7,10 @@ mod transactions;
 mod unclaimed;
 
 use super::*;
-use crate::store::etcd::EtcdStore;
-use crate::store::{Found, Guard, Outcome, Store, Transaction};
+use crate::store::etcd::MAX_OPERATIONS;
+use crate::store::{Found, Guard, On, Outcome, Transaction};
 
 const TTL: u32 = 60;
-const MAX_OPERATIONS: usize = <EtcdStore as Store>::MAX_OPERATIONS;
 
 fn identity() -> Identity {
     Identity::new("daemon", "")
@@ -67,7 +66,7 @@ fn found(key: &str, value: &str, lease: Option<LeaseId>) -> Found {
     Found {
         key: key.into(),
         value: value.into(),
-        lease,
+        on: lease.into(),
         created: 7,
         revision: 7,
     }

@@ -182,3 +182,20 @@ fn the_parts_of_a_container_wait_for_one_another() {
     plan.refuse(&batches[0], &mut refused);
     assert!(!plan.may_follow(&batches[1], &refused));
 }
+
+#[test]
+fn a_key_on_no_lease_takes_two_guards_of_a_transaction() {
+    let entries: Vec<Entry> = (0..MAX_OPERATIONS)
+        .map(|number| owned(&format!("/x/{number:03}"), "1"))
+        .collect();
+    let loose: Vec<Found> = entries
+        .iter()
+        .map(|entry| found(&entry.key, "0", None))
+        .collect();
+    let batches = plan(&[claim("a", &entries)], &loose).batches(MAX_OPERATIONS, false);
+    assert_eq!(batches.len(), 2);
+    for batch in &batches {
+        assert!(!batch.is_small());
+        assert_eq!(batch.transaction.size().operations(), MAX_OPERATIONS);
+    }
+}

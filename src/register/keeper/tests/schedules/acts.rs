@@ -67,7 +67,7 @@ impl Meddling {
             Self::Delete => model.delete(key),
             Self::Overwrite => model.put(key, "meddled", None),
             Self::Revoke => {
-                let lease = model.keys()[key].lease;
+                let lease = model.keys()[key].lease();
                 if let Some(lease) = lease {
                     model.end(lease);
                 }

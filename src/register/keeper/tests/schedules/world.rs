@@ -42,7 +42,7 @@ impl World {
             Identity::new("daemon", &registrar.to_string()),
             TTLS[registrar],
             self.newest[registrar].subscribe(),
-            Arc::new(Status::new(TTLS[registrar])),
+            Arc::new(Status::new(TTLS[registrar], &store::Settings::default())),
         );
         keeper
             .plan
@@ -201,7 +201,7 @@ impl World {
         model
             .keys()
             .values()
-            .filter(|found| found.lease.is_some() || wanted.contains_key(&*found.key))
+            .filter(|found| found.lease().is_some() || wanted.contains_key(&*found.key))
             .map(|found| (found.key.to_string(), found.value.to_string()))
             .collect()
     }

@@ -1,4 +1,4 @@
-//! An endpoint, and connections to one of its addresses. A name with several addresses is several ways to etcd,
+//! An endpoint, and connections to one of its addresses. A name with several addresses is several ways to a store,
 //! because one of the members behind it may hang while the others work.
 
 use std::collections::BTreeSet;
