@@ -479,6 +479,12 @@ fn a_rolling_replacement_fails_no_request() {
 fn routes_stay_while_redis_is_away_and_when_it_comes_back_empty() {
     let (site, port) = (Site::new(), free_port());
     let web = start_graceful(&site, "web", port);
+    // The end of ten keys at once is not believed at once.
+    for number in 0..5 {
+        let directory = site.bed.key(&format!("s{number}/1"));
+        site.set(&format!("{directory}/port"), &free_port().to_string(), &[]);
+        site.set(&format!("{directory}/a"), "127.0.0.1:1", &[]);
+    }
     let (_registrar, discover) = start_both(&site);
     wait_until_asked(port, &web);
     let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
@@ -486,6 +492,7 @@ fn routes_stay_while_redis_is_away_and_when_it_comes_back_empty() {
     discover.wait_for_log("all routes stay as they are", SOON);
     let_time_pass(Duration::from_secs(TTL.into()));
     site.redis.start_again();
+    discover.wait_for_log("until a second listing", SOON);
     wait_until_ready(&discover);
     discover.wait_for_log("Redis is back after", SOON);
     // A service that comes after it reaches the proxy.
