@@ -61,6 +61,18 @@ pub fn directory(key: &str) -> &str {
     key.rfind('/').map_or("", |slash| &key[..=slash])
 }
 
+/// Several keys in words.
+pub fn in_words<'a>(mut keys: impl Iterator<Item = &'a Key>) -> String {
+    let Some(first) = keys.next() else {
+        return "no key".to_owned();
+    };
+    match keys.count() {
+        0 => quote(first),
+        1 => format!("{} and another key", quote(first)),
+        more => format!("{} and {more} more keys", quote(first)),
+    }
+}
+
 /// Checks a text for use as one segment of a key. The error names it with `what`, such as "the service name", and its
 /// `origin`, such as a label.
 pub fn check_segment(what: &str, text: &str, origin: Option<&str>) -> Result<(), Illegal> {

@@ -98,7 +98,7 @@ impl Gate {
         })
     }
 
-    /// Follows a claim with checks. Those that it had before go on, unless its container has been started again.
+    /// Follows a claim with checks. Its checks of before go on, unless its container has been started again.
     fn check(
         &mut self,
         claim: &Arc<Claim>,

@@ -16,14 +16,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
-use crate::wanted::{Check, ContainerName, Entry, Wanted};
+use crate::wanted::{Check, ContainerName, Entry, Wanted, WantedReceiver};
 use gate::Gate;
 use prober::Prober;
 
 pub use once::{ask_once, unproven};
-
-/// Receives each new wanted state; holds none before the first.
-type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
 
 /// The most verdicts that the gate takes over at once.
 const MOST_VERDICTS: usize = 1024;
@@ -76,7 +73,7 @@ struct Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct TargetId(u64);
 
-/// What the prober has to do next.
+/// An order for the prober.
 #[derive(Debug)]
 enum Order {
     /// Probes from now on: the first time at once, or spread over the interval.
@@ -114,6 +111,14 @@ impl CheckView {
     pub fn fail_all(its: &[Self], entries: &[Entry]) -> bool {
         let fails = |entry| Self::verdict_on(its, entry) == Some(Verdict::Fails);
         !entries.is_empty() && entries.iter().all(fails)
+    }
+}
+
+impl Target {
+    /// Why it fails without a probe; none once its container has run for long enough.
+    fn too_young(&self) -> Option<String> {
+        let uptime = self.check.uptime.as_secs_f64();
+        (!self.not_before.is_zero()).then(|| format!("it has not run for {uptime} s yet"))
     }
 }
 

@@ -38,11 +38,9 @@ pub async fn ask_once(wanted: &Arc<Wanted>) -> (Arc<Wanted>, Vec<NotPassed>) {
         Order::End(_) => None,
     });
     let asked = asked.map(async |(id, target)| {
-        let outcome = if target.not_before.is_zero() {
-            slots.probe(&target.check, false).await.1
-        } else {
-            let uptime = target.check.uptime.as_secs_f64();
-            Outcome::Failed(format!("it has not run for {uptime} s yet"))
+        let outcome = match target.too_young() {
+            Some(why) => Outcome::Failed(why),
+            None => slots.probe(&target.check, false).await.1,
         };
         (id, target, outcome)
     });
@@ -52,16 +50,12 @@ pub async fn ask_once(wanted: &Arc<Wanted>) -> (Arc<Wanted>, Vec<NotPassed>) {
         if !matches!(outcome, Outcome::Unasked(_)) {
             gate.judge(Judged { id, passes });
         }
-        let why = match outcome {
-            Outcome::Passed => continue,
-            Outcome::Failed(why) | Outcome::Silent(why) => why,
-            Outcome::Unasked(why) => format!("it could not be asked: {why}"),
-        };
-        not_passed.push(NotPassed {
+        let its = outcome.trouble().map(|why| NotPassed {
             who: target.who,
             check: target.check,
             why,
         });
+        not_passed.extend(its);
     }
     not_passed.sort_by(|a, b| a.who.cmp(&b.who));
     (gate.left(), not_passed)

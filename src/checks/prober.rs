@@ -35,7 +35,7 @@ pub(super) struct Prober {
     unasked: BTreeMap<TargetId, String>,
 }
 
-/// What a probe needs. A clone is the same.
+/// The client of all probes, and their slots. A clone is the same.
 #[derive(Clone)]
 pub(super) struct Slots {
     client: Arc<Client>,
@@ -135,12 +135,10 @@ impl Prober {
             self.timetable.place_after(id, interval, from)
         };
         self.timetable.add(id, at);
-        let (tally, trouble) = if target.not_before.is_zero() {
-            (Tally::default(), None)
-        } else {
-            let uptime = target.check.uptime.as_secs_f64();
-            let why = format!("it has not run for {uptime} s yet");
-            (Tally::failing(), Some(why))
+        let trouble = target.too_young();
+        let tally = match trouble {
+            Some(_) => Tally::failing(),
+            None => Tally::default(),
         };
         let watched = Watched {
             target,
@@ -186,25 +184,13 @@ impl Prober {
         };
         let check = Arc::clone(&watched.target.check);
         watched.is_silent = matches!(outcome, Outcome::Silent(_));
-        let mut unasked = None;
-        let passed = match outcome {
-            Outcome::Passed => {
-                self.status.passed.add_one();
-                watched.trouble = None;
-                Some(true)
-            }
-            Outcome::Failed(why) | Outcome::Silent(why) => {
-                self.status.failed.add_one();
-                watched.trouble = Some(why);
-                Some(false)
-            }
-            Outcome::Unasked(why) => {
-                self.status.unasked.add_one();
-                watched.trouble = Some(format!("it could not be asked: {why}"));
-                unasked = Some(why);
-                None
-            }
+        watched.trouble = outcome.trouble();
+        let (passed, unasked, counter) = match outcome {
+            Outcome::Passed => (Some(true), None, &self.status.passed),
+            Outcome::Failed(_) | Outcome::Silent(_) => (Some(false), None, &self.status.failed),
+            Outcome::Unasked(why) => (None, Some(why), &self.status.unasked),
         };
+        counter.add_one();
         if let Some(passed) = passed
             && let Some(passes) = watched.judge(passed, self.explain)
         {

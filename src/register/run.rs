@@ -31,7 +31,7 @@ use crate::ops::{listen, systemd};
 use crate::policy::{ContainerView, Report, Role as _, Script, Verdicts, World, drive};
 use crate::store::print::PrintStore;
 use crate::store::{Identity, Store as _};
-use crate::wanted::Wanted;
+use crate::wanted::WantedReceiver;
 
 /// The time for Docker's first answer after which an earlier process's keys are renewed without it.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -137,8 +137,6 @@ struct Keeping {
     task: JoinHandle<()>,
     shutdown: oneshot::Sender<()>,
 }
-
-type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
 
 impl Work<'_> {
     async fn run(mut self) -> anyhow::Result<()> {

@@ -46,7 +46,7 @@ pub struct Found {
     pub revision: i64,
 }
 
-/// What a key in the store hangs on.
+/// The lease of a key in the store, or its lack of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum On {
     /// The key is removed when the lease ends.

@@ -50,9 +50,9 @@ pub enum Kind {
 /// A connection must be accepted, and the answer have the expected text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tcp {
-    /// What is sent first; empty is nothing.
+    /// The text to send first; empty is none.
     pub send: Arc<str>,
-    /// What the answer must contain; empty is nothing, and then no answer is read.
+    /// The text that the answer must contain; empty is none, and then no answer is read.
     pub expect: Arc<str>,
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Entry;
 use crate::base::by_age::{ByAge, Rank, Ranked};
 use crate::base::text::quote;
@@ -60,6 +62,9 @@ pub struct Wanted {
     /// The ids and names of running containers that do not pass the filters; none while they are not known.
     pub outside: Option<Arc<[String]>>,
 }
+
+/// Receives each new wanted state; holds none before the first.
+pub type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
 
 impl Ranked for Claim {
     fn rank(&self) -> Rank {

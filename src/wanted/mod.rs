@@ -5,5 +5,5 @@ mod claim;
 mod entry;
 
 pub use check::Check;
-pub use claim::{Claim, ContainerName, Wanted};
+pub use claim::{Claim, ContainerName, Wanted, WantedReceiver};
 pub use entry::{Entry, TTL};

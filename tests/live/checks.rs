@@ -8,9 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
-    Answer, BARE, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service,
-    TestBed, count, docker_of, eventually, free_port, get, in_step, inspection, let_time_pass,
-    web_keys,
+    Answer, Container, FakeDocker, Registrar, RegistrarBuilder, SOON, Script, Service, TestBed,
+    count, docker_of, eventually, free_port, get, in_step, inspection, let_time_pass, web_keys,
 };
 use tempfile::TempDir;
 
@@ -369,7 +368,6 @@ fn keys_and_diff_make_each_check_once() {
         .publish_all()
         .label("SERVICE_CHECK_HTTP", "/missing")
         .start();
-    let _bare = bed.container_of(BARE).start();
     let run = checking(&bed).without("--listen");
     let output = run.run("keys");
     assert_eq!(output.stdout.lines().count(), 8, "{}", output.stdout);

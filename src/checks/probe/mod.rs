@@ -43,6 +43,17 @@ enum Trouble {
     Unasked(String),
 }
 
+impl Outcome {
+    /// Why it did not pass.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Passed => None,
+            Self::Failed(why) | Self::Silent(why) => Some(why.clone()),
+            Self::Unasked(why) => Some(format!("it could not be asked: {why}")),
+        }
+    }
+}
+
 impl Client {
     /// Makes one probe, within the timeout.
     pub async fn probe(&self, check: &Check) -> Outcome {

@@ -1,4 +1,4 @@
-//! What the tests of addresses share.
+//! The helper of the tests of addresses.
 
 use std::iter;
 use std::time::{Duration, Instant};

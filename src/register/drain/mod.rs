@@ -14,14 +14,11 @@ use super::status::Status;
 use crate::base::by_age::ByAge;
 use crate::base::text::quote;
 use crate::container::{Container, SHORT_ID};
-use crate::wanted::{Claim, ContainerName, Wanted};
+use crate::wanted::{Claim, ContainerName, Wanted, WantedReceiver};
 use file::Reading;
 
 /// The most names in a message.
 const MOST_NAMES: usize = 10;
-
-/// Receives each new wanted state; holds none before the first.
-type WantedReceiver = watch::Receiver<Option<Arc<Wanted>>>;
 
 /// The containers to drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

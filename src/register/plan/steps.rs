@@ -29,6 +29,7 @@ impl Planning {
             states: [state()?, state()?],
             plan: Plan::new(Identity::new("", "")),
         };
+        planning.plan.set_alone(true);
         planning.once();
         Ok(planning)
     }

@@ -8,7 +8,6 @@ use etcd_client::Error;
 
 use super::WORDS;
 use super::settings::Settings;
-use crate::base::key::Key;
 use crate::base::text::quote;
 use crate::store::{Password, StoreError};
 
@@ -124,18 +123,6 @@ pub fn name_keys<T>(
             Err(StoreError::Refused(error.context(what())))
         }
         other => other,
-    }
-}
-
-/// Several keys in words.
-pub fn list_keys<'a>(mut keys: impl Iterator<Item = &'a Key>) -> String {
-    let Some(first) = keys.next() else {
-        return "no key".to_owned();
-    };
-    match keys.count() {
-        0 => quote(first),
-        1 => format!("{} and another key", quote(first)),
-        more => format!("{} and {more} more keys", quote(first)),
     }
 }
 

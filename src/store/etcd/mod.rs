@@ -22,9 +22,9 @@ use etcd_client::{LeaseGrantOptions, LeaseTimeToLiveOptions, ResponseHeader};
 
 use super::tls::Words;
 use super::{Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError, Transaction};
-use crate::base::key::Key;
+use crate::base::key::{self, Key};
 use connection::Connection;
-use failure::{list_keys, name_keys};
+use failure::name_keys;
 use link::Link;
 
 pub use settings::Settings;
@@ -154,7 +154,7 @@ impl Store for EtcdStore {
             async move { client.txn(request).await }
         });
         let reply = name_keys(reply.await, || {
-            format!("cannot change {}", list_keys(transaction.keys()))
+            format!("cannot change {}", key::in_words(transaction.keys()))
         });
         Ok(txn::outcome(transaction, &reply?))
     }

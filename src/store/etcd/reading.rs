@@ -6,10 +6,10 @@ use etcd_client::{GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResp
 use tracing::debug;
 
 use super::connection::Connection;
-use super::failure::{list_keys, name_keys};
+use super::failure::name_keys;
 use super::link::Link;
 use super::txn::found_of;
-use crate::base::key::Key;
+use crate::base::key::{self, Key};
 use crate::base::text::quote;
 use crate::store::{Found, LeaseId, Listing, StoreError};
 
@@ -88,7 +88,7 @@ impl Connection {
     /// Reads these keys. Missing keys are left out, and keys that the user may not read; an error if it may read none.
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
         let get = |key: &Key| TxnOp::get(key.as_bytes(), None);
-        let denied = || format!("cannot read {}", list_keys(keys.iter()));
+        let denied = || format!("cannot read {}", key::in_words(keys.iter()));
         match self.gets(keys.iter().map(get).collect()).await {
             Err(StoreError::Refused(_)) if keys.len() > 1 => {}
             replies => {

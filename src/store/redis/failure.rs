@@ -10,7 +10,6 @@ use redis::RedisError;
 use super::link::Peer;
 use super::settings::Settings;
 use super::tls::{OwnFault, WORDS};
-use crate::base::key::Key;
 use crate::base::text::{printable, quote};
 use crate::store::{Password, StoreError};
 
@@ -228,18 +227,6 @@ pub fn name_keys<T>(
     match result {
         Err(StoreError::Refused(error)) => Err(StoreError::Refused(error.context(what()))),
         other => other,
-    }
-}
-
-/// Several keys in words.
-pub fn list_keys<'a>(mut keys: impl Iterator<Item = &'a Key>) -> String {
-    let Some(first) = keys.next() else {
-        return "no key".to_owned();
-    };
-    match keys.count() {
-        0 => quote(first),
-        1 => format!("{} and another key", quote(first)),
-        more => format!("{} and {more} more keys", quote(first)),
     }
 }
 

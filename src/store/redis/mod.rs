@@ -33,9 +33,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError, Transaction};
-use crate::base::key::Key;
+use crate::base::key::{self, Key};
 use connection::Connection;
-use failure::{list_keys, name_keys};
+use failure::name_keys;
 use leases::Missing;
 use link::Request;
 use watch::Known;
@@ -121,7 +121,7 @@ impl Store for RedisStore {
         let request = Request::Script(&script::TRANSACT, txn::input(transaction));
         let answer = self.connection.call(&request).await;
         let answer = name_keys(answer, || {
-            format!("cannot change {}", list_keys(transaction.keys()))
+            format!("cannot change {}", key::in_words(transaction.keys()))
         });
         txn::outcome(answer?)
     }

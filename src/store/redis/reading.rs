@@ -8,12 +8,12 @@ use redis::{Value, cmd, pipe};
 use tracing::debug;
 
 use super::connection::Connection;
-use super::failure::{list_keys, name_keys};
+use super::failure::name_keys;
 use super::link::Request;
 use super::script::{INDEX, Input, LOOKUP, NAMESPACE, READ, REVISION};
 use super::txn::bounds;
 use super::value::{exact_text, list, number, text, texts};
-use crate::base::key::Key;
+use crate::base::key::{self, Key};
 use crate::base::text::quote;
 use crate::store::{Found, Lease, LeaseId, Listing, On, StoreError};
 
@@ -45,7 +45,7 @@ impl Connection {
 
     /// Reads these keys. Missing keys are left out, and keys that the user may not read; an error if it may read none.
     pub async fn read(&mut self, keys: &[Key]) -> Result<Vec<Found>, StoreError> {
-        let denied = || format!("cannot read {}", list_keys(keys.iter()));
+        let denied = || format!("cannot read {}", key::in_words(keys.iter()));
         match self.read_all(keys, Wants::Values).await {
             Err(StoreError::Refused(_)) if keys.len() > 1 => {}
             found => return name_keys(found, denied),

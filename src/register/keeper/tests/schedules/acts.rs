@@ -1,4 +1,4 @@
-//! What happens in a schedule, and the wanted state of a host.
+//! The acts of a schedule, and the wanted state of a host.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
