@@ -1,64 +1,165 @@
 //! The floor that `docker-register` is measured against: the same crates and the same calls (subscribe, list, inspect,
-//! put on one lease, delete), and nothing else. No policy, no plan, no repair: it ignores a failure to register a
-//! container that has started, and any other failure ends it.
+//! put with one TTL, renew, delete), in as few round trips as a simple program can do, and nothing else. No policy, no
+//! plan, no repair: it ignores a failure to register a container that has started, and any other failure ends it.
 //!
-//! `bare ENDPOINT PREFIX HOST_IP LABEL` registers the containers that have the label, in the default layout.
+//! `bare STORE PREFIX HOST_IP LABEL` registers the containers that have the label, in the default layout. STORE is
+//! `etcd://HOST:PORT` or `redis://HOST:PORT/0`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use redis::aio::MultiplexedConnection;
+use tokio::time::{Instant, interval_at};
 
-/// The same as docker-register's default, in seconds.
-const TTL: u16 = 60;
+/// The same as docker-register's default.
+const TTL: Duration = Duration::from_secs(60);
 /// The same as docker-register's limit.
 const INSPECTS_AT_ONCE: usize = 16;
+/// The most operations in a transaction that etcd takes by default.
+const OPERATIONS: usize = 128;
+/// The containers whose keys are put together. With two ports each, they have as many keys as a transaction takes.
+const CONTAINERS: usize = OPERATIONS / 4;
+
+/// The calls of a store. All keys have one TTL.
+trait Store {
+    async fn put(&self, pairs: BTreeMap<&str, &str>) -> anyhow::Result<()>;
+    async fn delete(&self, keys: &[String]) -> anyhow::Result<()>;
+    /// Renews the TTL of these keys, which are all there are.
+    async fn renew(&mut self, keys: &[&String]) -> anyhow::Result<()>;
+}
+
+/// All keys are on one lease.
+struct Etcd {
+    client: Client,
+    lease: i64,
+    keeper: LeaseKeeper,
+    renewals: LeaseKeepAliveStream,
+}
+
+/// Each key has a TTL of its own.
+struct Redis(MultiplexedConnection);
 
 /// The connections, and the parts of its keys.
-#[derive(Clone)]
-struct Bare {
+struct Bare<S> {
     docker: Docker,
-    etcd: Client,
-    lease: i64,
+    store: S,
     prefix: String,
     host_ip: String,
 }
 
+/// A container's id and keys with their values.
+type Found = (String, Vec<(String, String)>);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [endpoint, prefix, host_ip, label] = &words[..] else {
-        bail!("bare ENDPOINT PREFIX HOST_IP LABEL");
+    let [store, rest @ ..] = &words[..] else {
+        bail!("bare STORE PREFIX HOST_IP LABEL");
+    };
+    match store.strip_prefix("etcd://") {
+        Some(endpoint) => work(Etcd::connect(endpoint).await?, rest).await,
+        None => work(Redis::connect(store).await?, rest).await,
+    }
+}
+
+async fn work(store: impl Store, words: &[String]) -> anyhow::Result<()> {
+    let [prefix, host_ip, label] = words else {
+        bail!("bare STORE PREFIX HOST_IP LABEL");
     };
     let docker = Docker::connect_with_defaults()?.negotiate_version().await?;
-    let mut etcd = Client::connect([endpoint], None).await?;
-    let lease = etcd.lease_grant(TTL.into(), None).await?.id();
-    let (mut keeper, mut renewals) = etcd.lease_keep_alive(lease).await?;
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_secs(u64::from(TTL) / 3)).await;
-            if keeper.keep_alive().await.is_err() || renewals.message().await.is_err() {
-                return;
-            }
-        }
-    });
     let bare = Bare {
         docker,
-        etcd,
-        lease,
+        store,
         prefix: prefix.clone(),
         host_ip: host_ip.clone(),
     };
     Box::pin(bare.work(label)).await
 }
 
-impl Bare {
-    async fn work(self, label: &str) -> anyhow::Result<()> {
+impl Etcd {
+    async fn connect(endpoint: &str) -> anyhow::Result<Self> {
+        let mut client = Client::connect([endpoint], None).await?;
+        let ttl = i64::try_from(TTL.as_secs())?;
+        let lease = client.lease_grant(ttl, None).await?.id();
+        let (keeper, renewals) = client.lease_keep_alive(lease).await?;
+        Ok(Self {
+            client,
+            lease,
+            keeper,
+            renewals,
+        })
+    }
+}
+
+impl Store for Etcd {
+    async fn put(&self, pairs: BTreeMap<&str, &str>) -> anyhow::Result<()> {
+        let on_lease = || Some(PutOptions::new().with_lease(self.lease));
+        let puts = pairs
+            .into_iter()
+            .map(|(key, value)| TxnOp::put(key, value, on_lease()));
+        let puts: Vec<TxnOp> = puts.collect();
+        for puts in puts.chunks(OPERATIONS) {
+            let txn = Txn::new().and_then(puts);
+            self.client.kv_client().txn(txn).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[String]) -> anyhow::Result<()> {
+        let deletes = keys.iter().map(|key| TxnOp::delete(key.as_str(), None));
+        let txn = Txn::new().and_then(deletes.collect::<Vec<_>>());
+        self.client.kv_client().txn(txn).await?;
+        Ok(())
+    }
+
+    async fn renew(&mut self, _: &[&String]) -> anyhow::Result<()> {
+        self.keeper.keep_alive().await?;
+        self.renewals.message().await?;
+        Ok(())
+    }
+}
+
+impl Redis {
+    async fn connect(uri: &str) -> anyhow::Result<Self> {
+        let client = redis::Client::open(uri)?;
+        Ok(Self(client.get_multiplexed_async_connection().await?))
+    }
+}
+
+impl Store for Redis {
+    async fn put(&self, pairs: BTreeMap<&str, &str>) -> anyhow::Result<()> {
+        let mut sets = redis::pipe();
+        for (key, value) in pairs {
+            let set = sets.cmd("SET").arg(key).arg(value);
+            set.arg("PX").arg(TTL.as_millis());
+        }
+        Ok(sets.exec_async(&mut self.0.clone()).await?)
+    }
+
+    async fn delete(&self, keys: &[String]) -> anyhow::Result<()> {
+        let mut delete = redis::cmd("DEL");
+        Ok(delete.arg(keys).exec_async(&mut self.0.clone()).await?)
+    }
+
+    async fn renew(&mut self, keys: &[&String]) -> anyhow::Result<()> {
+        let mut renewals = redis::pipe();
+        for key in keys {
+            renewals.cmd("PEXPIRE").arg(*key).arg(TTL.as_millis());
+        }
+        Ok(renewals.exec_async(&mut self.0).await?)
+    }
+}
+
+impl<S: Store> Bare<S> {
+    async fn work(mut self, label: &str) -> anyhow::Result<()> {
+        // The first renewal is due even if the first containers take long.
+        let mut renewal = interval_at(Instant::now() + TTL / 3, TTL / 3);
         let text = str::to_owned;
         let filter = HashMap::from([(text("label"), vec![text(label)])]);
         let mut of_events = filter.clone();
@@ -77,41 +178,56 @@ impl Bare {
         };
         let listed = self.docker.list_containers(Some(options)).await?;
         let ids = listed.into_iter().filter_map(|summary| summary.id);
-        let mut keys: HashMap<String, Vec<String>> = stream::iter(ids)
-            .map(|id| self.clone().register(id))
+        let put = stream::iter(ids)
+            .map(|id| self.inspect(id))
             .buffer_unordered(INSPECTS_AT_ONCE)
-            .try_collect()
+            .try_chunks(CONTAINERS)
+            .map_err(|error| error.1)
+            .map_ok(|found| self.put(found))
+            .try_buffer_unordered(INSPECTS_AT_ONCE)
+            .try_concat()
             .await?;
-        while let Some(event) = events.next().await {
-            let event = event?;
+        let mut keys: HashMap<String, Vec<String>> = put.into_iter().collect();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event.context("Docker's events ended")??,
+                _ = renewal.tick() => {
+                    let keys: Vec<&String> = keys.values().flatten().collect();
+                    self.store.renew(&keys).await?;
+                    continue;
+                }
+            };
             let id = event.actor.and_then(|actor| actor.id).context("no id")?;
             if event.action.as_deref() == Some("start") {
-                if let Ok((id, its_keys)) = self.clone().register(id).await {
-                    keys.insert(id, its_keys);
+                if let Ok(found) = self.inspect(id).await
+                    && let Ok(put) = self.put(vec![found]).await
+                {
+                    keys.extend(put);
                 }
             } else if let Some(its_keys) = keys.remove(&id) {
-                let deletes = its_keys.into_iter().map(|key| TxnOp::delete(key, None));
-                let txn = Txn::new().and_then(deletes.collect::<Vec<_>>());
-                self.etcd.kv_client().txn(txn).await?;
+                self.store.delete(&its_keys).await?;
             }
         }
-        bail!("Docker's events ended")
     }
 
-    /// Puts the keys of one container in one transaction. Returns them, with its id.
-    async fn register(self, id: String) -> anyhow::Result<(String, Vec<String>)> {
+    async fn inspect(&self, id: String) -> anyhow::Result<Found> {
         let options = None::<InspectContainerOptions>;
         let container = self.docker.inspect_container(&id, options).await?;
-        let pairs = self
-            .pairs(&id, &container)
-            .context("not what was expected")?;
-        let on_lease = || Some(PutOptions::new().with_lease(self.lease));
-        let puts = pairs
-            .iter()
-            .map(|(key, value)| TxnOp::put(key.as_str(), value.as_str(), on_lease()));
-        let txn = Txn::new().and_then(puts.collect::<Vec<_>>());
-        self.etcd.kv_client().txn(txn).await?;
-        Ok((id, pairs.into_iter().map(|(key, _)| key).collect()))
+        let pairs = self.pairs(&id, &container);
+        Ok((id, pairs.context("not what was expected")?))
+    }
+
+    /// Puts the keys of some containers. Returns them by the containers' ids.
+    async fn put(&self, found: Vec<Found>) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+        // Containers of one service share a key, and a transaction takes a key once.
+        let pairs = found.iter().flat_map(|(_, pairs)| pairs);
+        let pairs = pairs.map(|(key, value)| (key.as_str(), value.as_str()));
+        self.store.put(pairs.collect()).await?;
+        let keys_of = |(id, pairs): Found| {
+            let keys: Vec<String> = pairs.into_iter().map(|(key, _)| key).collect();
+            (id, keys)
+        };
+        Ok(found.into_iter().map(keys_of).collect())
     }
 
     fn pairs(

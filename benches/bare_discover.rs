@@ -1,23 +1,51 @@
 //! The floor that `docker-register discover` is measured against: the same calls (list, watch, HAProxy's commands, check,
 //! rename, reload), and nothing else. No policy, no plan, no read-back; any failure ends it.
 //!
-//! `bare_discover ENDPOINT PREFIX DIRECTORY` routes to the services in the default layout.
+//! `bare_discover STORE PREFIX DIRECTORY` routes to the services in the default layout. STORE is `etcd://HOST:PORT` or
+//! `redis://HOST:PORT/0`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use etcd_client::{Client, EventType, GetOptions, WatchOptions};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchStream};
+use futures_util::StreamExt as _;
+use redis::aio::{MultiplexedConnection, PubSub};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::process::Command;
 
 /// The same as the default policy's.
 const CHECKS: &str = "check inter 10s fastinter 500ms downinter 1s rise 1 fall 2 observe layer4 error-limit 3 on-error fail-check";
 
 const DEFAULTS: &str = "defaults\n mode tcp\n balance leastconn\n timeout connect 500ms\n retries 3\n \
     option redispatch 1\n timeout client 1h\n timeout server 1h";
+
+/// The beginning of the channel on which Redis tells of a key.
+const CHANNEL: &str = "__keyspace@0__:";
+
+/// A key, and its value if it is there.
+type Change = (String, Option<String>);
+
+/// The keys of a store.
+trait Keys: Sized {
+    /// The keys that begin with a prefix, and a watch of all later changes.
+    async fn open(at: &str, prefix: &str) -> anyhow::Result<(Vec<Change>, Self)>;
+
+    async fn next(&mut self) -> anyhow::Result<Vec<Change>>;
+}
+
+struct Etcd {
+    changes: WatchStream,
+    /// It keeps the connection.
+    _client: Client,
+}
+
+struct Redis {
+    connection: MultiplexedConnection,
+    events: PubSub,
+}
 
 #[derive(Default)]
 struct Service {
@@ -36,25 +64,25 @@ struct Bare {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [endpoint, prefix, directory] = &words[..] else {
-        bail!("bare_discover ENDPOINT PREFIX DIRECTORY");
+    let [store, prefix, directory] = &words[..] else {
+        bail!("bare_discover STORE PREFIX DIRECTORY");
     };
-    let mut etcd = Client::connect([endpoint], None).await?;
-    let mut bare = Bare {
+    let bare = Bare {
         prefix: format!("{prefix}/"),
         directory: directory.into(),
         services: BTreeMap::new(),
     };
-    let listed = etcd
-        .get(bare.prefix.as_str(), Some(GetOptions::new().with_prefix()))
-        .await?;
-    let mut ignored = Vec::new();
-    for pair in listed.kvs() {
-        bare.put(pair.key_str()?, pair.value_str()?, &mut ignored);
+    match store.strip_prefix("etcd://") {
+        Some(endpoint) => Box::pin(work::<Etcd>(endpoint, bare)).await,
+        None => Box::pin(work::<Redis>(store, bare)).await,
     }
-    let next = listed.header().context("no header")?.revision() + 1;
+}
+
+async fn work<K: Keys>(store: &str, mut bare: Bare) -> anyhow::Result<()> {
+    let (listed, mut keys) = K::open(store, &bare.prefix).await?;
+    bare.take(listed, &mut Vec::new());
     bare.write()?;
-    let mut haproxy = Command::new("haproxy")
+    let _haproxy = Command::new("haproxy")
         .args(["-W", "-S"])
         .arg(bare.path("master.sock"))
         .arg("-f")
@@ -63,19 +91,9 @@ async fn main() -> anyhow::Result<()> {
     while ask(&bare.path("admin.sock"), "show info").await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let options = WatchOptions::new().with_prefix().with_start_revision(next);
-    let mut changes = etcd.watch(bare.prefix.as_str(), Some(options)).await?;
-    while let Some(answer) = changes.message().await? {
-        let (mut commands, mut is_new) = (Vec::new(), false);
-        for event in answer.events() {
-            let pair = event.kv().context("no key")?;
-            let (key, value) = (pair.key_str()?, pair.value_str()?);
-            match event.event_type() {
-                EventType::Put => is_new |= bare.put(key, value, &mut commands),
-                EventType::Delete => bare.delete(key, &mut commands),
-            }
-        }
-        if is_new {
+    loop {
+        let mut commands = Vec::new();
+        if bare.take(keys.next().await?, &mut commands) {
             bare.reload().await?;
         } else if !commands.is_empty() {
             let answer = ask(&bare.path("admin.sock"), &commands.join(";")).await?;
@@ -84,13 +102,98 @@ async fn main() -> anyhow::Result<()> {
             bare.write()?;
         }
     }
-    haproxy.kill()?;
-    bail!("etcd's changes ended")
+}
+
+impl Keys for Etcd {
+    async fn open(at: &str, prefix: &str) -> anyhow::Result<(Vec<Change>, Self)> {
+        let mut client = Client::connect([at], None).await?;
+        let options = GetOptions::new().with_prefix();
+        let listed = client.get(prefix, Some(options)).await?;
+        let mut keys = Vec::new();
+        for pair in listed.kvs() {
+            keys.push((
+                pair.key_str()?.to_owned(),
+                Some(pair.value_str()?.to_owned()),
+            ));
+        }
+        let next = listed.header().context("no header")?.revision() + 1;
+        let options = WatchOptions::new().with_prefix().with_start_revision(next);
+        let changes = client.watch(prefix, Some(options)).await?;
+        Ok((
+            keys,
+            Self {
+                changes,
+                _client: client,
+            },
+        ))
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Vec<Change>> {
+        let answer = self.changes.message().await?;
+        let answer = answer.context("etcd's changes ended")?;
+        let mut changes = Vec::new();
+        for event in answer.events() {
+            let pair = event.kv().context("no key")?;
+            let value = match event.event_type() {
+                EventType::Put => Some(pair.value_str()?.to_owned()),
+                EventType::Delete => None,
+            };
+            changes.push((pair.key_str()?.to_owned(), value));
+        }
+        Ok(changes)
+    }
+}
+
+impl Keys for Redis {
+    async fn open(at: &str, prefix: &str) -> anyhow::Result<(Vec<Change>, Self)> {
+        let client = redis::Client::open(at)?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("notify-keyspace-events").arg("K$gxe");
+        set.exec_async(&mut connection).await?;
+        let mut events = client.get_async_pubsub().await?;
+        events.psubscribe(format!("{CHANNEL}{prefix}*")).await?;
+        let mut list = redis::cmd("KEYS");
+        list.arg(format!("{prefix}*"));
+        let keys: Vec<String> = list.query_async(&mut connection).await?;
+        let mut get = redis::cmd("MGET");
+        let values: Vec<Option<String>> = get.arg(&keys).query_async(&mut connection).await?;
+        let listed = keys.into_iter().zip(values).collect();
+        Ok((listed, Self { connection, events }))
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Vec<Change>> {
+        let event = self.events.on_message().next().await;
+        let event = event.context("Redis's events ended")?;
+        let key = event.get_channel_name().trim_start_matches(CHANNEL);
+        let value = match event.get_payload_bytes() {
+            b"set" => {
+                let mut get = redis::cmd("GET");
+                get.arg(key).query_async(&mut self.connection).await?
+            }
+            b"del" | b"expired" | b"evicted" => None,
+            // The key and its value are the same.
+            _ => return Ok(Vec::new()),
+        };
+        Ok(vec![(key.to_owned(), value)])
+    }
 }
 
 impl Bare {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Takes changes over. Returns whether they take a reload, else adds the commands that they take.
+    fn take(&mut self, changes: Vec<Change>, commands: &mut Vec<String>) -> bool {
+        let mut is_new = false;
+        for (key, value) in changes {
+            match value {
+                Some(value) => is_new |= self.put(&key, &value, commands),
+                None => self.delete(&key, commands),
+            }
+        }
+        is_new
     }
 
     /// Takes a key over. Returns whether it takes a reload, else adds the commands that it takes.
@@ -158,7 +261,7 @@ impl Bare {
         let staged = self.path("haproxy.cfg.new");
         std::fs::write(&staged, self.text())?;
         std::fs::File::open(&staged)?.sync_all()?;
-        let check = tokio::process::Command::new("haproxy")
+        let check = Command::new("haproxy")
             .args(["-c", "-f"])
             .arg(&staged)
             .output()

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 use super::common::{
-    Backend, SOON, TestBed, ask, eventually, free_port, kill_processes, let_time_pass, processes,
+    Backend, SOON, ask, eventually, free_port, kill_processes, let_time_pass, processes,
 };
+use super::store::{Site, Store};
 use super::table::{BOTH, Budget, Program, Row, Running, milliseconds, scaled, since};
 
 /// The number of turns of each program, and of samples in each turn.
@@ -37,7 +38,7 @@ struct Reader {
 }
 
 pub fn rows() -> Vec<Row> {
-    let mut rows = vec![put(), new_service(), container()];
+    let mut rows = vec![put(Store::Etcd), new_service(), container()];
     let mut few = None;
     for size in SIZES {
         let mut of_size = services(u16::try_from(scaled(size.into())).unwrap_or(size));
@@ -54,25 +55,25 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// A member's key is put → the first answer by its server.
-fn put() -> Row {
+pub fn put(store: Store) -> Row {
     let budget = Some(Budget::Times(1.15, 1.3));
     let mut row = Row::new("key put → first answer", "ms", budget);
     let [old, new] = ["old", "new"].map(Backend::start);
     for program in BOTH.repeat(TURNS) {
-        let bed = TestBed::new();
+        let site = Site::new(store);
         let port = free_port();
-        put_service(&bed, "web", port, &old);
-        let _reader = Reader::start(program, &bed, port);
+        put_service(&site, "web", port, &old);
+        let _reader = Reader::start(program, &site, port);
         // The first sample is a warm-up.
         for sample in 0..=scaled(SAMPLES) {
-            let key = bed.key(&format!("web/1/new-{sample}"));
+            let key = site.bed.key(&format!("web/1/new-{sample}"));
             let begun = Instant::now();
-            bed.etcd.put(&key, &new.address.to_string());
+            site.put(&key, &new.address.to_string());
             wait_for(port, "new");
             if sample > 0 {
                 row.of(program).push(milliseconds(begun.elapsed()));
             }
-            bed.etcd.delete(&key);
+            site.delete(&key);
             wait_until_gone(port, "new");
         }
     }
@@ -85,14 +86,14 @@ fn new_service() -> Row {
     let mut row = Row::new("new service, so a reload → first answer", "ms", budget);
     let backend = Backend::start("a");
     for program in BOTH.repeat(TURNS) {
-        let bed = TestBed::new();
+        let site = Site::new(Store::Etcd);
         let first = free_port();
-        put_service(&bed, "web", first, &backend);
-        let _reader = Reader::start(program, &bed, first);
+        put_service(&site, "web", first, &backend);
+        let _reader = Reader::start(program, &site, first);
         for sample in 0..=scaled(RELOADS) {
             let port = free_port();
             let begun = Instant::now();
-            put_service(&bed, &format!("web-{sample}"), port, &backend);
+            put_service(&site, &format!("web-{sample}"), port, &backend);
             wait_for(port, "a");
             if sample > 0 {
                 row.of(program).push(milliseconds(begun.elapsed()));
@@ -107,13 +108,14 @@ fn container() -> Row {
     let budget = Some(Budget::Times(1.15, 1.3));
     let mut row = Row::new("start event → first answer, both roles", "ms", budget);
     for program in BOTH.repeat(TURNS) {
-        let bed = TestBed::new();
+        let site = Site::new(Store::Etcd);
+        let bed = &site.bed;
         // The service and its port stay while the other container comes and goes.
         let _other = bed.container().publish_all().start();
         let container = bed.container().publish_all().create();
-        let _register = Running::new(&mut program.command_at("127.0.0.1", &bed, None));
+        let _register = Running::new(&mut program.command_at("127.0.0.1", &site, None));
         eventually(SOON, "the other's keys", || bed.keys().len() == 4);
-        let _reader = Reader::start(program, &bed, EXPOSED);
+        let _reader = Reader::start(program, &site, EXPOSED);
         let answer = format!("{} 8005\n", container.short_id());
         for sample in 0..=scaled(STARTS) {
             container.start();
@@ -142,7 +144,8 @@ fn services(size: u16) -> [Row; 3] {
         row("processor for one change", "ms"),
         row("memory", "MiB"),
     ];
-    let bed = TestBed::new();
+    let site = Site::new(Store::Etcd);
+    let bed = &site.bed;
     let [old, new] = ["old", "new"].map(Backend::start);
     for number in 0..size {
         let directory = bed.key(&format!("s{number}/1"));
@@ -156,7 +159,7 @@ fn services(size: u16) -> [Row; 3] {
         bed.etcd.put_together(&pairs);
     }
     for program in BOTH {
-        let reader = Reader::start(program, &bed, FIRST_PORT);
+        let reader = Reader::start(program, &site, FIRST_PORT);
         eventually(LONG, "the last service", || {
             ask(&address(FIRST_PORT + size - 1), "x") == Ok("old".to_owned())
         });
@@ -185,17 +188,18 @@ fn services(size: u16) -> [Row; 3] {
 
 impl Reader {
     /// Starts it, and waits until something listens on a port.
-    fn start(program: Program, bed: &TestBed, port: u16) -> Self {
+    fn start(program: Program, site: &Site, port: u16) -> Self {
+        let (store, prefix) = (site.uri(), &site.bed.prefix);
         let directory = TempDir::new().expect("a temporary directory");
         let mut command = Command::new(program.path("bare_discover"));
         match program {
             Program::Register => {
-                command.args(["discover", "--etcd", &bed.etcd.endpoint()]);
-                command.args(["--prefix", &bed.prefix, "--set", "bind=127.0.0.1"]);
+                command.args(["discover", "--store", &store, "--prefix", prefix]);
+                command.args(["--set", "bind=127.0.0.1"]);
                 command.args(["--reload-interval", "0", "--directory"]);
             }
             Program::Bare => {
-                command.args([&bed.etcd.endpoint(), &bed.prefix]);
+                command.args([&store, prefix]);
             }
         }
         let running = Running::new(command.arg(directory.path()));
@@ -214,11 +218,11 @@ impl Drop for Reader {
     }
 }
 
-fn put_service(bed: &TestBed, name: &str, port: u16, backend: &Backend) {
-    bed.etcd.put_together(&[
-        (bed.key(&format!("{name}/1/port")), port.to_string()),
+fn put_service(site: &Site, name: &str, port: u16, backend: &Backend) {
+    site.put_together(&[
+        (site.bed.key(&format!("{name}/1/port")), port.to_string()),
         (
-            bed.key(&format!("{name}/1/{}", backend.name)),
+            site.bed.key(&format!("{name}/1/{}", backend.name)),
             backend.address.to_string(),
         ),
     ]);

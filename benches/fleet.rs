@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::common::{Simulated, TestBed, eventually, get};
+use super::store::{Site, Store};
 use super::table::{Program, Running, milliseconds, scaled};
 
 /// The number of registrars, of containers on each, and of services. Each service has two ports.
@@ -52,14 +53,15 @@ const COUNTED: [(&str, &str); 7] = [
 /// If the file cannot be written.
 pub fn print() {
     let hosts = scaled(HOSTS);
-    let bed = TestBed::new();
+    let site = Site::new(Store::Etcd);
+    let bed = &site.bed;
     let dockers: Vec<Simulated> = (0..hosts).map(docker).collect();
-    let idle = watch(&bed);
+    let idle = watch(bed);
     let begun = Instant::now();
     let registrars: Vec<Running> = dockers
         .iter()
         .enumerate()
-        .map(|(host, docker)| start(&bed, host, docker))
+        .map(|(host, docker)| start(&site, host, docker))
         .collect();
     let shared = 2 * usize::from(SERVICES);
     let keys = 2 * usize::from(CONTAINERS) * hosts + shared;
@@ -69,7 +71,7 @@ pub fn print() {
     let leases = 2 * hosts + shared;
     eventually(LONG, "all leases", || bed.etcd.leases().len() == leases);
 
-    let busy = watch(&bed);
+    let busy = watch(bed);
     let spent: [(&str, f64); COUNTED.len()] = std::array::from_fn(|index| {
         // Without etcd's own work, measured before the registrars started.
         (COUNTED[index].0, (busy[index] - idle[index]).max(0.0))
@@ -121,8 +123,8 @@ fn docker(host: usize) -> Simulated {
     docker
 }
 
-fn start(bed: &TestBed, host: usize, docker: &Simulated) -> Running {
-    let mut command = Program::Register.command(bed, Some(docker));
+fn start(site: &Site, host: usize, docker: &Simulated) -> Running {
+    let mut command = Program::Register.command(site, Some(docker));
     Running::new(command.args(["--instance", &host.to_string()]))
 }
 

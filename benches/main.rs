@@ -1,7 +1,8 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
 //! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale` and
-//! `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. Each prints a table, and writes its
-//! samples to `target/bench-speed.json` and so on. The part `micro` measures single steps, without Docker and etcd.
+//! `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the rows of
+//! `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. Each prints a table, and writes its
+//! samples to `target/bench-speed.json` and so on. The part `micro` measures single steps, without Docker and a store.
 //! `make bench PART=speed` runs one part.
 
 mod checks;
@@ -12,10 +13,14 @@ mod fleet;
 mod micro;
 mod scale;
 mod speed;
+mod store;
 mod table;
 
-const PARTS: [&str; 7] = [
-    "latency", "speed", "discover", "checks", "scale", "fleet", "micro",
+use store::Store;
+use table::Row;
+
+const PARTS: [&str; 8] = [
+    "latency", "speed", "redis", "discover", "checks", "scale", "fleet", "micro",
 ];
 
 fn main() {
@@ -32,10 +37,13 @@ fn main() {
     }
     let asked_for = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     if asked_for("latency") {
-        table::print("target/bench-latency.json", &speed::latency());
+        table::print("target/bench-latency.json", &speed::latency(Store::Etcd));
     }
     if asked_for("speed") {
-        table::print("target/bench-speed.json", &speed::rows());
+        table::print("target/bench-speed.json", &speed::rows(Store::Etcd));
+    }
+    if asked_for("redis") {
+        table::print("target/bench-redis.json", &on_redis());
     }
     if asked_for("discover") {
         table::print("target/bench-discover.json", &discover::rows());
@@ -52,4 +60,12 @@ fn main() {
     if asked_for("micro") {
         micro::print();
     }
+}
+
+fn on_redis() -> Vec<Row> {
+    let mut rows = Vec::from(speed::latency(Store::Redis));
+    rows.extend(speed::rows(Store::Redis));
+    rows.extend(scale::host_of(200, Store::Redis));
+    rows.push(discover::put(Store::Redis));
+    rows
 }

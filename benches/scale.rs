@@ -4,8 +4,9 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::common::{Kind, Simulated, TestBed, eventually};
-use super::table::{self, BOTH, Budget, Program, Row, forget, milliseconds, scaled, since};
+use super::common::{Kind, Simulated, eventually};
+use super::store::{Site, Store};
+use super::table::{self, BOTH, Budget, Program, Row, milliseconds, scaled, since};
 
 /// The sizes of a host, in containers.
 const SIZES: [u16; 4] = [20, 200, 2_000, 10_000];
@@ -27,7 +28,7 @@ pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut smallest = None;
     for size in SIZES {
-        let mut host = host_of(u16::try_from(scaled(size.into())).unwrap_or(size));
+        let mut host = host_of(size, Store::Etcd);
         let [_, _, cost, memory] = &mut host;
         let with_few = *smallest.get_or_insert(cost.median());
         if size == LARGE {
@@ -43,7 +44,8 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// The first sync, one event, and memory, on a host of that size.
-fn host_of(size: u16) -> [Row; 4] {
+pub fn host_of(size: u16, store: Store) -> [Row; 4] {
+    let size = u16::try_from(scaled(size.into())).unwrap_or(size);
     let row = |what: &str, unit| Row::new(&format!("{size} containers: {what}"), unit, None);
     let [mut first, mut event, mut cost, mut memory] = [
         row("process start → all keys", "ms"),
@@ -51,16 +53,16 @@ fn host_of(size: u16) -> [Row; 4] {
         row("processor for one event", "ms"),
         row("memory", "MiB"),
     ];
-    let bed = TestBed::new();
+    let site = Site::new(store);
     let docker = Simulated::start();
     (0..size).for_each(|number| docker.run(number, "web"));
     let turns = if size > LARGE { 1 } else { TURNS };
     for program in BOTH.repeat(turns) {
-        forget(&bed);
+        site.forget();
         let (begun, subscriptions) = (Instant::now(), docker.subscriptions());
-        let running = program.start(&bed, Some(&docker));
+        let running = program.start(&site, Some(&docker));
         eventually(LONG, "all keys", || {
-            bed.keys().len() == keys_of(size.into())
+            site.keys().len() == keys_of(size.into())
         });
         first.of(program).push(milliseconds(begun.elapsed()));
         // The bare client follows the events only after its first list.
@@ -68,7 +70,7 @@ fn host_of(size: u16) -> [Row; 4] {
             docker.subscriptions() > subscriptions
         });
         memory.of(program).push(running.resident());
-        let watch = bed.etcd.watch(&bed.prefix);
+        let watch = site.watch();
         let before = running.processor_time();
         let events = u16::try_from(scaled(EVENTS.into())).unwrap_or(EVENTS);
         for number in size..size + events {
@@ -93,14 +95,14 @@ fn host_of(size: u16) -> [Row; 4] {
 fn churn(rate: u32) -> Row {
     let what = format!("{rate} events a second among {CHURNING}: processor");
     let mut row = Row::new(&what, "%", None);
-    let bed = TestBed::new();
+    let site = Site::new(Store::Etcd);
     for program in BOTH {
-        forget(&bed);
+        site.forget();
         let docker = Simulated::start();
         (0..CHURNING).for_each(|number| docker.run(number, "web"));
-        let running = program.start(&bed, Some(&docker));
+        let running = program.start(&site, Some(&docker));
         eventually(LONG, "all keys", || {
-            bed.keys().len() == keys_of(CHURNING.into())
+            site.keys().len() == keys_of(CHURNING.into())
         });
         let (before, begun) = (running.processor_time(), Instant::now());
         let (mut number, mut events) = (0, 0);
@@ -122,7 +124,7 @@ fn churn(rate: u32) -> Row {
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());
         if program == Program::Register {
             eventually(LONG, "etcd to follow", || {
-                bed.keys().len() == keys_of(docker.running())
+                site.keys().len() == keys_of(docker.running())
             });
         }
     }

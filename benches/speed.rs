@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::common::{self, Container, Kind, SOON, TestBed, eventually};
-use super::table::{self, BOTH, Budget, Row, forget, milliseconds, scaled, since};
+use super::store::{Site, Store};
+use super::table::{self, BOTH, Budget, Row, milliseconds, scaled, since};
 
 /// The number of turns of each program, and of samples of a container's start and stop in each turn.
 const TURNS: usize = 10;
@@ -17,15 +18,15 @@ const STARTS: usize = 50;
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The start of the process, and the steady state, on hosts of each size.
-pub fn rows() -> Vec<Row> {
+pub fn rows(store: Store) -> Vec<Row> {
     let mut rows = Vec::new();
     for size in SIZES {
-        let bed = TestBed::new();
-        let containers = start_containers(&bed, scaled(size));
-        rows.extend(start_up(&bed, containers.len(), scaled(STARTS)));
+        let site = Site::new(store);
+        let containers = start_containers(&site.bed, scaled(size));
+        rows.extend(start_up(&site, containers.len(), scaled(STARTS)));
         if size == SIZES[SIZES.len() - 1] {
             rows.extend(steady(
-                &bed,
+                &site,
                 containers.len(),
                 STEADY.mul_f64(table::scale()),
             ));
@@ -34,21 +35,22 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// The time from Docker's event to etcd's event at a watcher.
-pub fn latency() -> [Row; 2] {
+/// The time from Docker's event to the store's event at a watcher.
+pub fn latency(store: Store) -> [Row; 2] {
     let samples = scaled(SAMPLES);
     let [mut start, mut stop] = ["start event → key visible", "stop begins → key gone"]
         .map(|what| Row::new(what, "ms", Some(Budget::Times(1.15, 1.3))));
     for _ in 0..TURNS {
         for program in BOTH {
-            let bed = TestBed::new();
-            let container = bed
+            let site = Site::new(store);
+            let container = site
+                .bed
                 .container()
                 .env("SERVICE_NAME", "web")
                 .publish_all()
                 .create();
-            let _running = program.start(&bed, None);
-            let watch = bed.etcd.watch(&bed.prefix);
+            let _running = program.start(&site, None);
+            let watch = site.watch();
             let is_member = |key: &str| key.ends_with(&format!("/1/{}", container.short_id()));
             let delay = |kind: Kind, event: &str| {
                 let (seen, _) = watch.next(|change| change.kind == kind && is_member(&change.key));
@@ -71,7 +73,7 @@ pub fn latency() -> [Row; 2] {
 }
 
 /// The time from the start of the process to its first key, and to all keys.
-fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
+fn start_up(site: &Site, size: usize, starts: usize) -> [Row; 2] {
     let [mut first, mut all] = ["first key", "all keys"].map(|what| {
         Row::new(
             &format!("process start → {what} of {size} containers"),
@@ -84,10 +86,10 @@ fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
     }
     for _ in 0..starts {
         for program in BOTH {
-            forget(bed);
-            let watch = bed.etcd.watch(&bed.prefix);
+            site.forget();
+            let watch = site.watch();
             let begun = SystemTime::now();
-            let _running = program.start(bed, None);
+            let _running = program.start(site, None);
             let is_member =
                 |change: &common::Event| change.kind == Kind::Put && !change.key.ends_with("/port");
             let (seen, _) = watch.next(is_member);
@@ -104,32 +106,29 @@ fn start_up(bed: &TestBed, size: usize, starts: usize) -> [Row; 2] {
 }
 
 /// The cost of a minute in which nothing changes.
-fn steady(bed: &TestBed, size: usize, time: Duration) -> [Row; 3] {
+fn steady(site: &Site, size: usize, time: Duration) -> [Row; 3] {
+    let to_store = format!("writes to {} in a minute", site.name());
+    // A renewal writes each key in Redis.
+    let no_writes = (site.store == Store::Etcd).then_some(Budget::Most(0.0));
     let [mut writes, mut processor, mut memory] = [
-        ("writes to etcd in a minute", "", Budget::Most(0.0)),
-        ("processor, of a core", "%", Budget::Most(0.1)),
-        ("memory", "MiB", Budget::More(5.0)),
+        (to_store.as_str(), "", no_writes),
+        ("processor, of a core", "%", Some(Budget::Most(0.1))),
+        ("memory", "MiB", Some(Budget::More(5.0))),
     ]
     .map(|(what, unit, budget)| {
         let what = format!("steady with {size}: {what}");
-        Row::new(&what, unit, Some(budget))
+        Row::new(&what, unit, budget)
     });
     for program in BOTH {
-        forget(bed);
-        let running = program.start(bed, None);
-        eventually(SOON, "all keys", || bed.keys().len() >= 2 * size + 2);
-        let (revision, before, begun) = (
-            bed.etcd.revision(),
-            running.processor_time(),
-            Instant::now(),
-        );
+        site.forget();
+        let running = program.start(site, None);
+        eventually(SOON, "all keys", || site.keys().len() >= 2 * size + 2);
+        let (written, before, begun) = (site.writes(), running.processor_time(), Instant::now());
         // A fixed time is measured here; nothing is waited for.
         thread::sleep(time);
         let spent = running.processor_time().saturating_sub(before);
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        writes
-            .of(program)
-            .push((bed.etcd.revision() - revision) as f64);
+        writes.of(program).push((site.writes() - written) as f64);
         processor
             .of(program)
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::common::{HOST_IP, SOON, Simulated, TestBed, eventually};
+use super::common::{HOST_IP, Simulated};
+use super::store::Site;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
@@ -52,22 +53,21 @@ impl Program {
     }
 
     /// Starts it, with the Docker of the environment or a simulated one.
-    pub fn start(self, bed: &TestBed, docker: Option<&Simulated>) -> Running {
-        Running::new(&mut self.command(bed, docker))
+    pub fn start(self, site: &Site, docker: Option<&Simulated>) -> Running {
+        Running::new(&mut self.command(site, docker))
     }
 
-    pub fn command(self, bed: &TestBed, docker: Option<&Simulated>) -> Command {
-        self.command_at(HOST_IP, bed, docker)
+    pub fn command(self, site: &Site, docker: Option<&Simulated>) -> Command {
+        self.command_at(HOST_IP, site, docker)
     }
 
     /// The same with another address of the host.
-    pub fn command_at(self, ip: &str, bed: &TestBed, docker: Option<&Simulated>) -> Command {
-        let filter = bed.filter();
+    pub fn command_at(self, ip: &str, site: &Site, docker: Option<&Simulated>) -> Command {
+        let (store, prefix, filter) = (site.uri(), &site.bed.prefix, site.bed.filter());
         let mut command = Command::new(self.path("bare"));
         match self {
             Self::Register => {
-                let endpoint = bed.etcd.endpoint();
-                command.args(["run", "--etcd", &endpoint, "--prefix", &bed.prefix]);
+                command.args(["run", "--store", &store, "--prefix", prefix]);
                 command.args(["--host-ip", ip]);
                 if docker.is_none() {
                     command.args(["--filter", &filter]);
@@ -75,7 +75,7 @@ impl Program {
             }
             Self::Bare => {
                 let label = filter.trim_start_matches("label=");
-                command.args([&bed.etcd.endpoint(), &bed.prefix, ip, label]);
+                command.args([store.as_str(), prefix, ip, label]);
             }
         }
         if let Some(docker) = docker {
@@ -236,14 +236,6 @@ pub fn scaled(number: usize) -> usize {
     )]
     let scaled = (number as f64 * scale()).ceil() as usize;
     scaled.max(1)
-}
-
-/// Removes the leases and keys of an earlier run.
-pub fn forget(bed: &TestBed) {
-    for lease in bed.etcd.leases() {
-        bed.etcd.revoke(lease);
-    }
-    eventually(SOON, "an empty etcd", || bed.keys().is_empty());
 }
 
 /// The time between two times of the clock; zero if the clock was set back in between.

@@ -1,4 +1,4 @@
-//! The changes in etcd: from the first revision on, or from now on.
+//! The changes in etcd: from the first revision on, or from now on. Redis tells of the latter too.
 
 use super::SOON;
 use super::etcd::{Etcd, text};
@@ -84,9 +84,9 @@ impl Etcd {
     }
 }
 
-/// Changes as they happen; see [`Etcd::watch`].
+/// Changes as they happen; see [`Etcd::watch`] and [`super::Redis::watch`].
 pub struct Watch {
-    receiver: mpsc::Receiver<(SystemTime, Event)>,
+    pub(super) receiver: mpsc::Receiver<(SystemTime, Event)>,
 }
 
 impl Watch {
@@ -99,7 +99,7 @@ impl Watch {
     pub fn next(&self, wanted: impl Fn(&Event) -> bool) -> (SystemTime, Event) {
         loop {
             let Ok((time, event)) = self.receiver.recv_timeout(SOON) else {
-                panic!("waited {SOON:?} in vain for a change in etcd");
+                panic!("waited {SOON:?} in vain for a change in the store");
             };
             if wanted(&event) {
                 return (time, event);

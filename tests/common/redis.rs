@@ -1,16 +1,20 @@
 //! A Redis for one test, and the test's own client of it.
 
-use super::{SOON, UNPOISONED, eventually, free_port, signal};
-use redis::{Client, FromRedisValue, RedisResult};
+use super::{Event, Kind, SOON, UNPOISONED, Watch, eventually, free_port, signal};
+use redis::{Client, Connection, FromRedisValue, RedisResult};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::process::{Child, Command};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// The timeout of a call: far more than it needs, so that only a Redis that is down fails a test.
 const CALL: Duration = Duration::from_secs(10);
+
+/// The beginning of the channel that tells of a key's events.
+const CHANNEL: &str = "__keyspace@0__:";
 
 /// A script, because keys and values are then of one moment.
 const GET: &str = "local found = {} \
@@ -149,8 +153,60 @@ impl Redis {
         number.unwrap_or_default()
     }
 
+    /// The number of changes of keys since its start, each new TTL among them, if nothing is kept on disk.
+    pub fn changes(&self) -> i64 {
+        let info: String = self.call(&["INFO", "persistence"]);
+        let mut lines = info.lines();
+        let number = lines.find_map(|line| line.strip_prefix("rdb_changes_since_last_save:"));
+        let number = number.and_then(|number| number.parse().ok());
+        number.expect("a number of changes")
+    }
+
+    /// Follows the keys that begin with `prefix` from now on, with the time at which each change is seen. Its events have
+    /// no revision, value or lease.
+    pub fn watch(&self, prefix: &str) -> Watch {
+        self.call::<()>(&["CONFIG", "SET", "notify-keyspace-events", "K$gxe"]);
+        let mut connection = self.connect().expect("Redis can be connected to");
+        let pattern = format!("{CHANNEL}{prefix}*");
+        let (subscribed, is_subscribed) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
+        // It ends with Redis, or at the first change after the watch.
+        thread::spawn(move || -> RedisResult<()> {
+            let mut messages = connection.as_pubsub();
+            messages.psubscribe(pattern)?;
+            let _ = subscribed.send(());
+            loop {
+                let message = messages.get_message()?;
+                let now = SystemTime::now();
+                let kind = match message.get_payload_bytes() {
+                    b"set" => Kind::Put,
+                    b"del" | b"expired" => Kind::Delete,
+                    _ => continue,
+                };
+                let event = Event {
+                    revision: 0,
+                    kind,
+                    key: message.get_channel_name()[CHANNEL.len()..].to_owned(),
+                    value: String::new(),
+                    lease: 0,
+                };
+                if sender.send((now, event)).is_err() {
+                    return Ok(());
+                }
+            }
+        });
+        let subscribed = is_subscribed.recv_timeout(SOON);
+        subscribed.expect("Redis tells of changes");
+        Watch { receiver }
+    }
+
+    /// A connection of the caller's own.
+    pub fn connect(&self) -> RedisResult<Connection> {
+        Client::open(self.uri())?.get_connection_with_timeout(CALL)
+    }
+
     fn try_call<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
-        let mut connection = Client::open(self.uri())?.get_connection_with_timeout(CALL)?;
+        let mut connection = self.connect()?;
         connection.set_read_timeout(Some(CALL))?;
         let (first, rest) = words.split_first().expect("a command has a name");
         redis::cmd(first).arg(rest).query(&mut connection)
