@@ -130,6 +130,14 @@ impl Redis {
         let client = redis::Client::open(uri)?;
         Ok(Self(client.get_multiplexed_async_connection().await?))
     }
+
+    async fn send(&self, commands: &redis::Pipeline) -> anyhow::Result<()> {
+        // To send none is an error.
+        if !commands.is_empty() {
+            commands.exec_async(&mut self.0.clone()).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Store for Redis {
@@ -139,7 +147,7 @@ impl Store for Redis {
             let set = sets.cmd("SET").arg(key).arg(value);
             set.arg("PX").arg(TTL.as_millis());
         }
-        Ok(sets.exec_async(&mut self.0.clone()).await?)
+        self.send(&sets).await
     }
 
     async fn delete(&self, keys: &[String]) -> anyhow::Result<()> {
@@ -152,7 +160,7 @@ impl Store for Redis {
         for key in keys {
             renewals.cmd("PEXPIRE").arg(*key).arg(TTL.as_millis());
         }
-        Ok(renewals.exec_async(&mut self.0).await?)
+        self.send(&renewals).await
     }
 }
 
