@@ -1,12 +1,12 @@
--- Traefik v3's etcd provider: a router and a service for each service, a server for each container.
+-- Traefik v3's etcd or Redis provider: a router and a service for each service, a server for each container.
 --
 --   traefik/http/routers/<service>/rule                            Host(`<service>.<domain>`)    shared, like `service`
 --   traefik/http/services/<service>/loadbalancer/servers/<n>/url   http://1.2.3.4:32768          owned
 --
--- Run it with `--script traefik --set domain=example.org`. Settings: domain (localhost), entrypoints (of http), root
--- (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: enable (false leaves it out),
--- protocol (http, tcp), rule, entrypoints (with commas; tcp and udp need them). Names are DNS labels: `_` becomes `-`.
--- `<service>` is `<service>-<port>` if there are several and no SERVICE_<port>_NAME. Routers outlive servers by a TTL.
+-- Run `--script traefik --set domain=example.org`, on Redis with --ttl 300. Settings: domain (localhost), entrypoints
+-- (of http), root (traefik; --prefix is not used). Labels, `traefik.<port>.X` before `traefik.X`: enable (false: left
+-- out), protocol (http, tcp), rule, entrypoints (with commas; tcp, udp need them). Names are DNS labels: `_` becomes
+-- `-`. `<service>` is `<service>-<port>` if there are several and no SERVICE_<port>_NAME. Routers go a TTL later.
 local etcd, options, register = require "etcd", require "options", require "register"
 
 return register.layout(function(container)

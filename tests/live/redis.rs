@@ -95,6 +95,24 @@ fn nothing() -> BTreeMap<String, String> {
     map::<&str, &str>([])
 }
 
+/// The keys that Traefik's client finds: all that begin with its root.
+fn keys_of_traefik(site: &Site) -> BTreeMap<String, String> {
+    let (mut keys, mut cursor) = (BTreeMap::new(), "0".to_owned());
+    loop {
+        let scan = ["SCAN", &cursor, "MATCH", "traefik*", "COUNT", "10"];
+        let (next, found): (String, Vec<String>) = site.redis.call(&scan);
+        for key in found {
+            // It may be gone by now.
+            let value: Option<String> = site.redis.call(&["GET", &key]);
+            keys.extend(value.map(|value| (key, value)));
+        }
+        if next == "0" {
+            return keys;
+        }
+        cursor = next;
+    }
+}
+
 /// Waits until the keys' TTL is a new one.
 #[track_caller]
 fn wait_for_a_renewal(site: &Site, key: &str) {
@@ -532,4 +550,47 @@ fn the_commands_that_read_work_with_redis_too() {
         .redis
         .call::<u64>(&["EXISTS", "docker-register:leases"]);
     assert_eq!(listed, 1);
+}
+
+#[test]
+fn traefik_finds_its_keys_and_none_of_ours() {
+    let site = Site::new();
+    let web = site.web().start();
+    let registrar = site.registrar().flag("--script", "traefik");
+    let registrar = registrar.arg("--set").arg("domain=example.org");
+    let _registrar = in_step(&registrar.arg("--set").arg("entrypoints=web"));
+
+    let number = u64::from_str_radix(web.short_id(), 16).expect("an id is hexadecimal");
+    let server =
+        |port: u16| format!("traefik/http/services/web-{port}/loadbalancer/servers/{number}/url");
+    let mut wanted = BTreeMap::new();
+    for port in [8005, 8006] {
+        let host_port = web.host_port(&format!("{port}/tcp"));
+        let router = format!("traefik/http/routers/web-{port}");
+        wanted.extend([
+            (
+                format!("{router}/rule"),
+                format!("Host(`web-{port}.example.org`)"),
+            ),
+            (format!("{router}/entrypoints/0"), "web".to_owned()),
+            (format!("{router}/service"), format!("web-{port}")),
+            (server(port), format!("http://{HOST_IP}:{host_port}")),
+        ]);
+    }
+    let waits_for = |wanted: &BTreeMap<String, String>| {
+        eventually(SOON, &format!("the keys {wanted:#?}"), || {
+            keys_of_traefik(&site) == *wanted
+        });
+    };
+    waits_for(&wanted);
+    wait_for_a_renewal(&site, &server(8005));
+    assert_eq!(keys_of_traefik(&site), wanted);
+    let leases = "docker-register:leases";
+    assert_eq!(site.redis.call::<u64>(&["EXISTS", leases]), 1);
+
+    // The routers follow a TTL later.
+    web.stop();
+    wanted.retain(|key, _| key.contains("/routers/"));
+    waits_for(&wanted);
+    waits_for(&nothing());
 }
