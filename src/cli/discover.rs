@@ -15,7 +15,8 @@ use super::store::StoreArgs;
 use super::value;
 use crate::commands::{Command, files};
 use crate::discover::{
-    Mode, OnExit, ProxySettings, RoutingSettings, STATE_FILE, Settings, Sockets,
+    Commands, Mode, OnExit, Proxy, ProxySettings, RoutingSettings, STATE_FILE, Settings, Sockets,
+    Starter,
 };
 use crate::policy::RoutingOptions;
 
@@ -173,9 +174,13 @@ impl DiscoverArgs {
     fn settings(self) -> Result<Settings, Wrong> {
         let proxy = self.proxy()?;
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-        let stats = proxy.sockets().stats.display().to_string();
+        let stats = match &proxy.proxy {
+            Proxy::Haproxy(sockets) => sockets.stats.display().to_string(),
+            _ => String::new(),
+        };
         Ok(Settings {
             proxy,
+            commands: Commands::default(),
             routing: self.routing.check(stats)?,
             mode: if self.dry_run {
                 Mode::DryRun
@@ -200,7 +205,10 @@ impl DiscoverArgs {
                 return Err((ErrorKind::ArgumentConflict, message));
             }
             let (stats, master) = (stats.clone(), self.master_socket.clone());
-            return Ok(ProxySettings::Others(Sockets { stats, master }));
+            return Ok(ProxySettings {
+                proxy: Proxy::Haproxy(Sockets { stats, master }),
+                starter: Starter::Others,
+            });
         }
         let [stats, master] = OWN_SOCKETS.map(|name| self.routing.directory.join(name));
         if master.as_os_str().len() > LONGEST_SOCKET {
@@ -210,11 +218,13 @@ impl DiscoverArgs {
             );
             return Err((ErrorKind::ValueValidation, message));
         }
-        Ok(ProxySettings::Own {
-            command: self.command.clone(),
-            sockets: Sockets {
+        Ok(ProxySettings {
+            proxy: Proxy::Haproxy(Sockets {
                 stats,
                 master: Some(master),
+            }),
+            starter: Starter::Us {
+                command: self.command.clone(),
             },
         })
     }

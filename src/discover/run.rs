@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
@@ -15,7 +15,7 @@ use super::addresses::{Owners, Probe};
 use super::dry_run;
 use super::keeper::{Keeper, keep, listened};
 use super::page;
-use super::settings::{Mode, Settings};
+use super::settings::{Mode, Proxy, Settings};
 use super::status::Status;
 use crate::ops::log::Recent;
 use crate::ops::side_thread::{LastWords, SideThread};
@@ -60,7 +60,9 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
         settings.routing.directory.display(),
     );
     // Before any address is tried: the proxy of an earlier process is not in its own way.
-    if let Some(addresses) = listened(settings.proxy.sockets()).await {
+    if let Proxy::Haproxy(sockets) = &settings.proxy.proxy
+        && let Some(addresses) = listened(sockets).await
+    {
         status.hold(addresses);
     }
     let mut keeper = start_keeper(settings.clone(), &status, world.routes())?;
@@ -160,7 +162,10 @@ fn start_keeper(
             }
         })
     } else {
-        let keeper = Keeper::new(settings, Arc::clone(status))?;
+        let Proxy::Haproxy(sockets) = settings.proxy.proxy.clone() else {
+            bail!("{} has no keeper", settings.proxy.name());
+        };
+        let keeper = Keeper::new(settings, sockets, Arc::clone(status))?;
         tokio::spawn(keep(keeper, routes, ended))
     };
     Ok(Keeping { task, shutdown })
