@@ -18,7 +18,7 @@ use crate::policy::Report;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{Claim, File, LeftOut, Listener, Route, Routes, Service};
+use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service};
 
 /// How long `proxy.sync` calls the policy before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -230,8 +230,9 @@ fn settle(
         } else {
             &mut listener.listen
         };
-        addresses.retain(|address| *address != claim.address);
-        let what = format!("address {} of service {}", claim.address, claim.service);
+        let lost = claim.bound.address;
+        addresses.retain(|address| *address != lost);
+        let what = format!("address {lost} of service {}", claim.service);
         refused.insert(LeftOut { what, why });
     }
     for news in listeners.refuse(refused.clone()) {
@@ -249,8 +250,10 @@ fn claims_of(route: &Route) -> impl Iterator<Item = Claim> {
     all.map(|(address, is_shared)| Claim {
         service: service.id.clone(),
         created: service.created,
-        address,
-        protocol: service.protocol,
+        bound: Bound {
+            protocol: service.protocol,
+            address,
+        },
         is_shared,
     })
 }
