@@ -25,8 +25,12 @@ const LONG_TURN: Duration = Duration::from_millis(10);
 
 pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Result<Table> {
     let module = lua.create_table()?;
-    module.set("socket", state.world.options.socket.as_str())?;
-    module.set("state_file", state.world.options.state_file.as_str())?;
+    let options = &state.world.options.proxy;
+    module.set("name", options.name.as_str())?;
+    module.set("directory", options.directory.as_str())?;
+    module.set("socket", options.socket.as_str())?;
+    module.set("state_file", options.state_file.as_str())?;
+    module.set("pid_file", options.pid_file.as_str())?;
     let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "sync",
