@@ -19,4 +19,6 @@ pub use dry_run::{owners as owners_of_a_dry_run, watch_keys};
 pub use haproxy::Sockets;
 pub use keeper::STATE as STATE_FILE;
 pub use run::run;
-pub use settings::{Mode, OnExit, ProxySettings, RoutingSettings, Settings};
+pub use settings::{
+    Commands, Mode, OnExit, Proxy, ProxySettings, RoutingSettings, Settings, Starter,
+};

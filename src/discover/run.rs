@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
@@ -15,7 +15,7 @@ use super::addresses::{Owners, Probe};
 use super::dry_run;
 use super::keeper::{Keeper, keep, listened};
 use super::page;
-use super::settings::{Mode, Settings};
+use super::settings::{Mode, Proxy, Settings};
 use super::status::Status;
 use crate::ops::log::Recent;
 use crate::ops::side_thread::{LastWords, SideThread};
@@ -60,7 +60,9 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
         settings.routing.directory.display(),
     );
     // Before any address is tried: the proxy of an earlier process is not in its own way.
-    if let Some(addresses) = listened(settings.proxy.sockets()).await {
+    if let Proxy::Haproxy(sockets) = &settings.proxy.proxy
+        && let Some(addresses) = listened(sockets).await
+    {
         status.hold(addresses);
     }
     let mut keeper = start_keeper(settings.clone(), &status, world.routes())?;
@@ -108,7 +110,7 @@ async fn answer(status: &Status) -> Infallible {
 
 fn world(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> RoutingWorld {
     let probes = settings.probes && settings.mode != Mode::DryRun;
-    let probe = probes.then(Probe::default);
+    let probe = probes.then(|| Probe::new(settings.proxy.proxy.protocols()));
     let owners = RefCell::new(Owners::new(probe));
     let for_owners = Arc::clone(status);
     let settle = move |claims: &[Claim]| {
@@ -118,7 +120,7 @@ fn world(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> Routin
             return owners.settle(claims, &BTreeSet::new());
         }
         // A proxy that hangs may be the one that listens there, so nobody is refused because of it.
-        let all = || claims.iter().map(|claim| claim.address).collect();
+        let all = || claims.iter().map(|claim| claim.bound).collect();
         owners.settle(claims, &for_owners.held().unwrap_or_else(all))
     };
     let source = KeySource::Live(keys.subscribe());
@@ -160,7 +162,10 @@ fn start_keeper(
             }
         })
     } else {
-        let keeper = Keeper::new(settings, Arc::clone(status))?;
+        let Proxy::Haproxy(sockets) = settings.proxy.proxy.clone() else {
+            bail!("{} has no keeper", settings.proxy.name());
+        };
+        let keeper = Keeper::new(settings, sockets, Arc::clone(status))?;
         tokio::spawn(keep(keeper, routes, ended))
     };
     Ok(Keeping { task, shutdown })

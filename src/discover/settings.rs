@@ -13,7 +13,7 @@ use super::haproxy::Sockets;
 use super::status::Status;
 use crate::ops::outage::Outage;
 use crate::policy::RoutingOptions;
-use crate::routes::Keys;
+use crate::routes::{Keys, Protocol};
 use crate::store::{self, AnyStore};
 
 /// The time limit of one call to the store.
@@ -23,6 +23,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 pub struct Settings {
     pub routing: RoutingSettings,
     pub proxy: ProxySettings,
+    pub commands: Commands,
     pub mode: Mode,
     /// The time between two listings of all keys.
     pub resync: Duration,
@@ -48,16 +49,40 @@ pub struct RoutingSettings {
     pub directory: PathBuf,
 }
 
+/// The proxy, and who starts it.
 #[derive(Debug, Clone)]
-pub enum ProxySettings {
-    /// A process of ours.
-    Own {
-        /// The command that is run; empty is `haproxy` with the right flags.
-        command: Vec<OsString>,
-        sockets: Sockets,
+pub struct ProxySettings {
+    pub proxy: Proxy,
+    pub starter: Starter,
+}
+
+#[derive(Debug, Clone)]
+pub enum Proxy {
+    Haproxy(Sockets),
+    Nginx {
+        pid_file: PathBuf,
     },
+    Envoy {
+        /// The Unix socket of its admin interface.
+        admin: PathBuf,
+    },
+    /// Whatever reads the files. It is known by its commands alone.
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub enum Starter {
+    /// A process of ours; an empty command is the proxy's program with the right flags.
+    Us { command: Vec<OsString> },
     /// Somebody else starts and stops it.
-    Others(Sockets),
+    Others,
+}
+
+/// The commands about the files beside the proxy's own. They are run by `sh -c`.
+#[derive(Debug, Clone, Default)]
+pub struct Commands {
+    pub check: Option<String>,
+    pub reload: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +127,30 @@ impl RoutingSettings {
     }
 }
 
-impl ProxySettings {
-    pub fn sockets(&self) -> &Sockets {
+impl Proxy {
+    /// The protocols of the addresses that it listens on. Those of others are some other program's.
+    pub fn protocols(&self) -> &'static [Protocol] {
         match self {
-            Self::Own { sockets, .. } | Self::Others(sockets) => sockets,
+            Self::Haproxy(_) => &[Protocol::Tcp],
+            Self::Nginx { .. } | Self::Envoy { .. } => &[Protocol::Tcp, Protocol::Udp],
+            Self::None => &[],
+        }
+    }
+}
+
+impl ProxySettings {
+    /// Whether the proxy is a process of ours.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.starter, Starter::Us { .. })
+    }
+
+    /// The proxy's name in messages.
+    pub fn name(&self) -> &'static str {
+        match self.proxy {
+            Proxy::Haproxy(_) => "HAProxy",
+            Proxy::Nginx { .. } => "nginx",
+            Proxy::Envoy { .. } => "Envoy",
+            Proxy::None => "the proxy",
         }
     }
 }

@@ -51,6 +51,10 @@ impl Haproxy {
         Self { sockets }
     }
 
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
     /// The worker's version.
     pub async fn version(&self) -> anyhow::Result<Version> {
         let [info] = self.ask(["show info"]).await?;

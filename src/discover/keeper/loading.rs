@@ -12,7 +12,7 @@ use super::{APPLIED, Keeper, LOOK, STATE};
 use crate::discover::applied::Applied;
 use crate::discover::haproxy::{Refused as RefusedBy, RunningServer};
 use crate::discover::process::{self, Process, check};
-use crate::discover::settings::ProxySettings;
+use crate::discover::settings::Starter;
 use crate::routes::{File, Routes};
 
 /// The program that checks configurations, and runs unless another command is given.
@@ -151,9 +151,7 @@ impl Keeper {
                 return Ok(false);
             }
             // Somebody else's proxy may be where no program is that checks. It refuses what it cannot load.
-            Err(RefusedBy::Unknown(error))
-                if matches!(self.settings.proxy, ProxySettings::Others(_)) =>
-            {
+            Err(RefusedBy::Unknown(error)) if !self.settings.proxy.is_ours() => {
                 debug!("the configuration is loaded without a check: {error:#}");
             }
             Err(RefusedBy::Unknown(error)) => return Err(error),
@@ -207,7 +205,7 @@ impl Keeper {
         main: &File,
         routes: &Routes,
     ) -> anyhow::Result<bool> {
-        if !matches!(self.settings.proxy, ProxySettings::Own { .. }) {
+        if !self.settings.proxy.is_ours() {
             return Ok(true);
         }
         let is_dead = match &self.process {
@@ -237,10 +235,10 @@ impl Keeper {
     }
 
     pub(super) async fn start(&mut self, name: &str) -> anyhow::Result<()> {
-        let ProxySettings::Own { command, sockets } = &self.settings.proxy else {
+        let Starter::Us { command } = &self.settings.proxy.starter else {
             return Ok(());
         };
-        let (file, master) = (self.files.path(name), sockets.master.clone());
+        let (file, master) = (self.files.path(name), self.haproxy.sockets().master.clone());
         let settings = match (&command[..], &master) {
             ([], Some(master)) => process::Settings::haproxy(PROGRAM.as_ref(), &file, master),
             _ => process::Settings {
@@ -262,9 +260,7 @@ impl Keeper {
     /// Starts our proxy with the configuration of an earlier process, because nothing newer is known.
     pub(super) async fn start_with_last(&mut self) {
         let name = "haproxy.cfg";
-        if !matches!(self.settings.proxy, ProxySettings::Own { .. })
-            || !self.files.path(name).exists()
-        {
+        if !self.settings.proxy.is_ours() || !self.files.path(name).exists() {
             return;
         }
         info!("no routes are known yet: HAProxy starts with the last configuration");

@@ -13,7 +13,6 @@ mod loading;
 mod writer;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +28,10 @@ use super::files::{Files, main_file};
 use super::haproxy::{Haproxy, Running, Sockets, Version};
 use super::plan::{Abilities, Plan, plan};
 use super::process::{self, Process};
-use super::settings::{OnExit, ProxySettings};
+use super::settings::OnExit;
 use super::status::Status;
 use crate::ops::outage::Outage;
-use crate::routes::{File, Routes};
+use crate::routes::{Bound, File, Routes};
 use loading::Refused;
 use writer::Writer;
 
@@ -96,7 +95,7 @@ pub async fn keep(
 }
 
 /// The addresses that the proxy listens on, empty if it does not run; none if it runs and does not answer.
-pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<SocketAddr>> {
+pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<Bound>> {
     let haproxy = Haproxy::new(sockets.clone());
     let is_there = || sockets.master.as_ref().is_some_and(|path| path.exists());
     let begun = Instant::now();
@@ -127,13 +126,17 @@ async fn accepts(sockets: &Sockets) -> bool {
 }
 
 impl Keeper {
-    pub fn new(settings: super::Settings, status: Arc<Status>) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: super::Settings,
+        sockets: Sockets,
+        status: Arc<Status>,
+    ) -> anyhow::Result<Self> {
         let files = Files::open(&settings.routing.directory)?;
         let outage = Outage::new("HAProxy", "its routes stay as they are", settings.resync);
         Ok(Self {
             writer: Writer::new(&files),
             files,
-            haproxy: Haproxy::new(settings.proxy.sockets().clone()),
+            haproxy: Haproxy::new(sockets),
             settings,
             process: None,
             version: None,
@@ -285,7 +288,7 @@ impl Keeper {
         self.version = Some(version);
         self.answers = true;
         self.deaths = 0;
-        if let Some(addresses) = listened(self.settings.proxy.sockets()).await {
+        if let Some(addresses) = listened(self.haproxy.sockets()).await {
             self.status.hold_too(addresses);
         }
         // One that has just loaded a configuration may listen on more than when the addresses were tried.
@@ -303,9 +306,10 @@ impl Keeper {
 
     /// The time between two looks at a proxy that is in step. Nothing tells of the restart of somebody else's.
     fn pause(&self) -> Duration {
-        match self.settings.proxy {
-            ProxySettings::Own { .. } => self.settings.resync,
-            ProxySettings::Others(_) => self.settings.resync.min(OTHERS),
+        if self.settings.proxy.is_ours() {
+            self.settings.resync
+        } else {
+            self.settings.resync.min(OTHERS)
         }
     }
 
