@@ -479,11 +479,11 @@ fn a_rolling_replacement_fails_no_request() {
 fn routes_stay_while_redis_is_away_and_when_it_comes_back_empty() {
     let (site, port) = (Site::new(), free_port());
     let web = start_graceful(&site, "web", port);
-    // The end of ten keys at once is not believed at once.
-    for number in 0..5 {
-        let directory = site.bed.key(&format!("s{number}/1"));
-        site.set(&format!("{directory}/port"), &free_port().to_string(), &[]);
-        site.set(&format!("{directory}/a"), "127.0.0.1:1", &[]);
+    // Their end shows for longer than that of the registrar's keys, which are six keys with these.
+    let directory = site.bed.key("gone/1");
+    site.set(&format!("{directory}/port"), &free_port().to_string(), &[]);
+    for member in ["a", "b", "c"] {
+        site.set(&format!("{directory}/{member}"), "127.0.0.1:1", &[]);
     }
     let (_registrar, discover) = start_both(&site);
     wait_until_asked(port, &web);
