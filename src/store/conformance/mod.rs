@@ -29,8 +29,8 @@ const TTL: u32 = 60;
 /// The longest time to wait for something. Far more than it takes, so that only a broken store fails.
 const SOON: Duration = Duration::from_secs(30);
 
-/// In what stores differ, or could. Each fact is asserted both ways: a store that lacks it is seen to lack it. `table`
-/// compares them with `docs/stores.md`.
+/// The differences of stores. Each fact but the last is asserted both ways: a store that lacks it is seen to lack it.
+/// `table` compares them with `docs/stores.md`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -50,8 +50,8 @@ pub struct Facts {
     pub survives_a_crash: bool,
     /// Whether keys and leases are there after a store with its data on disk was down for longer than the TTL.
     pub outlives_the_ttl: bool,
-    /// Whether a failover loses no write that the store has confirmed. The only fact that no promise here asserts, because
-    /// a bench has one server: `tests/live` has an etcd of three members, and a Redis with a replica.
+    /// Whether a failover loses no write that the store has confirmed. No promise here asserts it, because a bench has one
+    /// server: `tests/live` has an etcd of three members, and a Redis with a replica.
     pub fails_over_whole: bool,
 }
 

@@ -128,7 +128,7 @@ impl Process {
             vec!["--port", &port]
         };
         let fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let args = [ports.as_slice(), &fixed, args].concat();
+        let args = [&ports[..], &fixed[..], args].concat();
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         Ok(Self {
             child: run(program, &args, directory.path())?,
