@@ -350,7 +350,7 @@ end
 -- The default is not called, because that would cost each event as much as a container does.
 local function host_entries() return register.host_entries ~= default_host_entries and register.host_entries or nil end
 
--- Keeps etcd in step for ever.
+-- Keeps the store in step for ever.
 local function run()
   check_layouts()
   for containers in docker.watch() do etcd.sync(containers, register.entries, host_entries()) end

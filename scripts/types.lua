@@ -218,7 +218,7 @@ function register.entries(container) end
 ---@return string|string[]|nil left_out
 function register.host_entries(containers) end
 
---- Keeps etcd in step, for ever.
+--- Keeps the store in step, for ever.
 function register.run() end
 
 --- A policy with these entries. It shares every decision except `entries` and `run` with `register`: reading one reads

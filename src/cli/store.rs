@@ -71,7 +71,7 @@ struct Flags {
 
     /// The CA certificate that the store's is checked against
     ///
-    /// Turns on TLS to etcd. Default: the authorities that this system trusts.
+    /// Turns on TLS for endpoints of etcd. Default: the authorities that this system trusts.
     #[arg(
         long,
         alias = "etcd-cacert",
@@ -82,7 +82,7 @@ struct Flags {
 
     /// The client certificate
     ///
-    /// Turns on TLS to etcd.
+    /// Turns on TLS for endpoints of etcd.
     #[arg(
         long,
         alias = "etcd-cert",
@@ -102,7 +102,7 @@ struct Flags {
 
     /// The name that the store's certificate must have
     ///
-    /// Turns on TLS to etcd. Default: the endpoint's name.
+    /// Turns on TLS for endpoints of etcd. Default: the endpoint's name.
     #[arg(long, alias = "etcd-server-name", env = "DOCKER_REGISTER_STORE_SERVER_NAME", value_name = "NAME", value_parser = value::server_name)]
     store_server_name: Option<String>,
 

@@ -297,7 +297,7 @@ pub fn consequence(claim: Option<&Claim>) -> String {
     match claim.map(|claim| claim.entries.len()) {
         Some(1) => "its key stays as it was".to_owned(),
         Some(keys) => format!("its {keys} keys stay as they were"),
-        None => "it gets no keys; those that it may have in etcd stay".to_owned(),
+        None => "it gets no keys; those that it may have in the store stay".to_owned(),
     }
 }
 

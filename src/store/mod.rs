@@ -58,7 +58,7 @@ pub enum On {
 }
 
 /// The keys that begin with a prefix, all read at one revision.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Listing {
     /// Sorted by key.
     pub keys: Vec<Found>,

@@ -38,7 +38,7 @@ mod service;
 mod simulated;
 mod versions;
 
-pub use self::redis::Redis;
+pub use self::redis::{Redis, Sentinel};
 pub use backend::{Backend, Load, ask, free_port};
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
@@ -58,7 +58,7 @@ pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use service::{Answer, Service};
 pub use simulated::Simulated;
-pub use versions::{ProxyDirectory, etcds, haproxies, kill_processes, processes};
+pub use versions::{ProxyDirectory, etcds, haproxies, kill_processes, processes, valkeys};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use super::{Event, Kind, SOON, UNPOISONED, Watch, eventually, free_port, signal}
 use redis::{Client, Connection, FromRedisValue, RedisResult};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -25,10 +26,14 @@ const GET: &str = "local found = {} \
                    end \
                    return found";
 
+/// The user that replicas log in as.
+const REPLICA: &str = "replica";
+
 /// A Redis with its own directory and port. It is killed when it goes out of scope.
 ///
 /// Its methods panic if it does not answer.
 pub struct Redis {
+    program: PathBuf,
     directory: TempDir,
     port: u16,
     flags: Vec<String>,
@@ -39,6 +44,51 @@ impl Redis {
     /// Starts a Redis that keeps nothing on disk, and waits until it answers.
     pub fn start() -> Self {
         Self::start_with(&["--save", ""])
+    }
+
+    /// The same with another program, such as a Valkey.
+    pub fn start_program(program: &Path) -> Self {
+        let mut redis = Self::prepare();
+        program.clone_into(&mut redis.program);
+        redis.flags = ["--save", ""].map(str::to_owned).to_vec();
+        redis.start_again();
+        redis
+    }
+
+    /// Starts a replica of this one, and waits until it is in step.
+    pub fn start_replica(&self) -> Self {
+        self.call::<()>(&[
+            "ACL", "SETUSER", REPLICA, "reset", "on", ">secret", "~*", "&*", "+@all",
+        ]);
+        let port = self.port.to_string();
+        let replica = Self::start_with(&[
+            "--save",
+            "",
+            "--replicaof",
+            "127.0.0.1",
+            &port,
+            "--masteruser",
+            REPLICA,
+            "--masterauth",
+            "secret",
+        ]);
+        eventually(SOON, "the replica to be in step", || {
+            let info: String = replica.call(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        });
+        replica
+    }
+
+    /// Cuts the replicas off for good: they get no further write, and their sentinels do not mind.
+    pub fn cut_off_replicas(&self) {
+        self.call::<()>(&["ACL", "SETUSER", REPLICA, "off"]);
+        self.call::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    /// Whether it is a primary, and no replica.
+    pub fn is_primary(&self) -> bool {
+        let info: String = self.call(&["INFO", "replication"]);
+        info.contains("role:master")
     }
 
     /// Starts a Redis that keeps each change on disk.
@@ -66,10 +116,8 @@ impl Redis {
     /// A Redis with a directory and a free port, which is not started yet.
     fn prepare() -> Self {
         Self {
-            directory: tempfile::Builder::new()
-                .prefix("docker-register-redis-")
-                .tempdir()
-                .expect("a temporary directory can be made"),
+            program: "redis-server".into(),
+            directory: directory(),
             port: free_port(),
             flags: Vec::new(),
             process: Mutex::default(),
@@ -85,7 +133,7 @@ impl Redis {
     pub fn start_again(&self) {
         let log = self.directory.path().join("log");
         let output = File::create(&log).expect("a log can be made");
-        let child = Command::new("redis-server")
+        let child = Command::new(&self.program)
             // A file comes first.
             .args(&self.flags)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -93,7 +141,7 @@ impl Redis {
             .arg(self.directory.path())
             .stdout(output)
             .spawn()
-            .expect("`redis-server` can be run: `make test` installs it");
+            .expect("the server can be run: `make test` installs it");
         let before = self.process.lock().expect(UNPOISONED).replace(child);
         assert!(before.is_none(), "Redis runs already");
         eventually(SOON, "Redis to answer", || {
@@ -206,16 +254,82 @@ impl Redis {
     }
 
     fn try_call<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
-        let mut connection = self.connect()?;
-        connection.set_read_timeout(Some(CALL))?;
-        let (first, rest) = words.split_first().expect("a command has a name");
-        redis::cmd(first).arg(rest).query(&mut connection)
+        call(&self.uri(), words)
     }
 
     fn pid(&self) -> u32 {
         let process = self.process.lock().expect(UNPOISONED);
         process.as_ref().expect("Redis runs").id()
     }
+}
+
+/// A sentinel with its own directory and port. It is killed when it goes out of scope.
+pub struct Sentinel {
+    /// Its configuration file is here, which it rewrites.
+    _directory: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Sentinel {
+    /// Starts one that watches a primary with a replica by the name `mymaster`, and waits until it knows both.
+    pub fn start(primary: &Redis) -> Self {
+        let (directory, port) = (directory(), free_port());
+        let path = directory.path().display();
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {path}\nsentinel monitor mymaster 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds mymaster 2000\n\
+             sentinel failover-timeout mymaster 3000\n",
+            primary.port
+        );
+        let file = directory.path().join("sentinel.conf");
+        fs::write(&file, text).expect("a file can be written");
+        let log = File::create(directory.path().join("log")).expect("a log can be made");
+        let process = Command::new(&primary.program)
+            .arg(&file)
+            .arg("--sentinel")
+            .stdout(log)
+            .spawn()
+            .expect("the server can be run: `make test` installs it");
+        let sentinel = Self {
+            _directory: directory,
+            port,
+            process,
+        };
+        let server = format!("redis://127.0.0.1:{port}");
+        let replicas = ["SENTINEL", "REPLICAS", "mymaster"];
+        eventually(SOON, "the sentinel to know the replica", || {
+            call::<Vec<redis::Value>>(&server, &replicas).is_ok_and(|replicas| replicas.len() == 1)
+        });
+        sentinel
+    }
+
+    /// The value of `--store`.
+    pub fn uri(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:{}/mymaster/0", self.port)
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("docker-register-redis-")
+        .tempdir()
+        .expect("a temporary directory can be made")
+}
+
+/// Calls a command of the server with this URI.
+fn call<T: FromRedisValue>(uri: &str, words: &[&str]) -> RedisResult<T> {
+    let mut connection = Client::open(uri)?.get_connection_with_timeout(CALL)?;
+    connection.set_read_timeout(Some(CALL))?;
+    let (first, rest) = words.split_first().expect("a command has a name");
+    redis::cmd(first).arg(rest).query(&mut connection)
 }
 
 impl Drop for Redis {

@@ -23,6 +23,18 @@ pub fn etcds() -> Vec<PathBuf> {
     programs("ETCDS", "etcd", "--version")
 }
 
+/// The programs that `tests/setup.sh` lists in `VALKEYS`. There are none where Valkey cannot be had.
+pub fn valkeys() -> Vec<PathBuf> {
+    let list = std::env::var_os("VALKEYS").unwrap_or_default();
+    let programs: Vec<PathBuf> = std::env::split_paths(&list)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if programs.is_empty() {
+        println!("passed over: valkey-server is missing");
+    }
+    programs
+}
+
 /// The processes of the HAProxy in this directory, the master first.
 pub fn processes(directory: &Path) -> Vec<String> {
     let pattern = format!("haproxy.*{}", directory.display());

@@ -386,7 +386,7 @@ fn the_hosts_keys_follow_its_containers_and_stay_if_the_policy_fails() {
     registrar.kill9();
     let registrar = start();
     registrar.wait_for_log("in step with Docker", SOON);
-    registrar.wait_for_log("those that it may have in etcd stay", SOON);
+    registrar.wait_for_log("those that it may have in the store stay", SOON);
     bed.etcd.let_pass(6);
     web.stop();
     eventually(

@@ -21,6 +21,8 @@ use crate::store::{Changes, Found, Listing, StoreError, Watching};
 
 /// A mass removal takes away more than half of at least this many keys.
 const MANY: usize = 10;
+/// The same for the first listing of a store that was lost: it may have come back without its keys.
+const MANY_AFTER_A_LOSS: usize = 1;
 /// The time between a mass removal and the listing that confirms it.
 const DOUBT: Duration = Duration::from_secs(5);
 /// The longest time that the event of a change may arrive after a listing with that change.
@@ -38,6 +40,8 @@ pub struct Follower {
     /// The time of the listing that confirms a mass removal, while there is one. Until then no key is taken from the
     /// published ones.
     doubt: Option<Instant>,
+    /// Whether the store has been lost since the last listing.
+    was_lost: bool,
     /// The watch's changes since the beginning of a listing that is compared with it, while there is one.
     compared: Option<Vec<Changes>>,
 }
@@ -64,6 +68,7 @@ impl Follower {
             heard_at: Instant::now(),
             gathering: Gathering::default(),
             doubt: None,
+            was_lost: false,
             compared: None,
         }
     }
@@ -76,6 +81,7 @@ impl Follower {
 
     /// Shows that the store is lost. Returns the pause before the next try.
     pub fn failed(&mut self, error: &StoreError) -> Duration {
+        self.was_lost = true;
         self.feed.freshness.send_if_modified(|freshness| {
             let was_in_step = *freshness == Freshness::InStep;
             if was_in_step {
@@ -91,11 +97,15 @@ impl Follower {
         self.heard_at = Instant::now();
         self.compared = None;
         self.known.replace(keys, revision);
-        if self.doubt.is_some_and(|until| until <= self.heard_at) {
+        if std::mem::take(&mut self.was_lost) {
+            // It confirms nothing, because the store may have lost its keys only now.
+            self.doubt = self.doubt.map(|_| self.heard_at + DOUBT);
+            self.publish(MANY_AFTER_A_LOSS);
+        } else if self.doubt.is_some_and(|until| until <= self.heard_at) {
             self.doubt = None;
             self.confirm();
         } else {
-            self.publish();
+            self.publish(MANY);
         }
         let mut watch = source.watch(&self.directory, revision + 1).await?;
         self.in_step();
@@ -140,7 +150,7 @@ impl Follower {
                 biased;
                 done = &mut other => return Ok(done),
                 () = until(self.doubt) => return Err(End::ListAgain),
-                () = until(self.gathering.due()) => self.publish(),
+                () = until(self.gathering.due()) => self.publish(MANY),
                 changes = watch.next() => self.take(changes?),
             }
         }
@@ -186,15 +196,16 @@ impl Follower {
         differing.is_empty()
     }
 
-    /// Publishes the store's keys, with those of a mass removal that is in doubt.
-    fn publish(&mut self) {
+    /// Publishes the store's keys, with those of a mass removal that is in doubt. The removal of more than half of at
+    /// least `many` keys is one.
+    fn publish(&mut self, many: usize) {
         self.gathering.clear();
         let Some(published) = self.feed.keys.borrow().clone() else {
             return self.send(self.known.clone());
         };
         let missing = missing(&published.found, &self.known.found);
         let (gone, all) = (missing.len(), published.found.len());
-        if self.doubt.is_none() && all >= MANY && 2 * gone > all {
+        if self.doubt.is_none() && all >= many && 2 * gone > all {
             self.doubt = Some(Instant::now() + DOUBT);
             warn!(
                 "{} no longer has {gone} of {all} keys below {}: they count as present until a second listing in {} s \

@@ -4,8 +4,9 @@
 //! is published. Besides:
 //!
 //! - etcd 3.4 and 3.5 can lose an event, so all keys are listed every `resync` and compared with those of the watch.
-//! - A store that was restored empty answers like one without services. Of a mass removal no key is taken from the
-//!   published ones until a second listing confirms it.
+//! - A store that was restored or restarted empty answers like one without services. Of a mass removal no key is taken
+//!   from the published ones until a second listing confirms it. After a lost connection, also the removal of a few keys
+//!   is one.
 
 mod follower;
 mod gathering;

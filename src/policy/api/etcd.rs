@@ -82,7 +82,7 @@ async fn read_store<T>(
 ) -> Result<T> {
     let world = &state.world;
     let reader = world.reader.as_ref();
-    let reader = reader.ok_or_else(|| Failure::raise("etcd cannot be read here"))?;
+    let reader = reader.ok_or_else(|| Failure::raise("the store cannot be read here"))?;
     let ttl = Duration::from_secs(world.options.ttl.into());
     let store = reader.lock().await.name();
     let consequence = format!("the policy, which reads {store}, waits");

@@ -3,7 +3,10 @@
 
 mod leases;
 mod reading;
+mod renewals;
+mod restarts;
 mod sweeps;
+mod table;
 mod transactions;
 mod watching;
 
@@ -26,12 +29,30 @@ const TTL: u32 = 60;
 /// The longest time to wait for something. Far more than it takes, so that only a broken store fails.
 const SOON: Duration = Duration::from_secs(30);
 
-/// In what stores differ. Each fact is asserted both ways.
+/// The differences of stores. Each fact but the last is asserted both ways: a store that lacks it is seen to lack it.
+/// `table` compares them with `docs/stores.md`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     /// Whether a put of the same value on the same lease shows as a higher revision of the key.
     pub counts_revisions: bool,
     /// Whether a sweep looks at keys that were put by hand.
     pub sweeps_see_all: bool,
+    /// Whether all keys of a listing are of one moment.
+    pub lists_one_moment: bool,
+    /// The writes of a renewal for each key on the lease.
+    pub writes_per_renewal: i64,
+    /// The events of a renewal for each key on the lease, as other programs watch them.
+    pub events_per_renewal: i64,
+    /// Whether other programs that watch are told in time that a key has expired, if nobody asks for it.
+    pub tells_expiries: bool,
+    /// Whether keys and leases are there after a crash of a store that is set up in no special way.
+    pub survives_a_crash: bool,
+    /// Whether keys and leases are there after a store with its data on disk was down for longer than the TTL.
+    pub outlives_the_ttl: bool,
+    /// Whether a failover loses no write that the store has confirmed. No promise here asserts it, because a bench has one
+    /// server: `tests/live` has an etcd of three members, and a Redis with a replica.
+    pub fails_over_whole: bool,
 }
 
 /// A store under test.
@@ -39,16 +60,48 @@ pub trait Bench: Store + Sized {
     const FACTS: Facts = Facts {
         counts_revisions: true,
         sweeps_see_all: true,
+        lists_one_moment: true,
+        writes_per_renewal: 0,
+        events_per_renewal: 0,
+        tells_expiries: true,
+        survives_a_crash: true,
+        outlives_the_ttl: true,
+        fails_over_whole: true,
     };
+
+    /// The events of the store's own watch.
+    type Events;
 
     /// Another connection to the same store.
     fn connect(&self) -> Self;
 
     /// Puts a key on no lease.
     async fn put_by_hand(&mut self, key: &str, value: &str);
+
+    /// The number of writes so far.
+    async fn writes(&mut self) -> i64 {
+        self.scan("/none/").await.expect("keys").revision
+    }
+
+    /// Watches the keys that begin with a prefix, as other programs do.
+    async fn subscribe(&mut self, prefix: &str) -> Self::Events;
+
+    /// The keys of the next events.
+    async fn told(events: &mut Self::Events) -> Vec<Key>;
+
+    /// Makes the store notice expired keys as late as it ever may.
+    async fn delay_expiry(&mut self) {}
+}
+
+/// The process of a store under test.
+pub trait Server {
+    /// Kills it, as a crash does, and starts it again after a time.
+    async fn restart(&mut self, down: Duration);
 }
 
 impl Bench for ModelStore {
+    type Events = <Self as Store>::Watching;
+
     fn connect(&self) -> Self {
         self.connect()
     }
@@ -56,6 +109,37 @@ impl Bench for ModelStore {
     async fn put_by_hand(&mut self, key: &str, value: &str) {
         self.model().put(&key.into(), value, None);
     }
+
+    async fn subscribe(&mut self, prefix: &str) -> Self::Events {
+        subscribe(self, prefix).await
+    }
+
+    async fn told(events: &mut Self::Events) -> Vec<Key> {
+        told(events).await
+    }
+}
+
+impl Server for ModelStore {
+    async fn restart(&mut self, down: Duration) {
+        tokio::time::sleep(down).await;
+        self.model().elect();
+    }
+}
+
+/// [`Bench::subscribe`] of a store whose own watch is that of [`Store`].
+pub async fn subscribe<S: Store>(store: &mut S, prefix: &str) -> S::Watching {
+    let revision = store.scan(prefix).await.expect("keys").revision;
+    store.watch(prefix, revision + 1).await.expect("a watch")
+}
+
+/// [`Bench::told`] of such a store.
+pub async fn told(watch: &mut impl Watching) -> Vec<Key> {
+    let changes = watch.next().await.expect("changes").changes;
+    let keys = changes.into_iter().map(|change| match change {
+        Change::Put(found) => found.key,
+        Change::Delete(key) => key,
+    });
+    keys.collect()
 }
 
 /// One promise, by its name.
@@ -65,14 +149,14 @@ type Promise<S> = (
 );
 
 macro_rules! promises {
-    ($($room:ident::$name:ident,)*) => {
-        fn promises<S: Bench>() -> Vec<Promise<S>> {
+    ($list:ident: $($room:ident::$name:ident,)*) => {
+        fn $list<S: Bench>() -> Vec<Promise<S>> {
             vec![$((stringify!($name), |trial| Box::pin($room::$name(trial)))),*]
         }
     };
 }
 
-promises! {
+promises! { together:
     leases::a_granted_lease_lives_for_the_ttl_in_its_id,
     leases::a_grant_renews_a_lease_that_exists,
     leases::a_renewal_leaves_out_missing_leases,
@@ -104,17 +188,27 @@ promises! {
     watching::a_watch_shows_the_end_of_a_lease,
 }
 
-/// Checks all promises at once, each in its own directory. The test fails with the name of the first broken one.
-pub async fn check<S: Bench>(store: &S) {
-    let trials = promises::<S>().into_iter().map(|(name, promise)| {
-        let trial = Trial {
-            store: store.connect(),
-            name,
-            identity: Identity::new(name, "conformance"),
-        };
-        promise(trial)
-    });
+promises! { alone:
+    reading::a_listing_is_of_one_moment_or_not,
+    renewals::a_renewal_writes_and_tells_as_often_as_stated,
+    watching::an_expiry_is_told_of_in_time_or_not,
+}
+
+/// Checks all promises, each in its own directory: most of them at once, then those that count or stop what the whole
+/// store does. The test fails with the name of the first broken one.
+pub async fn check<S: Bench>(store: &S, server: &mut impl Server) {
+    let trials = together::<S>().into_iter();
+    let trials = trials.map(|(name, promise)| promise(Trial::new(store, name)));
     join_all(trials).await;
+    for (name, promise) in alone::<S>() {
+        promise(Trial::new(store, name)).await;
+    }
+    restarts::keys_survive_a_crash_or_not(store, server).await;
+}
+
+/// Checks the promises of a store that has its data on disk.
+pub async fn check_on_disk<S: Bench>(store: &S, server: &mut impl Server) {
+    restarts::keys_outlive_the_ttl_or_not(store, server).await;
 }
 
 /// A connection to the store, and a directory and leases that no other promise uses.
@@ -125,6 +219,14 @@ struct Trial<S> {
 }
 
 impl<S: Bench> Trial<S> {
+    fn new(store: &S, name: &'static str) -> Self {
+        Self {
+            store: store.connect(),
+            name,
+            identity: Identity::new(name, "conformance"),
+        }
+    }
+
     /// A key in this trial's directory.
     fn key(&self, name: &str) -> Key {
         format!("/conformance/{}/{name}", self.name).into()
@@ -154,6 +256,16 @@ impl<S: Bench> Trial<S> {
         let outcome = self.transact(Vec::new(), steps).await;
         let done = Outcome::Done { swept: Vec::new() };
         assert_eq!(outcome, done, "{}", self.name);
+    }
+
+    /// Puts any number of keys, in several transactions. Returns their names, which are sorted.
+    async fn put_many(&mut self, lease: LeaseId, number: usize) -> Vec<String> {
+        let names: Vec<String> = (0..number).map(|number| format!("{number:05}")).collect();
+        for names in names.chunks(self.store.limits().operations) {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            self.put(lease, &names).await;
+        }
+        names
     }
 
     /// Puts keys, with the value `1`.
@@ -222,5 +334,7 @@ fn swept(keys: &[Key]) -> Outcome {
 
 #[tokio::test(start_paused = true)]
 async fn the_model_keeps_every_promise() {
-    check(&ModelStore::default()).await;
+    let store = ModelStore::default();
+    check(&store, &mut store.connect()).await;
+    check_on_disk(&store, &mut store.connect()).await;
 }

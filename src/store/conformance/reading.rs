@@ -1,5 +1,7 @@
 //! Reading keys.
 
+use tokio::time::Instant;
+
 use super::*;
 
 pub async fn a_read_leaves_out_missing_keys(mut trial: Trial<impl Bench>) {
@@ -90,4 +92,57 @@ pub async fn a_scan_lists_the_keys_that_begin_with_a_prefix(mut trial: Trial<imp
     let all = trial.store.scan("").await.expect("keys");
     let all = all.keys.iter().filter(|found| names.contains(&found.key));
     assert_eq!(all.count(), names.len());
+}
+
+pub async fn a_listing_is_of_one_moment_or_not<S: Bench>(mut trial: Trial<S>) {
+    // Enough keys for several steps of a listing, and enough listings for a change between two steps.
+    const KEYS: usize = 2000;
+    const LISTINGS: usize = 20;
+    let lease = trial.granted(TTL).await;
+    let names = trial.put_many(lease, KEYS).await;
+    let ends = [&names[0], &names[KEYS - 1]].map(|name| trial.key(name));
+    let directory = trial.key("");
+    // The first key and the last one always have the same value.
+    let mut writer = trial.store.connect();
+    let writes = async {
+        for number in 2_u64.. {
+            let puts = ends.iter().map(|key| put(key, &number.to_string(), lease));
+            let transaction = Transaction {
+                guards: Vec::new(),
+                steps: puts.collect(),
+            };
+            writer.transact(&transaction).await.expect("puts");
+            // The model never waits.
+            tokio::task::yield_now().await;
+        }
+    };
+    let begun = Instant::now();
+    let reads = async {
+        for number in 0.. {
+            let listing = trial.store.scan(&directory).await.expect("keys");
+            assert_eq!(listing.keys.len(), KEYS);
+            let values = ends.each_ref().map(|key| {
+                let found = listing.keys.iter().find(|found| found.key == *key);
+                found.map(|found| Arc::clone(&found.value))
+            });
+            if values[0] != values[1] {
+                return false;
+            }
+            let is_enough = if S::FACTS.lists_one_moment {
+                number >= LISTINGS
+            } else {
+                begun.elapsed() > SOON
+            };
+            if is_enough {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
+    };
+    let is_whole = tokio::select! {
+        is_whole = reads => is_whole,
+        () = writes => unreachable!("it has no end"),
+    };
+    assert_eq!(is_whole, S::FACTS.lists_one_moment);
 }

@@ -1,5 +1,7 @@
 //! Watches. A store may show several changes of a key as one, so they are followed to the state that they end in.
 
+use tokio::time::Instant;
+
 use super::*;
 
 /// The values of keys, by their names in the trial's directory.
@@ -14,6 +16,28 @@ impl<S: Bench> Trial<S> {
         let keys = listing.keys.iter();
         let values = keys.map(|found| (name(&found.key), found.value.to_string()));
         (values.collect(), listing.revision)
+    }
+
+    /// Watches this trial's directory, as other programs do.
+    pub async fn subscribe(&mut self) -> S::Events {
+        let directory = self.key("");
+        self.store.subscribe(&directory).await
+    }
+
+    /// The keys of all events up to now.
+    pub async fn told_by_now(&mut self, events: &mut S::Events) -> Vec<Key> {
+        let mark = self.key("mark");
+        self.put_by_hand("mark").await;
+        let mut told = Vec::new();
+        let tells = async {
+            while !told.contains(&mark) {
+                told.extend(S::told(events).await);
+            }
+        };
+        let done = tokio::time::timeout(SOON, tells).await;
+        assert!(done.is_ok(), "{}: {told:?}", self.name);
+        told.retain(|key| *key != mark);
+        told
     }
 
     /// Watches this trial's directory.
@@ -79,4 +103,29 @@ pub async fn a_watch_shows_the_end_of_a_lease(mut trial: Trial<impl Bench>) {
     let mut watch = trial.watch(revision + 1).await;
     trial.await_end(lease).await;
     trial.follow(&mut watch, &mut values, &[]).await;
+}
+
+pub async fn an_expiry_is_told_of_in_time_or_not<S: Bench>(mut trial: Trial<S>) {
+    // Long enough for the puts on a busy machine.
+    const SECONDS: u32 = 3;
+    trial.store.delay_expiry().await;
+    let lease = trial.granted(SECONDS).await;
+    trial.put(lease, &["a"]).await;
+    let mut events = trial.subscribe().await;
+    let patience = if S::FACTS.tells_expiries {
+        SOON
+    } else {
+        Duration::from_secs(u64::from(2 * SECONDS))
+    };
+    let (begun, a) = (Instant::now(), trial.key("a"));
+    let mut told = Vec::new();
+    while !told.contains(&a) && begun.elapsed() < patience {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        told.extend(trial.told_by_now(&mut events).await);
+        // Only the model waits for a call.
+        trial.find("mark").await;
+    }
+    assert_eq!(told.contains(&a), S::FACTS.tells_expiries, "{told:?}");
+    // Those who read miss it in any case.
+    trial.assert_left(&[], &["a"]).await;
 }

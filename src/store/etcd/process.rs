@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::{Connection, EtcdStore, Settings};
+use crate::store::conformance::Server;
 
 /// The attempts to start on free ports, because another program may take them before etcd does.
 const ATTEMPTS: usize = 10;
@@ -21,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct Process {
     child: Child,
     endpoint: String,
+    /// The address for other members.
+    peer: String,
     directory: TempDir,
 }
 
@@ -69,7 +73,6 @@ impl Process {
 
     fn spawn() -> std::io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let log = File::create(directory.path().join("log"))?;
         // Both are held at once, so that they differ.
         let ports = [
             TcpListener::bind("127.0.0.1:0")?,
@@ -77,23 +80,11 @@ impl Process {
         ];
         let [endpoint, peer] = [ports[0].local_addr()?, ports[1].local_addr()?];
         drop(ports);
-        let (client, peer) = (format!("http://{endpoint}"), format!("http://{peer}"));
-        let child = Command::new("etcd")
-            .args(["--name", "test", "--data-dir"])
-            .arg(directory.path().join("data"))
-            .args(["--listen-client-urls", &client])
-            .args(["--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}")])
-            // A quick election also allows leases of one second, where the defaults allow two.
-            .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let (endpoint, peer) = (endpoint.to_string(), peer.to_string());
         Ok(Self {
-            child,
-            endpoint: endpoint.to_string(),
+            child: run(&endpoint, &peer, directory.path())?,
+            endpoint,
+            peer,
             directory,
         })
     }
@@ -116,6 +107,35 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         true
+    }
+}
+
+fn run(endpoint: &str, peer: &str, directory: &Path) -> std::io::Result<Child> {
+    let log = File::create(directory.join("log"))?;
+    let (client, peer) = (format!("http://{endpoint}"), format!("http://{peer}"));
+    Command::new("etcd")
+        .args(["--name", "test", "--data-dir"])
+        .arg(directory.join("data"))
+        .args(["--listen-client-urls", &client])
+        .args(["--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer])
+        .args(["--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("test={peer}")])
+        // A quick election also allows leases of one second, where the defaults allow two.
+        .args(["--heartbeat-interval", "10", "--election-timeout", "100"])
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+impl Server for Process {
+    async fn restart(&mut self, down: Duration) {
+        self.child.kill().expect("a child");
+        self.child.wait().expect("a child");
+        tokio::time::sleep(down).await;
+        let child = run(&self.endpoint, &self.peer, self.directory.path());
+        self.child = child.expect("it has run before");
+        assert!(self.answers().await, "another program took its port");
     }
 }
 

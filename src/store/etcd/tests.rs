@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::process::{Process, SOON};
 use super::watch::Watch;
 use super::*;
-use crate::store::conformance::{Bench, check};
+use crate::store::conformance::{self, Bench, check, check_on_disk};
 use crate::store::{Change, Changes, Guard, Identity, On, Step, StoreError, Sweep, Watching as _};
 
 /// Changes that no registrar makes.
@@ -31,6 +31,8 @@ impl Connection {
 }
 
 impl Bench for EtcdStore {
+    type Events = Watch;
+
     fn connect(&self) -> Self {
         let (settings, limit) = (self.connection.settings(), self.connection.limit());
         Self::new(settings.clone(), limit)
@@ -38,6 +40,14 @@ impl Bench for EtcdStore {
 
     async fn put_by_hand(&mut self, key: &str, value: &str) {
         self.connection.put(key, value).await;
+    }
+
+    async fn subscribe(&mut self, prefix: &str) -> Watch {
+        conformance::subscribe(self, prefix).await
+    }
+
+    async fn told(watch: &mut Watch) -> Vec<Key> {
+        conformance::told(watch).await
     }
 }
 
@@ -60,11 +70,12 @@ fn told(changes: &Changes) -> Vec<(&str, Option<&str>)> {
 
 #[tokio::test]
 async fn etcd_keeps_every_promise() {
-    let Some(etcd) = Process::start().await else {
+    let Some(mut etcd) = Process::start().await else {
         return;
     };
     let mut store = etcd.store();
-    check(&store).await;
+    check(&store, &mut etcd).await;
+    check_on_disk(&store, &mut etcd).await;
 
     // One operation more than the limit is refused, in the transaction's own lists and in those of a sweep.
     let keys: Vec<Key> = (0..=MAX_OPERATIONS)

@@ -72,12 +72,16 @@ impl Connection {
         }
     }
 
-    /// Makes a request that changes nothing, over one way after another until Redis answers.
+    /// Makes a request that changes nothing, over one way after another until Redis answers. Once a watch is connected,
+    /// this is its only way: on another one it would be told of nothing.
     pub async fn call_any(&mut self, request: &Request) -> Result<Value, StoreError> {
+        let is_watching = self.touched.is_some() && self.link.is_some();
         let mut failures = Vec::new();
         loop {
             match self.call(request).await {
-                Err(StoreError::Failed(error)) if failures.len() + 1 < self.ways() => {
+                Err(StoreError::Failed(error))
+                    if !is_watching && failures.len() + 1 < self.ways() =>
+                {
                     failures.push(error);
                 }
                 Err(StoreError::Failed(error)) => return Err(StoreError::Failed(error)),

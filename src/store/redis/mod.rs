@@ -50,8 +50,8 @@ pub const MAX_OPERATIONS: usize = 1000;
 
 pub struct RedisStore {
     connection: Connection,
-    /// The newest listing with its revision, which a watch goes on from.
-    listed: Option<(Known, i64)>,
+    /// The newest listing with its prefix, which a watch goes on from. It shares all texts with the reader's.
+    listed: Option<(String, Listing)>,
 }
 
 impl RedisStore {
@@ -136,29 +136,25 @@ impl Store for RedisStore {
 
     async fn scan(&mut self, prefix: &str) -> Result<Listing, StoreError> {
         let listing = self.connection.list(prefix).await?;
-        let keys = listing.keys.iter();
-        let known = Known {
-            prefix: prefix.to_owned(),
-            keys: keys
-                .map(|found| (Arc::clone(&found.key), found.clone()))
-                .collect(),
-        };
-        self.listed = Some((known, listing.revision));
+        self.listed = Some((prefix.to_owned(), listing.clone()));
         Ok(listing)
     }
 
     /// A watch goes on from the last listing of this connection. If that was of another prefix, the watch begins with a
     /// listing, and cannot tell of keys that have been deleted before it.
     async fn watch(&mut self, prefix: &str, revision: i64) -> Result<RedisWatch, StoreError> {
-        let listed = self.listed.take();
-        let listed = listed.filter(|(known, at)| known.prefix == prefix && at + 1 == revision);
-        let known = listed.map_or_else(
-            || Known {
-                prefix: prefix.to_owned(),
-                keys: BTreeMap::new(),
-            },
-            |(known, _)| known,
-        );
+        let listed = self
+            .listed
+            .take()
+            .filter(|(of, listing)| of == prefix && listing.revision + 1 == revision);
+        let keys = listed.map_or_else(Vec::new, |(_, listing)| listing.keys);
+        let known = Known {
+            prefix: prefix.to_owned(),
+            keys: keys
+                .into_iter()
+                .map(|found| (Arc::clone(&found.key), found))
+                .collect(),
+        };
         let (settings, limit) = (self.connection.settings().clone(), self.connection.limit());
         RedisWatch::open(settings, limit, known, revision).await
     }

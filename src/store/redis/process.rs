@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::link::Request;
 use super::{Place, RedisStore, Settings};
 use crate::base::calls::Calls;
+use crate::store::conformance::Server;
 use crate::store::{Password, User};
 
 /// The attempts to start on a free port, because another program may take it before the server does.
@@ -26,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A server with its own directory and port. It is killed on drop.
 pub struct Process {
     child: Child,
+    program: PathBuf,
+    args: Vec<String>,
     address: String,
     is_tls: bool,
     directory: TempDir,
@@ -117,25 +120,20 @@ impl Process {
 
     fn spawn(is_tls: bool, program: &Path, args: &[&str]) -> std::io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let log = File::create(directory.path().join("log"))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let port = address.port().to_string();
-        let mut command = Command::new(program);
-        if is_tls {
-            command.args(["--port", "0", "--tls-port", &port]);
+        let ports = if is_tls {
+            vec!["--port", "0", "--tls-port", &port]
         } else {
-            command.args(["--port", &port]);
-        }
-        let child = command
-            .args(["--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(directory.path())
-            .args(args)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+            vec!["--port", &port]
+        };
+        let fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let args = [&ports[..], &fixed[..], args].concat();
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         Ok(Self {
-            child,
+            child: run(program, &args, directory.path())?,
+            program: program.to_owned(),
+            args,
             address: address.to_string(),
             is_tls,
             directory,
@@ -174,6 +172,24 @@ impl Process {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+fn run(program: &Path, args: &[String], directory: &Path) -> std::io::Result<Child> {
+    let log = File::create(directory.join("log"))?;
+    let mut command = Command::new(program);
+    command.args(args).arg("--dir").arg(directory);
+    command.stdout(log.try_clone()?).stderr(log).spawn()
+}
+
+impl Server for Process {
+    async fn restart(&mut self, down: Duration) {
+        self.child.kill().expect("a child");
+        self.child.wait().expect("a child");
+        tokio::time::sleep(down).await;
+        let child = run(&self.program, &self.args, self.directory.path());
+        self.child = child.expect("it has run before");
+        assert!(self.answers().await, "another program took its port");
     }
 }
 

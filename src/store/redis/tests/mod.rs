@@ -7,18 +7,31 @@ mod oracle;
 mod watching;
 
 use redis::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::process::{Process, SOON, programs, user};
+use super::value::text;
 use super::*;
-use crate::store::conformance::{Bench, Facts, check};
+use crate::store::conformance::{Bench, Facts, check, check_on_disk};
 use crate::store::{Guard, Identity, On, Step};
 
 impl Bench for RedisStore {
     const FACTS: Facts = Facts {
         counts_revisions: true,
         sweeps_see_all: false,
+        lists_one_moment: false,
+        writes_per_renewal: 1,
+        events_per_renewal: 1,
+        tells_expiries: false,
+        survives_a_crash: false,
+        outlives_the_ttl: false,
+        fails_over_whole: false,
     };
+
+    /// Lines of Redis's older protocol.
+    type Events = Lines<BufReader<TcpStream>>;
 
     fn connect(&self) -> Self {
         let (settings, limit) = (self.connection.settings(), self.connection.limit());
@@ -31,6 +44,49 @@ impl Bench for RedisStore {
         let put = self.connection.call(&Request::Command(set)).await;
         put.expect("a put");
     }
+
+    async fn writes(&mut self) -> i64 {
+        let info = text(self.ask("INFO persistence").await).expect("a text");
+        let mut lines = info.lines();
+        let count = lines.find_map(|line| line.strip_prefix("rdb_changes_since_last_save:"));
+        count.expect("a field").parse().expect("a number")
+    }
+
+    async fn subscribe(&mut self, prefix: &str) -> Self::Events {
+        self.ask("CONFIG SET notify-keyspace-events KA").await;
+        let address = &self.connection.settings().place.endpoints()[0];
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let subscribe = format!("PSUBSCRIBE {CHANNEL}{prefix}*\r\n");
+        let sent = stream.write_all(subscribe.as_bytes()).await;
+        sent.expect("a connection");
+        let mut lines = BufReader::new(stream).lines();
+        let answer = read_lines(&mut lines, 6).await;
+        assert_eq!(answer[2], "psubscribe", "{answer:?}");
+        lines
+    }
+
+    async fn told(events: &mut Self::Events) -> Vec<Key> {
+        let event = read_lines(events, 9).await;
+        assert_eq!(event[2], "pmessage", "{event:?}");
+        let key = event[6].strip_prefix(CHANNEL).expect("our pattern");
+        vec![key.into()]
+    }
+
+    async fn delay_expiry(&mut self) {
+        self.ask("DEBUG SET-ACTIVE-EXPIRE 0").await;
+    }
+}
+
+/// What comes before the key in the name of a channel.
+const CHANNEL: &str = "__keyspace@0__:";
+
+async fn read_lines(lines: &mut Lines<BufReader<TcpStream>>, number: usize) -> Vec<String> {
+    let mut read = Vec::new();
+    while read.len() < number {
+        let line = lines.next_line().await.expect("a connection");
+        read.push(line.expect("no end"));
+    }
+    read
 }
 
 /// Puts keys on a lease, with the value `1`.
@@ -61,8 +117,12 @@ fn error<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
 #[tokio::test]
 async fn redis_and_valkey_keep_every_promise() {
     for program in programs() {
-        let process = Process::start_program(&program, &[]).await;
-        check(&process.store()).await;
+        let debug = ["--enable-debug-command", "yes"];
+        let mut process = Process::start_program(&program, &debug).await;
+        check(&process.store(), &mut process).await;
+        let on_disk = ["--appendonly", "yes", "--appendfsync", "always"];
+        let mut process = Process::start_program(&program, &on_disk).await;
+        check_on_disk(&process.store(), &mut process).await;
     }
 }
 

@@ -83,6 +83,30 @@ async fn a_watch_finds_what_redis_does_not_tell() {
 }
 
 #[tokio::test]
+async fn a_watch_does_not_go_on_at_another_server() {
+    let Some(first) = Process::start(&[]).await else {
+        return;
+    };
+    let second = Process::start(&[]).await.expect("it is installed");
+    let addresses = [&first, &second].map(|process| process.address().to_owned());
+    let settings = Settings {
+        place: Place::Servers(addresses.to_vec()),
+        ..first.settings()
+    };
+    // Twice this, after which it is asked for a sign of life, is longer than the pause before the next listing.
+    let mut store = RedisStore::new(settings, Duration::from_secs(3));
+    store.put_by_hand("/b/a", "1").await;
+    let listing = store.scan("/b/").await.expect("keys");
+    let watch = store.watch("/b/", listing.revision + 1).await;
+    let mut watch = watch.expect("a watch");
+    first.freeze();
+    let error = next(&mut watch)
+        .await
+        .expect_err("the other one has no key");
+    assert!(error.to_string().contains("did not answer"), "{error}");
+}
+
+#[tokio::test]
 async fn a_watch_of_a_redis_that_hangs_or_ends_fails() {
     let Some(process) = Process::start(&[]).await else {
         return;

@@ -1,5 +1,7 @@
 //! The feed on a store that is made up, where time matters, and on a real etcd.
 
+mod doubt;
+
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::anyhow;
@@ -288,59 +290,6 @@ async fn an_event_that_is_late_is_not_lost() {
     assert_eq!(fake.listings(), 2);
     assert!(running.is_quiet(5 * RESYNC).await);
     assert_eq!(fake.inner().watches.len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_mass_removal_waits_for_a_second_listing() {
-    // By the watch.
-    let (fake, mut running) = running("abcdefghij").await;
-    sleep(SECOND).await;
-    fake.change(&["-a", "-b", "-c", "-d", "-e"]);
-    assert_eq!(running.next().await, ("fghij".to_owned(), Duration::ZERO));
-    fake.change(&["+0", "+1", "+2", "+3", "+4"]);
-    assert_eq!(running.next().await.0, "01234fghij");
-    sleep(SECOND).await;
-    fake.change(&["-0", "-1", "-2", "-3", "-4", "-f"]);
-    sleep(SECOND).await;
-    // Changes go on meanwhile, and no key is taken away.
-    fake.change(&["+x", "-g"]);
-    assert_eq!(
-        running.next().await,
-        ("01234fghijx".to_owned(), Duration::ZERO)
-    );
-    let (keys, after) = running.next().await;
-    assert_eq!((&*keys, after), ("hijx", 4 * SECOND));
-    assert_eq!(fake.listings(), 2);
-
-    // By a listing, of a store that was restored empty; it is away when it should confirm that.
-    fake.change(&["+a", "+b", "+c", "+d", "+e", "+f"]);
-    running.next().await;
-    fake.go_away();
-    sleep(SECOND).await;
-    fake.inner().keys = Keys::default();
-    fake.come_back();
-    assert!(running.is_quiet(4 * SECOND).await);
-    fake.go_away();
-    assert!(running.is_quiet(RESYNC).await);
-    fake.come_back();
-    assert_eq!(running.next().await.0, "");
-}
-
-#[tokio::test(start_paused = true)]
-async fn keys_that_come_back_were_never_gone() {
-    let (fake, mut running) = running("abcdefghij").await;
-    let gone = "abcdef".chars().map(|letter| format!("-{letter}"));
-    let gone: Vec<String> = gone.collect();
-    let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-    fake.change(&gone);
-    assert!(running.is_quiet(4 * SECOND).await);
-    fake.change(&["+a", "+b", "+c", "+d", "+e", "+f"]);
-    assert_eq!(running.next().await.0, "abcdefghij");
-    assert!(running.is_quiet(10 * SECOND).await);
-    assert_eq!(fake.listings(), 1);
-    fake.change(&gone);
-    let (keys, after) = running.next().await;
-    assert_eq!((&*keys, after), ("ghij", 5 * SECOND));
 }
 
 #[tokio::test(start_paused = true)]

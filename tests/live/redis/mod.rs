@@ -1,19 +1,51 @@
-//! `run` and `discover` with a real Redis: each promise that Redis can keep, and each one that it cannot.
+//! `run` and `discover` with a real Redis: each promise that Redis can keep, and each one that it cannot. The most
+//! important ones with a Valkey too.
 
 use crate::common;
 
 use common::{
-    Container, ContainerBuilder, HOST_IP, Load, Redis, Registrar, RegistrarBuilder, SOON, TestBed,
-    count, eventually, free_port, in_step, joined, kill_processes, let_time_pass, map, processes,
-    web_keys,
+    Container, ContainerBuilder, HOST_IP, Redis, RegistrarBuilder, SOON, TestBed, count,
+    eventually, in_step, joined, kill_processes, let_time_pass, map, processes, web_keys,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-use super::discover::{answers, wait_for_answers, wait_until_ready, wait_until_refused};
+use super::discover::wait_until_ready;
+
+/// Makes tests of functions that take a site: with Redis, and with each Valkey that is installed.
+macro_rules! on_each_server {
+    ($($test:ident,)*) => {
+        mod on_redis {
+            $(#[test]
+            fn $test() {
+                super::$test(&crate::redis::Site::new());
+            })*
+        }
+
+        mod on_valkey {
+            $(#[test]
+            fn $test() {
+                for program in crate::common::valkeys() {
+                    let valkey = crate::common::Redis::start_program(&program);
+                    super::$test(&crate::redis::Site::of(valkey));
+                }
+            })*
+        }
+    };
+}
+
+mod failover;
+mod routes;
 
 const TTL: u32 = 6;
+
+on_each_server! {
+    keys_come_and_go_with_containers,
+    a_restart_writes_no_key,
+    the_keys_of_a_registrar_that_is_killed_go_after_the_ttl,
+    a_server_without_persistence_has_its_keys_again_soon_after_a_crash,
+}
 
 /// A Redis, and containers of its own.
 struct Site {
@@ -57,7 +89,11 @@ impl Site {
 
     /// The keys in Redis now, without the prefix and its slash.
     fn keys(&self) -> BTreeMap<String, String> {
-        let keys = self.redis.get(&self.bed.prefix).into_iter();
+        self.keys_in(&self.redis)
+    }
+
+    fn keys_in(&self, redis: &Redis) -> BTreeMap<String, String> {
+        let keys = redis.get(&self.bed.prefix).into_iter();
         keys.map(|(key, value)| (key[self.bed.prefix.len() + 1..].to_owned(), value))
             .collect()
     }
@@ -125,15 +161,13 @@ fn wait_for_a_renewal(site: &Site, key: &str) {
     });
 }
 
-#[test]
-fn keys_come_and_go_with_containers() {
-    let site = Site::new();
+fn keys_come_and_go_with_containers(site: &Site) {
     let registrar = in_step(&site.registrar());
     assert_eq!(site.keys(), nothing());
     let [a, b] = [site.web().start(), site.web().start()];
     let [of_a, of_b] = [&a, &b].map(|web| web_keys("web", web, HOST_IP));
     site.wait_for_keys(&joined([&of_a, &of_b]));
-    wait_for_a_renewal(&site, &site.member(&a));
+    wait_for_a_renewal(site, &site.member(&a));
     a.stop();
     site.wait_for_keys(&of_b);
     b.stop();
@@ -150,9 +184,7 @@ fn keys_come_and_go_with_containers() {
     assert_eq!(site.keys(), nothing());
 }
 
-#[test]
-fn a_restart_writes_no_key() {
-    let site = Site::new();
+fn a_restart_writes_no_key(site: &Site) {
     let web = site.web().start();
     let keys = web_keys("web", &web, HOST_IP);
     for kill in [false, true] {
@@ -165,7 +197,7 @@ fn a_restart_writes_no_key() {
         }
         site.redis.call::<()>(&["CONFIG", "RESETSTAT"]);
         let again = in_step(&site.registrar());
-        wait_for_a_renewal(&site, &site.member(&web));
+        wait_for_a_renewal(site, &site.member(&web));
         assert_eq!(site.keys(), keys);
         for command in ["set", "del"] {
             assert_eq!(site.redis.calls_of(command), 0, "{}", again.log());
@@ -174,14 +206,12 @@ fn a_restart_writes_no_key() {
     }
 }
 
-#[test]
-fn the_keys_of_a_registrar_that_is_killed_go_after_the_ttl() {
-    let site = Site::new();
+fn the_keys_of_a_registrar_that_is_killed_go_after_the_ttl(site: &Site) {
     let web = site.web().start();
     let keys = web_keys("web", &web, HOST_IP);
     let registrar = in_step(&site.registrar());
     site.wait_for_keys(&keys);
-    wait_for_a_renewal(&site, &site.member(&web));
+    wait_for_a_renewal(site, &site.member(&web));
     registrar.kill9();
     let killed = Instant::now();
     let mut members_gone = None;
@@ -220,9 +250,7 @@ fn a_redis_with_persistence_has_its_keys_after_a_crash() {
     assert_eq!(site.redis.calls_of("set"), 0, "{}", registrar.log());
 }
 
-#[test]
-fn a_redis_without_persistence_has_its_keys_again_soon_after_a_crash() {
-    let site = Site::new();
+fn a_server_without_persistence_has_its_keys_again_soon_after_a_crash(site: &Site) {
     let web = site.web().start();
     let keys = web_keys("web", &web, HOST_IP);
     let registrar = in_step(&site.registrar());
@@ -234,7 +262,7 @@ fn a_redis_without_persistence_has_its_keys_again_soon_after_a_crash() {
     site.wait_for_keys(&keys);
     registrar.wait_for_log("Redis is back after", SOON);
     // The lease is there too.
-    wait_for_a_renewal(&site, &site.member(&web));
+    wait_for_a_renewal(site, &site.member(&web));
     assert_eq!(site.keys(), keys);
 }
 
@@ -363,7 +391,7 @@ fn a_user_without_rights_is_told_the_rights_and_they_suffice() {
 
 #[test]
 fn the_set_up_in_the_docs_is_enough_for_both_roles() {
-    let page = include_str!("../../docs/stores.md");
+    let page = include_str!("../../../docs/stores.md");
     let lines = page.split_once("```text\n").expect("a block").1;
     let (lines, _) = lines.split_once("```").expect("it ends");
     let bed = TestBed::new();
@@ -426,100 +454,6 @@ fn a_second_process_of_one_identity_gives_way() {
     first.terminate();
     second.wait_for_log("this one writes again", SOON);
     assert_eq!(site.keys(), keys);
-}
-
-// --- discover --------------------------------------------------------------------------------------------------------
-
-/// A container that goes on for some seconds after its stop has begun, as a well-behaved one does.
-fn start_graceful(site: &Site, service: &str, port: u16) -> Container {
-    let web = site.bed.container().env("SERVICE_NAME", service);
-    let web = web.env("SERVICE_8005_PORT", &port.to_string());
-    // Docker accepts connections for it before it does.
-    let web = web.env("SERVICE_8005_CHECK_HTTP", "/");
-    let web = web.env("SERVICE_8005_CHECK_INTERVAL", "1s");
-    let web = web.env("SERVICE_8006_IGNORE", "1").publish_all();
-    web.args(&["--stop-signal=WINCH", "--stop-timeout=3"])
-        .start()
-}
-
-fn name_of(container: &Container) -> String {
-    format!("{} 8005\n", container.short_id())
-}
-
-fn wait_until_asked(port: u16, container: &Container) {
-    let name = name_of(container);
-    eventually(SOON, "an answer of the new one", || {
-        answers(port).is_ok_and(|names| names.contains(&name))
-    });
-}
-
-/// `run` on this host's loopback, and `discover`, both ready.
-fn start_both(site: &Site) -> (Registrar, Registrar) {
-    let registrar = in_step(&site.registrar().flag("--host-ip", "127.0.0.1"));
-    let discover = site.discover().start_command("discover");
-    wait_until_ready(&discover);
-    (registrar, discover)
-}
-
-#[test]
-fn a_rolling_replacement_fails_no_request() {
-    const REPLACEMENTS: usize = 4;
-    let (site, port) = (Site::new(), free_port());
-    let mut containers = vec![
-        start_graceful(&site, "web", port),
-        start_graceful(&site, "web", port),
-    ];
-    let (_registrar, discover) = start_both(&site);
-    for container in &containers {
-        wait_until_asked(port, container);
-    }
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
-    for _ in 0..REPLACEMENTS {
-        let new = start_graceful(&site, "web", port);
-        wait_until_asked(port, &new);
-        containers.push(new);
-        containers.remove(0).stop();
-    }
-    let names: Vec<String> = containers.iter().map(name_of).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    wait_for_answers(port, &names);
-    let (good, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
-    assert!(good.len() > 100, "{}", good.len());
-    assert_eq!(count(&discover.log(), "ERROR "), 0, "{}", discover.log());
-    for container in &containers {
-        container.kill("KILL");
-    }
-    wait_until_refused(port);
-}
-
-#[test]
-fn routes_stay_while_redis_is_away_and_when_it_comes_back_empty() {
-    let (site, port) = (Site::new(), free_port());
-    let web = start_graceful(&site, "web", port);
-    // The end of ten keys at once is not believed at once.
-    for number in 0..5 {
-        let directory = site.bed.key(&format!("s{number}/1"));
-        site.set(&format!("{directory}/port"), &free_port().to_string(), &[]);
-        site.set(&format!("{directory}/a"), "127.0.0.1:1", &[]);
-    }
-    let (_registrar, discover) = start_both(&site);
-    wait_until_asked(port, &web);
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
-    site.redis.kill9();
-    discover.wait_for_log("all routes stay as they are", SOON);
-    let_time_pass(Duration::from_secs(TTL.into()));
-    site.redis.start_again();
-    discover.wait_for_log("until a second listing", SOON);
-    wait_until_ready(&discover);
-    discover.wait_for_log("Redis is back after", SOON);
-    // A service that comes after it reaches the proxy.
-    let other = free_port();
-    let _other = start_graceful(&site, "other", other);
-    eventually(SOON, "the other service", || answers(other).is_ok());
-    wait_for_answers(port, &[&name_of(&web)]);
-    let (_, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
 }
 
 #[test]
