@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use super::discover::ProxyName;
 use crate::commands::{diff, keys, leases, services};
 use crate::discover;
 use crate::ops::log;
@@ -54,6 +55,13 @@ words!(services::Format {
 words!(discover::OnExit {
     Leave = "leave": "It goes on, and the next process uses it",
     Stop = "stop": "It ends too, when its connections have ended or after a few seconds",
+});
+
+words!(ProxyName {
+    Haproxy = "haproxy": "HAProxy: TCP, and HTTP by host names; its servers change without a reload",
+    Nginx = "nginx": "nginx: TCP, UDP, and HTTP by host names; each change is a reload",
+    Envoy = "envoy": "Envoy, by files that it watches: TCP, UDP, and HTTP by host names",
+    None = "none": "Whatever reads the files; --check and --reload are run for it",
 });
 
 words!(log::Format {

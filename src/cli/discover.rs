@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum as _};
 
 use super::Wrong;
 use super::flags::{LogArgs, POLICY, not_empty};
@@ -18,14 +18,25 @@ use crate::discover::{
     Commands, Mode, OnExit, Proxy, ProxySettings, RoutingSettings, STATE_FILE, Settings, Sockets,
     Starter,
 };
-use crate::policy::RoutingOptions;
+use crate::policy::{ProxyOptions, RoutingOptions};
 
 /// The heading of the flags about the proxy.
 const PROXY: &str = "Proxy";
 /// The names of our own proxy's sockets, below the directory.
 const OWN_SOCKETS: [&str; 2] = ["admin.sock", "master.sock"];
+/// The name of our own nginx's pid file, below the directory.
+const PID_FILE: &str = "nginx.pid";
 /// The longest path of a Unix socket, in bytes (`sun_path`).
 const LONGEST_SOCKET: usize = 107;
+
+/// The values of `--proxy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyName {
+    Haproxy,
+    Nginx,
+    Envoy,
+    None,
+}
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -57,9 +68,10 @@ pub struct DiscoverArgs {
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     pub explain: bool,
 
-    /// The admin socket of a HAProxy that somebody else starts
+    /// The admin socket of a proxy that somebody else starts
     ///
-    /// Such a HAProxy is never started or stopped, and loads the files in the directory.
+    /// HAProxy's stats socket, or Envoy's admin interface on a Unix socket. Such a proxy is never started or stopped,
+    /// and loads the files in the directory.
     #[arg(long, value_name = "PATH", help_heading = PROXY, value_parser = value::path)]
     pub socket: Option<PathBuf>,
 
@@ -67,11 +79,33 @@ pub struct DiscoverArgs {
     #[arg(long, value_name = "PATH", help_heading = PROXY, requires = "socket", value_parser = value::path)]
     pub master_socket: Option<PathBuf>,
 
+    /// The pid file of an nginx that somebody else starts
+    ///
+    /// Such an nginx is never started or stopped. It gets a HUP after its files have changed.
+    #[arg(long, value_name = "PATH", help_heading = PROXY, value_parser = value::path)]
+    pub pid_file: Option<PathBuf>,
+
+    /// Check the files beside the proxy's own by this command
+    ///
+    /// `sh -c` runs it before any file is installed. They all lie in `$DIRECTORY` then. If it fails, the last files stay,
+    /// and its output is logged. With `--proxy none` it is about all files; with `--proxy nginx` it replaces `nginx -t`.
+    #[arg(long, value_name = "COMMAND", help_heading = PROXY, value_parser = value::command)]
+    pub check: Option<String>,
+
+    /// Load the files beside the proxy's own by this command
+    ///
+    /// `sh -c` runs it after they have been installed in `$DIRECTORY`, and again until it succeeds. With `--proxy none` it
+    /// is about all files. Without it, a change of such a file makes HAProxy reload.
+    #[arg(long, value_name = "COMMAND", help_heading = PROXY, value_parser = value::command)]
+    pub reload: Option<String>,
+
     /// The shortest time between two reloads
     #[arg(long, value_name = "SECONDS", default_value_t = 2, help_heading = PROXY)]
     pub reload_interval: u32,
 
-    /// The time for a removed server's open connections
+    /// The time for removed servers to drain
+    ///
+    /// Their open connections may go on for that long. It is HAProxy's alone.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = PROXY)]
     pub drain: u32,
 
@@ -84,10 +118,10 @@ pub struct DiscoverArgs {
     #[command(flatten)]
     pub routing: RoutingArgs,
 
-    /// The command that runs the proxy [default: haproxy]
+    /// The command that runs the proxy [default: the proxy's program]
     ///
-    /// It stays in the foreground, reads `haproxy.cfg` in the directory, and has its master's socket there:
-    /// `master.sock`.
+    /// It stays in the foreground and reads the files in the directory: HAProxy `haproxy.cfg`, with its master's socket
+    /// `master.sock` there; nginx `nginx.conf`; Envoy `envoy/bootstrap.json`.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -106,15 +140,25 @@ pub struct RoutingArgs {
     #[arg(long, env = "DOCKER_REGISTER_PREFIX", default_value = "/backends", help_heading = POLICY, value_parser = value::prefix)]
     pub prefix: String,
 
+    /// The layout of the keys, if it is not this program's own
+    ///
+    /// `docker_discover` or `registrator`. For any other, a policy overrides `discover.service`.
+    #[arg(long, env = "DOCKER_REGISTER_LAYOUT", value_name = "NAME", help_heading = POLICY, value_parser = value::layout)]
+    pub layout: Option<String>,
+
     /// A setting of the policy, which it reads as `options.NAME`
     ///
     /// May be passed several times; in the environment, one per line.
     #[arg(long, env = "DOCKER_REGISTER_DISCOVER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', help_heading = POLICY, value_parser = value::setting)]
     pub set: Vec<(String, String)>,
 
-    /// The directory of its files
+    /// The proxy that gets the routes
+    #[arg(long, env = "DOCKER_REGISTER_PROXY", value_enum, default_value_t = ProxyName::Haproxy, help_heading = PROXY)]
+    pub proxy: ProxyName,
+
+    /// The files' directory
     ///
-    /// The policy makes them, and HAProxy reads them.
+    /// The policy makes them, and the proxy reads them.
     #[arg(long, env = "DOCKER_REGISTER_DIRECTORY", value_name = "DIR", default_value = "/var/lib/docker-register", help_heading = PROXY, value_parser = value::path)]
     pub directory: PathBuf,
 
@@ -159,14 +203,11 @@ impl DiscoverArgs {
 
     pub(super) fn check(self) -> Result<Command, Wrong> {
         match self.action {
-            Some(Action::Files(args)) => {
-                let socket = args.routing.own_socket();
-                Ok(Command::Files(files::Settings {
-                    keys: args.keys,
-                    explain: args.explain,
-                    routing: args.routing.check(socket)?,
-                }))
-            }
+            Some(Action::Files(args)) => Ok(Command::Files(files::Settings {
+                keys: args.keys,
+                explain: args.explain,
+                routing: args.routing.check_alone()?,
+            })),
             None => self.settings().map(Command::Discover),
         }
     }
@@ -174,14 +215,13 @@ impl DiscoverArgs {
     fn settings(self) -> Result<Settings, Wrong> {
         let proxy = self.proxy()?;
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-        let stats = match &proxy.proxy {
-            Proxy::Haproxy(sockets) => sockets.stats.display().to_string(),
-            _ => String::new(),
-        };
         Ok(Settings {
+            routing: self.routing.check(&proxy.proxy)?,
             proxy,
-            commands: Commands::default(),
-            routing: self.routing.check(stats)?,
+            commands: Commands {
+                check: self.check,
+                reload: self.reload,
+            },
             mode: if self.dry_run {
                 Mode::DryRun
             } else {
@@ -197,58 +237,124 @@ impl DiscoverArgs {
     }
 
     fn proxy(&self) -> Result<ProxySettings, Wrong> {
-        if let Some(stats) = &self.socket {
-            if !self.command.is_empty() {
-                let message =
-                    "--socket names a proxy that somebody else starts, so there is no COMMAND"
-                        .to_owned();
-                return Err((ErrorKind::ArgumentConflict, message));
+        let conflict = |message: &str| Err((ErrorKind::ArgumentConflict, message.to_owned()));
+        let name = self.routing.proxy;
+        let others = match (name, self.socket.clone(), self.pid_file.clone()) {
+            (ProxyName::Haproxy | ProxyName::Envoy | ProxyName::None, _, Some(_)) => {
+                return conflict("--pid-file is about nginx: pass --proxy nginx, or leave it out");
             }
-            let (stats, master) = (stats.clone(), self.master_socket.clone());
+            (ProxyName::Nginx, Some(_), _) => {
+                return conflict(
+                    "--socket is about HAProxy and Envoy: for an nginx that somebody else starts, pass --pid-file PATH",
+                );
+            }
+            (ProxyName::None, Some(_), _) => {
+                return conflict(
+                    "--socket is about HAProxy and Envoy: pass --proxy haproxy or --proxy envoy, or leave it out",
+                );
+            }
+            (ProxyName::Envoy, Some(_), _) if self.master_socket.is_some() => {
+                return conflict("--master-socket is about HAProxy: leave it out");
+            }
+            (ProxyName::Haproxy, Some(stats), None) => {
+                let master = self.master_socket.clone();
+                Some(Proxy::Haproxy(Sockets { stats, master }))
+            }
+            (ProxyName::Envoy, Some(admin), None) => Some(Proxy::Envoy { admin }),
+            (ProxyName::Nginx, None, Some(pid_file)) => Some(Proxy::Nginx { pid_file }),
+            (ProxyName::None, None, None) => Some(Proxy::None),
+            (_, None, None) => None,
+        };
+        let Some(proxy) = others else {
             return Ok(ProxySettings {
-                proxy: Proxy::Haproxy(Sockets { stats, master }),
-                starter: Starter::Others,
+                proxy: self.routing.own_proxy()?,
+                starter: Starter::Us {
+                    command: self.command.clone(),
+                },
             });
-        }
-        let [stats, master] = OWN_SOCKETS.map(|name| self.routing.directory.join(name));
-        if master.as_os_str().len() > LONGEST_SOCKET {
-            let message = format!(
-                "--directory {} is too long: a socket's path there would have more than {LONGEST_SOCKET} bytes",
-                self.routing.directory.display()
-            );
-            return Err((ErrorKind::ValueValidation, message));
+        };
+        let why = match proxy {
+            Proxy::None => "--proxy none starts no proxy",
+            Proxy::Nginx { .. } => "--pid-file names an nginx that somebody else starts",
+            Proxy::Haproxy(_) | Proxy::Envoy { .. } => {
+                "--socket names a proxy that somebody else starts"
+            }
+        };
+        if !self.command.is_empty() {
+            return conflict(&format!("{why}, so there is no COMMAND: leave it out"));
         }
         Ok(ProxySettings {
-            proxy: Proxy::Haproxy(Sockets {
-                stats,
-                master: Some(master),
-            }),
-            starter: Starter::Us {
-                command: self.command.clone(),
-            },
+            proxy,
+            starter: Starter::Others,
         })
     }
 }
 
 impl RoutingArgs {
-    /// `socket` is the one on which the proxy is to take run-time commands.
-    pub(super) fn check(self, socket: String) -> Result<RoutingSettings, Wrong> {
-        let state_file = self.directory.join(STATE_FILE).display().to_string();
+    /// The settings of a command that reaches no proxy. They are those of our own.
+    pub(super) fn check_alone(self) -> Result<RoutingSettings, Wrong> {
+        let proxy = self.own_proxy()?;
+        self.check(&proxy)
+    }
+
+    fn check(self, proxy: &Proxy) -> Result<RoutingSettings, Wrong> {
+        let name = self.proxy.to_possible_value();
+        let own = |file: &str| shown(&self.directory.join(file));
+        let mut options = ProxyOptions {
+            name: name.map_or_else(String::new, |name| name.get_name().to_owned()),
+            directory: shown(&self.directory),
+            socket: own(OWN_SOCKETS[0]),
+            state_file: own(STATE_FILE),
+            pid_file: own(PID_FILE),
+        };
+        match proxy {
+            Proxy::Haproxy(Sockets { stats, .. }) => options.socket = shown(stats),
+            Proxy::Nginx { pid_file } => options.pid_file = shown(pid_file),
+            Proxy::Envoy { admin } => options.socket = shown(admin),
+            Proxy::None => {}
+        }
         Ok(RoutingSettings {
             script: self.script,
             options: RoutingOptions {
                 prefix: self.prefix,
+                layout: self.layout,
                 set: not_empty(self.set),
-                socket,
-                state_file,
+                proxy: options,
             },
             store: self.store.check()?,
             directory: self.directory,
         })
     }
 
-    /// The admin socket of our own proxy.
-    pub(super) fn own_socket(&self) -> String {
-        self.directory.join(OWN_SOCKETS[0]).display().to_string()
+    /// The proxy that we start.
+    fn own_proxy(&self) -> Result<Proxy, Wrong> {
+        let [admin, master] = OWN_SOCKETS.map(|name| self.directory.join(name));
+        let longest = match self.proxy {
+            ProxyName::Haproxy => master.as_os_str().len(),
+            ProxyName::Envoy => admin.as_os_str().len(),
+            ProxyName::Nginx | ProxyName::None => 0,
+        };
+        if longest > LONGEST_SOCKET {
+            let message = format!(
+                "--directory {} is too long: a socket's path there would have more than {LONGEST_SOCKET} bytes",
+                self.directory.display()
+            );
+            return Err((ErrorKind::ValueValidation, message));
+        }
+        Ok(match self.proxy {
+            ProxyName::Haproxy => Proxy::Haproxy(Sockets {
+                stats: admin,
+                master: Some(master),
+            }),
+            ProxyName::Nginx => Proxy::Nginx {
+                pid_file: self.directory.join(PID_FILE),
+            },
+            ProxyName::Envoy => Proxy::Envoy { admin },
+            ProxyName::None => Proxy::None,
+        })
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

@@ -63,9 +63,9 @@ pub struct Cli {
 enum Command {
     /// Keep the store in step with this host's containers
     Run(RunArgs),
-    /// Route to the services that are registered, with HAProxy on this host
+    /// Route to the services that are registered, with a proxy on this host
     ///
-    /// Starts HAProxy, or uses one that runs. The policy, a Lua script, decides where each service is reached. Every
+    /// Starts HAProxy, nginx or Envoy, or uses one that runs. The policy, a Lua script, decides where each service is reached. Every
     /// service is reached at the same address on every host: by default, at the port that its containers expose, on
     /// 127.0.0.1 and on Docker's bridge.
     Discover(Box<DiscoverArgs>),
@@ -278,14 +278,11 @@ impl Command {
         Ok(match self {
             Self::Run(args) => commands::Command::Run(args.check()?),
             Self::Discover(args) => args.check()?,
-            Self::Services(args) => {
-                let socket = args.routing.own_socket();
-                commands::Command::Services(services::Settings {
-                    format: args.format,
-                    watch: args.watch,
-                    routing: args.routing.check(socket)?,
-                })
-            }
+            Self::Services(args) => commands::Command::Services(services::Settings {
+                format: args.format,
+                watch: args.watch,
+                routing: args.routing.check_alone()?,
+            }),
             Self::Keys(args) => commands::Command::Keys(args.check()?),
             Self::Diff(args) => commands::Command::Diff(diff::Settings {
                 host: args.host.check()?,

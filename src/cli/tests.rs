@@ -1,5 +1,6 @@
 use super::flags::POLICY;
 use super::*;
+use crate::discover::{Proxy, Settings as DiscoverSettings};
 use crate::store;
 
 #[test]
@@ -74,16 +75,20 @@ fn without_a_command_flags_are_those_of_run() {
     ));
 }
 
-/// The store that the flags of `leases` name, or the error.
-fn store_of(flags: &[&str]) -> Result<store::Settings, String> {
-    let words = ["docker-register", "leases"].iter().chain(flags);
+/// The settings that the flags of a command make, or the error.
+fn settings_of(command: &[&str], flags: &[&str]) -> Result<commands::Command, String> {
+    let words = ["docker-register"].iter().chain(command).chain(flags);
     let matches = definitions(false).try_get_matches_from(words);
     let matches = matches.map_err(|error| error.to_string())?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-    match cli.command.check() {
-        Ok(commands::Command::Leases(settings)) => Ok(settings.store),
-        Ok(_) => panic!("another command"),
-        Err((_, why)) => Err(why),
+    cli.command.check().map_err(|(_, why)| why)
+}
+
+/// The store that the flags of `leases` name, or the error.
+fn store_of(flags: &[&str]) -> Result<store::Settings, String> {
+    match settings_of(&["leases"], flags)? {
+        commands::Command::Leases(settings) => Ok(settings.store),
+        _ => panic!("another command"),
     }
 }
 
@@ -158,5 +163,167 @@ fn flags_that_contradict_the_store_are_refused() {
         let why = store_of(flags).expect_err("a refusal");
         assert!(why.contains(wanted), "{why}");
         assert!(!why.contains("secret"), "{why}");
+    }
+}
+
+fn discover_of(flags: &[&str]) -> Result<DiscoverSettings, String> {
+    match settings_of(&["discover", "--directory", "/d/"], flags)? {
+        commands::Command::Discover(settings) => Ok(settings),
+        _ => panic!("another command"),
+    }
+}
+
+#[test]
+fn a_policy_learns_the_paths_of_the_proxy() {
+    for (flags, name, [socket, pid_file], is_ours) in [
+        (&[][..], "haproxy", ["/d/admin.sock", "/d/nginx.pid"], true),
+        (
+            &["--socket", "/s"],
+            "haproxy",
+            ["/s", "/d/nginx.pid"],
+            false,
+        ),
+        (
+            &["--proxy", "nginx", "--", "nginx"],
+            "nginx",
+            ["/d/admin.sock", "/d/nginx.pid"],
+            true,
+        ),
+        (
+            &["--proxy", "nginx", "--pid-file", "/run/nginx.pid"],
+            "nginx",
+            ["/d/admin.sock", "/run/nginx.pid"],
+            false,
+        ),
+        (
+            &["--proxy", "envoy"],
+            "envoy",
+            ["/d/admin.sock", "/d/nginx.pid"],
+            true,
+        ),
+        (
+            &["--proxy", "envoy", "--socket", "/s"],
+            "envoy",
+            ["/s", "/d/nginx.pid"],
+            false,
+        ),
+        (
+            &["--proxy", "none", "--check", "c", "--reload", "r"],
+            "none",
+            ["/d/admin.sock", "/d/nginx.pid"],
+            false,
+        ),
+    ] {
+        let settings = discover_of(flags).expect("settings");
+        let options = &settings.routing.options.proxy;
+        assert_eq!(options.name, name);
+        assert_eq!(
+            (&*options.directory, &*options.state_file),
+            ("/d", "/d/.state")
+        );
+        assert_eq!((&*options.socket, &*options.pid_file), (socket, pid_file));
+        assert_eq!(settings.proxy.is_ours(), is_ours, "{flags:?}");
+    }
+}
+
+#[test]
+fn the_commands_about_files_may_be_passed_with_every_proxy() {
+    for proxy in ["haproxy", "nginx", "envoy", "none"] {
+        let flags = ["--proxy", proxy, "--check", "test a", "--reload", "b"];
+        let settings = discover_of(&flags).expect("settings");
+        assert_eq!(settings.commands.check.as_deref(), Some("test a"));
+        assert_eq!(settings.commands.reload.as_deref(), Some("b"));
+    }
+    let settings = discover_of(&["--proxy", "none"]).expect("settings");
+    assert!(matches!(settings.proxy.proxy, Proxy::None));
+    assert!(settings.proxy.proxy.protocols().is_empty());
+}
+
+#[test]
+fn flags_that_contradict_the_proxy_are_refused() {
+    for (flags, wanted) in [
+        (
+            &["--pid-file", "/p"][..],
+            "--pid-file is about nginx: pass --proxy nginx",
+        ),
+        (
+            &["--proxy", "none", "--pid-file", "/p"],
+            "--pid-file is about nginx: pass --proxy nginx",
+        ),
+        (
+            &["--proxy", "nginx", "--socket", "/s"],
+            "for an nginx that somebody else starts, pass --pid-file PATH",
+        ),
+        (
+            &["--proxy", "none", "--socket", "/s"],
+            "--socket is about HAProxy and Envoy",
+        ),
+        (
+            &[
+                "--proxy",
+                "envoy",
+                "--socket",
+                "/s",
+                "--master-socket",
+                "/m",
+            ],
+            "--master-socket is about HAProxy",
+        ),
+        (
+            &["--socket", "/s", "--", "haproxy"],
+            "--socket names a proxy that somebody else starts, so there is no COMMAND",
+        ),
+        (
+            &["--proxy", "nginx", "--pid-file", "/p", "--", "nginx"],
+            "--pid-file names an nginx that somebody else starts, so there is no COMMAND",
+        ),
+        (
+            &["--proxy", "none", "--", "prometheus"],
+            "--proxy none starts no proxy, so there is no COMMAND",
+        ),
+        (&["--proxy", "traefik"], "invalid value 'traefik'"),
+        (&["--check", " "], "expected a command"),
+        (
+            &["--layout", "traefik"],
+            "expected `docker_discover` or `registrator`",
+        ),
+    ] {
+        let why = discover_of(flags).expect_err("a refusal");
+        assert!(why.contains(wanted), "{why}");
+    }
+}
+
+#[test]
+fn a_directory_is_too_long_for_the_sockets_of_a_proxy_that_has_some() {
+    // With `/admin.sock` 108 bytes, with `/master.sock` 109.
+    let long = format!("/{}", "x".repeat(96));
+    for (proxy, directory, is_good) in [
+        ("haproxy", &long[..95], true),
+        ("haproxy", &long[..96], false),
+        ("envoy", &long[..96], true),
+        ("envoy", &long[..], false),
+        ("nginx", &long[..], true),
+        ("none", &long[..], true),
+    ] {
+        let flags = ["--proxy", proxy, "--directory", directory];
+        let settings = settings_of(&["discover"], &flags);
+        assert_eq!(settings.is_ok(), is_good, "{proxy}");
+        let why = settings.err().unwrap_or_default();
+        assert!(is_good || why.contains("is too long"), "{why}");
+    }
+}
+
+#[test]
+fn every_command_that_makes_routes_knows_the_layout() {
+    let flags = ["--layout", "registrator", "--proxy", "nginx"];
+    for command in [&["discover"][..], &["discover", "files"], &["services"]] {
+        let routing = match settings_of(command, &flags).expect("settings") {
+            commands::Command::Discover(settings) => settings.routing,
+            commands::Command::Files(settings) => settings.routing,
+            commands::Command::Services(settings) => settings.routing,
+            _ => panic!("another command"),
+        };
+        assert_eq!(routing.options.layout.as_deref(), Some("registrator"));
+        assert_eq!(routing.options.proxy.name, "nginx");
     }
 }

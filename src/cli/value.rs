@@ -12,6 +12,8 @@ const ETCD_PORT: u16 = 2379;
 const RESERVED: [&str; 4] = ["prefix", "ttl", "host_ip", "instance"];
 /// The field of `options` that comes from the host.
 const INTERFACES: &str = "interfaces";
+/// The layouts that the default policy reads beside this program's own.
+const LAYOUTS: [&str; 2] = ["docker_discover", "registrator"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -111,6 +113,17 @@ pub fn prefix(text: &str) -> Result<String, String> {
     Ok(prefix.to_owned())
 }
 
+/// The name of a layout that the default reading policy knows.
+pub fn layout(text: &str) -> Result<String, String> {
+    if LAYOUTS.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "expected `{}`; for any other layout, a policy overrides `discover.service`",
+        LAYOUTS.join("` or `")
+    ))
+}
+
 /// A time to live in seconds.
 pub fn ttl(text: &str) -> Result<u32, String> {
     text.parse::<u32>()
@@ -135,9 +148,18 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A path from the root: HAProxy takes others for something else.
+/// A path from the root, without a slash at its end: HAProxy takes others for something else.
 pub fn path(text: &str) -> Result<PathBuf, String> {
-    std::path::absolute(text).map_err(|error| error.to_string())
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    Ok(path.components().collect())
+}
+
+/// A command for `sh -c`, which takes an empty one for a success.
+pub fn command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected a command".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `NAME=VALUE`, except for names that have a flag or come from the host.
@@ -188,6 +210,15 @@ mod tests {
         }
         assert!(endpoint("http://user:p@ss@etcd:1").unwrap().has_user);
         assert!(endpoint("user@etcd").unwrap().has_user);
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_ends_with_a_name() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(path("a").unwrap(), here.join("a"));
+        for text in ["/a/b", "/a/b/", "/a//b/./"] {
+            assert_eq!(path(text).unwrap().to_str(), Some("/a/b"));
+        }
     }
 
     #[test]

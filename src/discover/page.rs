@@ -115,15 +115,17 @@ fn service(route: &routes::Route, running: Option<&Running>) -> Markup {
         @if let Some(failure) = &route.failure { pre.bad { (failure) } }
         @if listener.servers.is_empty() { div.bad { "it has no server, so connections are refused" } }
         @for server in &listener.servers {
-            @let found = running.and_then(|running| {
+            @let found = running.map(|running| {
                 let mut backends = running.backends.values();
                 backends.find_map(|servers| servers.get(&server.name))
             });
             div {
                 code { (server.name) } " "
                 @match found {
-                    None => span.dim { "not running" },
-                    Some(found) => span.(if found.health.is_up() { "good" } else { "bad" }) { (found.health.name()) },
+                    // The proxy tells nothing of its servers.
+                    None => span.dim { "-" },
+                    Some(None) => span.dim { "not running" },
+                    Some(Some(found)) => span.(if found.health.is_up() { "good" } else { "bad" }) { (found.health.name()) },
                 }
             }
         }

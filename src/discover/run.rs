@@ -110,7 +110,7 @@ async fn answer(status: &Status) -> Infallible {
 
 fn world(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> RoutingWorld {
     let probes = settings.probes && settings.mode != Mode::DryRun;
-    let probe = probes.then(Probe::default);
+    let probe = probes.then(|| Probe::new(settings.proxy.proxy.protocols()));
     let owners = RefCell::new(Owners::new(probe));
     let for_owners = Arc::clone(status);
     let settle = move |claims: &[Claim]| {
@@ -120,7 +120,7 @@ fn world(settings: &Settings, status: &Arc<Status>, keys: &KeysSender) -> Routin
             return owners.settle(claims, &BTreeSet::new());
         }
         // A proxy that hangs may be the one that listens there, so nobody is refused because of it.
-        let all = || claims.iter().map(|claim| claim.address).collect();
+        let all = || claims.iter().map(|claim| claim.bound).collect();
         owners.settle(claims, &for_owners.held().unwrap_or_else(all))
     };
     let source = KeySource::Live(keys.subscribe());

@@ -13,7 +13,7 @@ use super::haproxy::Sockets;
 use super::status::Status;
 use crate::ops::outage::Outage;
 use crate::policy::RoutingOptions;
-use crate::routes::Keys;
+use crate::routes::{Keys, Protocol};
 use crate::store::{self, AnyStore};
 
 /// The time limit of one call to the store.
@@ -123,6 +123,17 @@ impl RoutingSettings {
             outage: outage.shown_by(&status.store),
             keys,
             freshness: status.freshness.clone(),
+        }
+    }
+}
+
+impl Proxy {
+    /// The protocols of the addresses that it listens on. Those of others are some other program's.
+    pub fn protocols(&self) -> &'static [Protocol] {
+        match self {
+            Self::Haproxy(_) => &[Protocol::Tcp],
+            Self::Nginx { .. } | Self::Envoy { .. } => &[Protocol::Tcp, Protocol::Udp],
+            Self::None => &[],
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The state of a running `discover`, for the page, the metrics and the readiness check.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
 use crate::ops::loads::Loads;
 use crate::ops::readiness::Readiness;
-use crate::routes::Routes;
+use crate::routes::{Bound, Routes};
 
 #[derive(Default)]
 pub struct Status {
@@ -38,7 +37,7 @@ pub struct Status {
     /// What the proxy was last brought to, and what it then ran.
     pub shown: watch::Sender<Shown>,
     /// The addresses that the proxy listens on; none while that is not known, because it hangs.
-    held: Mutex<Option<BTreeSet<SocketAddr>>>,
+    held: Mutex<Option<BTreeSet<Bound>>>,
     released: AtomicBool,
     /// Asks for another look at who has which address.
     pub addresses_changed: Notify,
@@ -92,7 +91,7 @@ impl Status {
     }
 
     /// The addresses that the proxy listens on; none while that is not known.
-    pub fn held(&self) -> Option<BTreeSet<SocketAddr>> {
+    pub fn held(&self) -> Option<BTreeSet<Bound>> {
         self.lock().clone()
     }
 
@@ -101,12 +100,12 @@ impl Status {
         self.released.swap(false, Ordering::Relaxed)
     }
 
-    pub fn hold(&self, addresses: BTreeSet<SocketAddr>) {
+    pub fn hold(&self, addresses: BTreeSet<Bound>) {
         *self.lock() = Some(addresses);
     }
 
     /// The proxy listens on these addresses too.
-    pub fn hold_too(&self, addresses: BTreeSet<SocketAddr>) {
+    pub fn hold_too(&self, addresses: BTreeSet<Bound>) {
         self.lock().get_or_insert_default().extend(addresses);
     }
 
@@ -116,7 +115,7 @@ impl Status {
         self.addresses_changed.notify_one();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeSet<SocketAddr>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeSet<Bound>>> {
         // Nothing that holds it can leave it half-done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,7 +19,7 @@ mod world;
 
 pub use api::test::test_file;
 pub use driver::{Role, drive};
-pub use routing::{KeySource, Owners, RoutingOptions, RoutingWorld};
+pub use routing::{KeySource, Owners, ProxyOptions, RoutingOptions, RoutingWorld};
 pub use sandbox::failure::Failure;
 pub use script::Script;
 pub use verdicts::{ContainerView, Verdicts};

@@ -24,13 +24,19 @@ pub struct Server {
     pub options: Arc<str>,
 }
 
+/// An address of one protocol: TCP and UDP are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bound {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+}
+
 /// A service's wish for an address. Each address has one owner, or is shared by all that claim it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub service: ServiceId,
     /// The service's age: the store's revision at its first put.
     pub created: i64,
-    pub address: SocketAddr,
-    pub protocol: Protocol,
+    pub bound: Bound,
     pub is_shared: bool,
 }

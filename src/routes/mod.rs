@@ -10,12 +10,11 @@ mod services;
 pub use address::read_address;
 pub use file::{File, Piece, Servers};
 pub use keys::Keys;
-pub use listener::{Claim, Listener, Server};
+pub use listener::{Bound, Claim, Listener, Server};
 pub use service::{LeftOut, Member, Protocol, Service, ServiceId};
 pub use services::{Located, Part, Services};
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The wanted state of a proxy: what a policy makes of all services of one moment.
@@ -50,10 +49,17 @@ pub struct Route {
 
 impl Routes {
     /// All addresses that services have got.
-    pub fn addresses(&self) -> BTreeSet<SocketAddr> {
-        let listeners = self.services.iter().map(|route| &route.listener);
-        let addresses =
-            listeners.flat_map(|listener| listener.listen.iter().chain(&listener.shared));
-        addresses.copied().collect()
+    pub fn addresses(&self) -> BTreeSet<Bound> {
+        let addresses = self.services.iter().flat_map(|route| {
+            let Route {
+                service, listener, ..
+            } = route;
+            let all = listener.listen.iter().chain(&listener.shared);
+            all.map(move |address| Bound {
+                protocol: service.protocol,
+                address: *address,
+            })
+        });
+        addresses.collect()
     }
 }

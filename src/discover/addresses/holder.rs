@@ -92,8 +92,15 @@ fn container(cgroup: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+    use super::*;
+    use crate::routes::{Bound, Protocol};
+
+    const HTTP: Bound = Bound {
+        protocol: Protocol::Tcp,
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80),
+    };
     const CONTAINER: &str = "6f0c6bd7ae9c6f0c6bd7ae9c6f0c6bd7ae9c6f0c6bd7ae9c6f0c6bd7ae9cabcd";
 
     /// What is told of a process with these files.
@@ -107,7 +114,7 @@ mod tests {
         std::os::unix::fs::symlink("socket:[4026]", process.join("fd/3")).expect("a link");
         fs::create_dir(proc.path().join("net")).expect("a directory");
         let socket = Socket {
-            address: ([127, 0, 0, 1], 80).into(),
+            bound: HTTP,
             is_open,
             uid: 33,
             inode: 4026,
@@ -159,7 +166,7 @@ mod tests {
     #[test]
     fn a_holder_that_cannot_be_seen_is_told_by_its_user() {
         let socket = Socket {
-            address: ([127, 0, 0, 1], 80).into(),
+            bound: HTTP,
             is_open: true,
             uid: 33,
             inode: 1,

@@ -12,29 +12,32 @@ pub use owners::Owners;
 pub use probe::Probe;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::base::text::quote;
-use crate::routes::Protocol;
+use crate::routes::{Bound, Protocol};
 
-/// The TCP addresses that these processes listen on. Those of another user's are seen by root alone.
-pub fn listened_by(processes: &[i32]) -> BTreeSet<SocketAddr> {
+/// The addresses that these processes listen on, by TCP and by UDP. Those of another user's are seen by root alone.
+pub fn listened_by(processes: &[i32]) -> BTreeSet<Bound> {
     let proc = Path::new("/proc");
     let inodes = processes
         .iter()
         .flat_map(|process| holder::inodes(&proc.join(process.to_string())));
     let inodes: BTreeSet<u64> = inodes.collect();
-    let sockets = sockets::read(proc, Protocol::Tcp).into_iter();
+    let protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
+    let sockets = protocols.flat_map(|protocol| sockets::read(proc, protocol));
     let sockets = sockets.filter(|socket| inodes.contains(&socket.inode));
-    sockets.map(|socket| socket.address).collect()
+    sockets.map(|socket| socket.bound).collect()
 }
 
 /// Whether a kernel gives both addresses to different sockets only if they agree to it. A wildcard overlaps with every
 /// address of its port, `[::]` with those of IPv4 too.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
-    a.port() == b.port() && (one == other || covers(one, other) || covers(other, one))
+fn overlap(a: Bound, b: Bound) -> bool {
+    let [one, other] = [a, b].map(|bound| bound.address.ip().to_canonical());
+    a.protocol == b.protocol
+        && a.address.port() == b.address.port()
+        && (one == other || covers(one, other) || covers(other, one))
 }
 
 fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
@@ -42,21 +45,42 @@ fn covers(wildcard: IpAddr, address: IpAddr) -> bool {
 }
 
 /// An address as a literal.
-fn shown(address: SocketAddr) -> String {
-    quote(&address.to_string())
+fn shown(bound: Bound) -> String {
+    quote(&bound.address.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_a_process_are_told_apart_by_protocol() {
+        // No other test has a socket at this address.
+        let tcp = TcpListener::bind("127.0.9.1:0").expect("a listener");
+        let udp = UdpSocket::bind("127.0.9.1:0").expect("a socket");
+        let at = |protocol, address| Bound { protocol, address };
+        let tcp = at(Protocol::Tcp, tcp.local_addr().expect("an address"));
+        let udp = at(Protocol::Udp, udp.local_addr().expect("an address"));
+        let us = i32::try_from(std::process::id()).expect("a process id");
+        let held = listened_by(&[us]);
+        assert!(held.contains(&tcp) && held.contains(&udp), "{held:?}");
+        assert!(!held.contains(&at(Protocol::Udp, tcp.address)), "{held:?}");
+        assert!(!held.contains(&at(Protocol::Tcp, udp.address)), "{held:?}");
+    }
+
     #[test]
     fn a_wildcard_overlaps_with_the_addresses_of_its_port() {
         let overlap = |a: &str, b: &str| {
-            let (a, b) = (
-                a.parse().expect("an address"),
-                b.parse().expect("an address"),
-            );
-            assert_eq!(super::overlap(a, b), super::overlap(b, a), "{a} {b}");
-            super::overlap(a, b)
+            let at = |protocol, address: &str| Bound {
+                protocol,
+                address: address.parse().expect("an address"),
+            };
+            let (tcp, other) = (at(Protocol::Tcp, a), at(Protocol::Tcp, b));
+            assert_eq!(overlap(tcp, other), overlap(other, tcp), "{a} {b}");
+            assert!(!overlap(tcp, at(Protocol::Udp, b)), "{a} {b}");
+            overlap(tcp, other)
         };
         for (a, b) in [
             ("127.0.0.1:80", "127.0.0.1:80"),

@@ -1,10 +1,9 @@
 //! Decides which service has an address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use super::{Probe, overlap, shown};
-use crate::routes::{Claim, Protocol, ServiceId};
+use crate::routes::{Bound, Claim, ServiceId};
 
 /// The owners of all addresses that were settled last. An owner keeps its address until it no longer claims it.
 #[derive(Debug)]
@@ -16,8 +15,7 @@ pub struct Owners {
 /// An address, and who has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Tenure {
-    protocol: Protocol,
-    address: SocketAddr,
+    bound: Bound,
     /// None for all services that share it.
     owner: Option<ServiceId>,
 }
@@ -53,7 +51,7 @@ impl Owners {
     pub fn settle(
         &mut self,
         claims: &[Claim],
-        held_by_proxy: &BTreeSet<SocketAddr>,
+        held_by_proxy: &BTreeSet<Bound>,
     ) -> Vec<Result<(), String>> {
         let mut ranked: Vec<(Tenure, Candidate)> = candidates(claims).into_iter().collect();
         // Tenures are sorted already, so that the order never depends on that of the claims.
@@ -86,11 +84,11 @@ impl Owners {
     fn try_address(
         &mut self,
         tenure: &Tenure,
-        held_by_proxy: &BTreeSet<SocketAddr>,
+        held_by_proxy: &BTreeSet<Bound>,
     ) -> Result<(), String> {
-        let is_had = self.owned.contains(tenure) || held_by_proxy.contains(&tenure.address);
+        let is_had = self.owned.contains(tenure) || held_by_proxy.contains(&tenure.bound);
         match &mut self.probe {
-            Some(probe) if !is_had => probe.check(tenure.address, tenure.protocol, held_by_proxy),
+            Some(probe) if !is_had => probe.check(tenure.bound, held_by_proxy),
             _ => Ok(()),
         }
     }
@@ -103,11 +101,11 @@ impl Owners {
         rival: &Tenure,
         of: &Candidate,
     ) -> String {
-        let address = shown(tenure.address);
-        let part = if rival.address == tenure.address {
+        let address = shown(tenure.bound);
+        let part = if rival.bound == tenure.bound {
             address
         } else {
-            format!("{address} overlaps with {}, which", shown(rival.address))
+            format!("{address} overlaps with {}, which", shown(rival.bound))
         };
         let (created, eldest) = &of.eldest;
         if rival.owner == tenure.owner {
@@ -130,7 +128,7 @@ impl Owners {
 
 impl Tenure {
     fn collides(&self, other: &Self) -> bool {
-        self.protocol == other.protocol && overlap(self.address, other.address)
+        overlap(self.bound, other.bound)
     }
 }
 
@@ -139,8 +137,7 @@ fn candidates(claims: &[Claim]) -> BTreeMap<Tenure, Candidate> {
     let mut candidates: BTreeMap<Tenure, Candidate> = BTreeMap::new();
     for (place, claim) in claims.iter().enumerate() {
         let tenure = Tenure {
-            protocol: claim.protocol,
-            address: claim.address,
+            bound: claim.bound,
             owner: (!claim.is_shared).then(|| claim.service.clone()),
         };
         let age = (claim.created, claim.service.clone());
@@ -162,6 +159,7 @@ mod tests {
 
     use super::super::testing::comes_true;
     use super::*;
+    use crate::routes::Protocol;
 
     fn claim(service: &str, created: i64, address: &str) -> Claim {
         Claim {
@@ -170,8 +168,10 @@ mod tests {
                 index: 1,
             },
             created,
-            address: address.parse().expect("an address"),
-            protocol: Protocol::Tcp,
+            bound: Bound {
+                protocol: Protocol::Tcp,
+                address: address.parse().expect("an address"),
+            },
             is_shared: false,
         }
     }
@@ -185,7 +185,10 @@ mod tests {
 
     fn udp(claim: Claim) -> Claim {
         Claim {
-            protocol: Protocol::Udp,
+            bound: Bound {
+                protocol: Protocol::Udp,
+                ..claim.bound
+            },
             ..claim
         }
     }
@@ -299,10 +302,15 @@ mod tests {
     #[test]
     fn an_address_that_is_held_is_refused_until_it_is_free() {
         let holder = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let held = holder.local_addr().expect("an address");
         let mut owners = Owners::new(Some(Probe::default()));
-        let claims = [claim("a", 1, &held.to_string())];
+        let at = holder.local_addr().expect("an address");
+        let claims = [claim("a", 1, &at.to_string())];
+        let [Claim { bound: held, .. }] = claims;
         assert_eq!(settle(&mut owners, &claims), [false]);
+        // What the proxy has by UDP is not what it has by TCP.
+        let other = udp(claims[0].clone()).bound;
+        let settled = owners.settle(&claims, &BTreeSet::from([other]));
+        assert!(settled[0].is_err(), "{settled:?}");
         // The proxy's own address is not tried, and its owner has it from then on.
         assert_eq!(owners.settle(&claims, &BTreeSet::from([held])), [Ok(())]);
         assert_eq!(settle(&mut owners, &claims), [true]);

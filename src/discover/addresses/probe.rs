@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::sockets::{self, Socket};
 use super::{holder, overlap, shown};
-use crate::routes::Protocol;
+use crate::routes::{Bound, Protocol};
 
 /// The first port that needs no privilege, where the kernel does not say.
 const UNPRIVILEGED: u16 = 1024;
@@ -21,11 +21,13 @@ const WHAT_NOW: &str = "stop it, or give the service another port or address";
 #[derive(Debug)]
 pub struct Probe {
     proc: PathBuf,
+    /// Those of the proxy. No other address is tried.
+    protocols: &'static [Protocol],
     /// The kernel's tables, each read once at most for all addresses of one settlement.
     sockets: BTreeMap<Protocol, Vec<Socket>>,
     processes: Option<BTreeMap<u64, PathBuf>>,
     /// The refused addresses. They are tried at each settlement, and the search for a holder is slow.
-    refused: BTreeMap<(Protocol, SocketAddr), Refusal>,
+    refused: BTreeMap<Bound, Refusal>,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Default for Probe {
     fn default() -> Self {
         Self {
             proc: PathBuf::from("/proc"),
+            protocols: &[Protocol::Tcp, Protocol::Udp],
             sockets: BTreeMap::new(),
             processes: None,
             refused: BTreeMap::new(),
@@ -47,6 +50,13 @@ impl Default for Probe {
 }
 
 impl Probe {
+    pub fn new(protocols: &'static [Protocol]) -> Self {
+        Self {
+            protocols,
+            ..Self::default()
+        }
+    }
+
     /// Forgets the tables of the last settlement, and what has become old.
     pub(super) fn begin(&mut self) {
         self.sockets.clear();
@@ -59,25 +69,27 @@ impl Probe {
     /// way.
     pub(super) fn check(
         &mut self,
-        address: SocketAddr,
-        protocol: Protocol,
-        held_by_proxy: &BTreeSet<SocketAddr>,
+        bound: Bound,
+        held_by_proxy: &BTreeSet<Bound>,
     ) -> Result<(), String> {
-        let Err(error) = listen(address, protocol) else {
-            self.refused.remove(&(protocol, address));
+        if !self.protocols.contains(&bound.protocol) {
+            return Ok(());
+        }
+        let Err(error) = listen(bound) else {
+            self.refused.remove(&bound);
             return Ok(());
         };
         // Where the proxy may be the holder, only the search tells.
-        let is_proxys = held_by_proxy.iter().any(|held| overlap(*held, address));
-        if let Some(refusal) = self.refused.get(&(protocol, address))
+        let is_proxys = held_by_proxy.iter().any(|held| overlap(*held, bound));
+        if let Some(refusal) = self.refused.get(&bound)
             && !is_proxys
         {
             return Err(refusal.why.clone());
         }
-        let why = match self.why(address, protocol, held_by_proxy, &error) {
+        let why = match self.why(bound, held_by_proxy, &error) {
             None if is_proxys => return Ok(()),
             why => why.unwrap_or_else(|| {
-                let at = shown(address);
+                let at = shown(bound);
                 format!("{at} is held by another program: {WHAT_NOW}")
             }),
         };
@@ -86,23 +98,22 @@ impl Probe {
             why: why.clone(),
             at,
         };
-        self.refused.insert((protocol, address), refusal);
+        self.refused.insert(bound, refusal);
         Err(why)
     }
 
     /// The reason for an error; none if nobody is seen who holds the address.
     fn why(
         &mut self,
-        address: SocketAddr,
-        protocol: Protocol,
-        held_by_proxy: &BTreeSet<SocketAddr>,
+        bound: Bound,
+        held_by_proxy: &BTreeSet<Bound>,
         error: &io::Error,
     ) -> Option<String> {
-        let at = shown(address);
+        let at = shown(bound);
         if matches!(
             error.kind(),
             ErrorKind::AddrInUse | ErrorKind::PermissionDenied
-        ) && let Some(holder) = self.holder(address, protocol, held_by_proxy)
+        ) && let Some(holder) = self.holder(bound, held_by_proxy)
         {
             return Some(format!("{at} is held by {holder}: {WHAT_NOW}"));
         }
@@ -110,11 +121,11 @@ impl Probe {
             ErrorKind::AddrInUse => return None,
             // The proxy has the privilege for this port.
             ErrorKind::PermissionDenied
-                if held_by_proxy.iter().any(|held| overlap(*held, address)) =>
+                if held_by_proxy.iter().any(|held| overlap(*held, bound)) =>
             {
                 return None;
             }
-            ErrorKind::PermissionDenied => not_allowed(&self.proc, address),
+            ErrorKind::PermissionDenied => not_allowed(&self.proc, bound),
             ErrorKind::AddrNotAvailable => {
                 format!("no network interface of this host has the address of {at}")
             }
@@ -123,23 +134,18 @@ impl Probe {
     }
 
     /// Who holds an address, apart from the proxy.
-    fn holder(
-        &mut self,
-        address: SocketAddr,
-        protocol: Protocol,
-        held_by_proxy: &BTreeSet<SocketAddr>,
-    ) -> Option<String> {
+    fn holder(&mut self, bound: Bound, held_by_proxy: &BTreeSet<Bound>) -> Option<String> {
         let proc = &self.proc;
-        let sockets = self.sockets.entry(protocol);
-        let sockets = sockets.or_insert_with(|| sockets::read(proc, protocol));
+        let sockets = self.sockets.entry(bound.protocol);
+        let sockets = sockets.or_insert_with(|| sockets::read(proc, bound.protocol));
         let is_proxys = |socket: &Socket| {
-            let is_end_of = |held: &SocketAddr| !socket.is_open && overlap(*held, socket.address);
-            held_by_proxy.contains(&socket.address) || held_by_proxy.iter().any(is_end_of)
+            let is_end_of = |held: &Bound| !socket.is_open && overlap(*held, socket.bound);
+            held_by_proxy.contains(&socket.bound) || held_by_proxy.iter().any(is_end_of)
         };
         let holders = sockets
             .iter()
-            .filter(|socket| overlap(socket.address, address) && !is_proxys(socket));
-        let socket = *holders.max_by_key(|socket| (socket.is_open, socket.address == address))?;
+            .filter(|socket| overlap(socket.bound, bound) && !is_proxys(socket));
+        let socket = *holders.max_by_key(|socket| (socket.is_open, socket.bound == bound))?;
         let processes = self
             .processes
             .get_or_insert_with(|| holder::processes(proc));
@@ -149,7 +155,7 @@ impl Probe {
 
 /// Listens on an address for an instant. std sets `SO_REUSEADDR` and not `SO_REUSEPORT`, so that closed connections are
 /// no obstacle and every holder is.
-fn listen(address: SocketAddr, protocol: Protocol) -> io::Result<()> {
+fn listen(Bound { protocol, address }: Bound) -> io::Result<()> {
     match protocol {
         Protocol::Tcp => TcpListener::bind(address).map(drop),
         Protocol::Udp => UdpSocket::bind(address).map(drop),
@@ -159,10 +165,10 @@ fn listen(address: SocketAddr, protocol: Protocol) -> io::Result<()> {
 }
 
 /// The reason for a refusal, with the remedies if it is the port.
-fn not_allowed(proc: &Path, address: SocketAddr) -> String {
+fn not_allowed(proc: &Path, bound: Bound) -> String {
     let first = fs::read_to_string(proc.join("sys/net/ipv4/ip_unprivileged_port_start"));
     let first = first.ok().and_then(|text| text.trim_end().parse().ok());
-    let (at, port) = (shown(address), address.port());
+    let (at, port) = (shown(bound), bound.address.port());
     if port >= first.unwrap_or(UNPRIVILEGED) {
         return format!("{at} may not be listened on by this user");
     }
@@ -175,7 +181,7 @@ fn not_allowed(proc: &Path, address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     use tokio::net::TcpSocket;
 
@@ -187,7 +193,13 @@ mod tests {
     const ALL6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
     fn check(ip: IpAddr, port: u16, protocol: Protocol) -> Result<(), String> {
-        Probe::default().check((ip, port).into(), protocol, &BTreeSet::new())
+        let address = (ip, port).into();
+        Probe::default().check(Bound { protocol, address }, &BTreeSet::new())
+    }
+
+    fn tcp(address: SocketAddr) -> Bound {
+        let protocol = Protocol::Tcp;
+        Bound { protocol, address }
     }
 
     /// The message if this process holds an address.
@@ -260,19 +272,45 @@ mod tests {
         let held = proxy.local_addr().expect("an address");
         let mut probe = Probe::default();
         let wildcard = SocketAddr::from((ALL, held.port()));
-        let checked = probe.check(wildcard, Protocol::Tcp, &BTreeSet::from([held]));
-        assert_eq!(checked, Ok(()));
+        let held_by_proxy = BTreeSet::from([tcp(held)]);
+        let mut check = || {
+            probe.begin();
+            probe.check(tcp(wildcard), &held_by_proxy)
+        };
+        assert_eq!(check(), Ok(()));
         let other = TcpListener::bind(("127.0.0.2", held.port())).expect("a listener");
-        probe.begin();
-        let checked = probe.check(wildcard, Protocol::Tcp, &BTreeSet::from([held]));
-        assert_eq!(checked, held_by_us(wildcard));
+        assert_eq!(check(), held_by_us(wildcard));
         drop(other);
+    }
+
+    #[test]
+    fn a_proxy_that_holds_an_address_by_tcp_does_not_hold_it_by_udp() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let at = socket.local_addr().expect("an address");
+        let udp = Bound {
+            protocol: Protocol::Udp,
+            address: at,
+        };
+        let held_by = |bound| Probe::default().check(udp, &BTreeSet::from([bound]));
+        assert_eq!(held_by(tcp(at)), held_by_us(at));
+        assert_eq!(held_by(udp), Ok(()));
+    }
+
+    #[test]
+    fn an_address_of_another_protocol_than_the_proxys_is_not_tried() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let udp = Bound {
+            protocol: Protocol::Udp,
+            address: socket.local_addr().expect("an address"),
+        };
+        let checked = Probe::new(&[Protocol::Tcp]).check(udp, &BTreeSet::new());
+        assert_eq!(checked, Ok(()));
     }
 
     #[test]
     fn a_small_port_needs_a_privilege() {
         let proc = tempfile::tempdir().expect("a directory");
-        let why = |port| not_allowed(proc.path(), (LOCALHOST, port).into());
+        let why = |port| not_allowed(proc.path(), tcp((LOCALHOST, port).into()));
         assert!(why(1023).contains("net.ipv4.ip_unprivileged_port_start=1023`"));
         assert_eq!(
             why(1024),

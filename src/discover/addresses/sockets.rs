@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::routes::Protocol;
+use crate::routes::{Bound, Protocol};
 
 /// The state of a TCP socket that listens, and that of any UDP socket without a peer (`include/net/tcp_states.h`).
 const LISTEN: u8 = 0x0a;
@@ -12,7 +12,7 @@ const UNCONNECTED: u8 = 0x07;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
-    pub address: SocketAddr,
+    pub bound: Bound,
     /// Whether it waits for anybody, and is not one end of a connection.
     pub is_open: bool,
     /// The user of the program that made it.
@@ -31,17 +31,22 @@ pub fn read(proc: &Path, protocol: Protocol) -> Vec<Socket> {
     let read = |file| fs::read_to_string(proc.join("net").join(file)).unwrap_or_default();
     let texts = files.map(read);
     let lines = texts.iter().flat_map(|text| text.lines());
-    lines.filter_map(|line| parse(line, open)).collect()
+    lines
+        .filter_map(|line| parse(line, protocol, open))
+        .collect()
 }
 
 /// A line of `/proc/net/tcp` (`Documentation/networking/proc_net_tcp.rst`); the head of the table is none.
-fn parse(line: &str, open: u8) -> Option<Socket> {
+fn parse(line: &str, protocol: Protocol, open: u8) -> Option<Socket> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let inode = fields.get(9)?.parse().ok()?;
     // A closed connection in its TIME_WAIT belongs to nobody.
     (inode != 0).then_some(())?;
     Some(Socket {
-        address: parse_address(fields[1])?,
+        bound: Bound {
+            protocol,
+            address: parse_address(fields[1])?,
+        },
         is_open: u8::from_str_radix(fields[3], 16).ok()? == open,
         uid: fields[7].parse().ok()?,
         inode,
@@ -74,7 +79,7 @@ mod tests {
     fn of(address: SocketAddr, protocol: Protocol) -> Vec<bool> {
         let sockets = read(Path::new("/proc"), protocol).into_iter();
         let mut found: Vec<bool> = sockets
-            .filter(|socket| socket.address == address && socket.inode > 0)
+            .filter(|socket| socket.bound == Bound { protocol, address } && socket.inode > 0)
             .map(|socket| socket.is_open)
             .collect();
         found.sort_unstable();

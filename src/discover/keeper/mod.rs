@@ -13,7 +13,6 @@ mod loading;
 mod writer;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use super::process::{self, Process};
 use super::settings::OnExit;
 use super::status::Status;
 use crate::ops::outage::Outage;
-use crate::routes::{File, Routes};
+use crate::routes::{Bound, File, Routes};
 use loading::Refused;
 use writer::Writer;
 
@@ -96,7 +95,7 @@ pub async fn keep(
 }
 
 /// The addresses that the proxy listens on, empty if it does not run; none if it runs and does not answer.
-pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<SocketAddr>> {
+pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<Bound>> {
     let haproxy = Haproxy::new(sockets.clone());
     let is_there = || sockets.master.as_ref().is_some_and(|path| path.exists());
     let begun = Instant::now();

@@ -10,4 +10,4 @@ mod world;
 
 pub use proxy::{files_of, read_listener_of};
 pub use script::proxy_for_tests;
-pub use world::{KeySource, Owners, RoutingOptions, RoutingWorld};
+pub use world::{KeySource, Owners, ProxyOptions, RoutingOptions, RoutingWorld};

@@ -18,15 +18,19 @@ use crate::policy::Report;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{Claim, File, LeftOut, Listener, Route, Routes, Service};
+use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service};
 
 /// How long `proxy.sync` calls the policy before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
 
 pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Result<Table> {
     let module = lua.create_table()?;
-    module.set("socket", state.world.options.socket.as_str())?;
-    module.set("state_file", state.world.options.state_file.as_str())?;
+    let options = &state.world.options.proxy;
+    module.set("name", options.name.as_str())?;
+    module.set("directory", options.directory.as_str())?;
+    module.set("socket", options.socket.as_str())?;
+    module.set("state_file", options.state_file.as_str())?;
+    module.set("pid_file", options.pid_file.as_str())?;
     let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "sync",
@@ -230,8 +234,9 @@ fn settle(
         } else {
             &mut listener.listen
         };
-        addresses.retain(|address| *address != claim.address);
-        let what = format!("address {} of service {}", claim.address, claim.service);
+        let lost = claim.bound.address;
+        addresses.retain(|address| *address != lost);
+        let what = format!("address {lost} of service {}", claim.service);
         refused.insert(LeftOut { what, why });
     }
     for news in listeners.refuse(refused.clone()) {
@@ -249,8 +254,10 @@ fn claims_of(route: &Route) -> impl Iterator<Item = Claim> {
     all.map(|(address, is_shared)| Claim {
         service: service.id.clone(),
         created: service.created,
-        address,
-        protocol: service.protocol,
+        bound: Bound {
+            protocol: service.protocol,
+            address,
+        },
         is_shared,
     })
 }

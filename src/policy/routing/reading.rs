@@ -60,11 +60,16 @@ pub fn read_located(
             .ok_or_else(|| format!("returned no `{text}`"))?;
         Ok((name.into(), text))
     };
-    let part = if let Some(port) = fields.text("port")? {
-        Part::Port(port)
-    } else if fields.has("member") {
+    let port = fields.text("port")?;
+    let part = if fields.has("member") {
         let (name, address) = pair("member", "address")?;
-        Part::Member { name, address }
+        Part::Member {
+            name,
+            address,
+            port,
+        }
+    } else if let Some(port) = port {
+        Part::Port(port)
     } else if fields.has("attribute") {
         let (name, value) = pair("attribute", "value")?;
         let value = value.into();
@@ -253,9 +258,8 @@ impl Fields {
             Value::Table(list) => {
                 let list = frozen.contents(&list).map_err(|error| error.to_string())?;
                 let items = list.sequence_values::<Value>();
-                items
-                    .collect::<mlua::Result<Vec<Value>>>()
-                    .map_err(|error| error.to_string())
+                let items = items.collect::<mlua::Result<Vec<Value>>>();
+                items.map_err(|error| error.to_string())
             }
             other => Err(format!(
                 "returned `{name}` as {} and not as a list",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mlua::{Lua, Result, Table};
 
 use super::state::RoutingState;
-use super::world::{KeySource, Owners, RoutingOptions, RoutingWorld};
+use super::world::{KeySource, Owners, ProxyOptions, RoutingOptions, RoutingWorld};
 use super::{proxy, services};
 use crate::ops::condition::Condition;
 use crate::policy::Failure;
@@ -73,8 +73,13 @@ pub fn proxy_for_tests(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
     let keys = KeySource::Once(Arc::default());
     let owners: Owners = Rc::new(|claims| claims.iter().map(|_| Ok(())).collect());
     let options = RoutingOptions {
-        socket: "/run/haproxy.sock".to_owned(),
-        state_file: "/run/haproxy.state".to_owned(),
+        proxy: ProxyOptions {
+            name: "haproxy".to_owned(),
+            directory: "/run".to_owned(),
+            socket: "/run/haproxy.sock".to_owned(),
+            state_file: "/run/haproxy.state".to_owned(),
+            pid_file: "/run/nginx.pid".to_owned(),
+        },
         ..RoutingOptions::default()
     };
     let world = RoutingWorld::new(options, keys, owners);
@@ -85,5 +90,8 @@ pub fn proxy_for_tests(lua: &Lua, context: &Rc<Context>) -> Result<Table> {
 fn options(lua: &Lua, context: &Context, state: &RoutingState) -> Result<Table> {
     let table = of_host(lua, context.frozen(), &state.given)?;
     table.raw_set("prefix", state.world.options.prefix.as_str())?;
+    if let Some(layout) = &state.world.options.layout {
+        table.raw_set("layout", layout.as_str())?;
+    }
     context.frozen().freeze(table)
 }

@@ -14,17 +14,31 @@ use crate::ops::counter::Counter;
 use crate::policy::Report;
 use crate::routes::{Claim, Keys, Registered, Routes, Services};
 
-/// The module `options` of a reading policy, and the paths that the module `proxy` knows.
+/// The module `options` of a reading policy, and the fields of its module `proxy`.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingOptions {
     /// The beginning of every key, without a slash at its end.
     pub prefix: String,
+    /// The layout of the keys; none for this program's own.
+    pub layout: Option<String>,
     /// The names and values of `--set`.
     pub set: Vec<(String, String)>,
-    /// The socket on which a proxy is to take run-time commands.
+    pub proxy: ProxyOptions,
+}
+
+/// The fields of the module `proxy`. All are there for each proxy, because a policy may make files of several.
+#[derive(Debug, Clone, Default)]
+pub struct ProxyOptions {
+    /// As `--proxy` has it.
+    pub name: String,
+    /// Where the files are: absolute, without a slash at its end.
+    pub directory: String,
+    /// The socket on which HAProxy takes run-time commands, or Envoy's admin socket.
     pub socket: String,
-    /// The file with the servers' states over a reload.
+    /// The file with the states of HAProxy's servers over a reload.
     pub state_file: String,
+    /// The file with the process id of nginx.
+    pub pid_file: String,
 }
 
 /// Where keys come from.
