@@ -65,7 +65,7 @@ impl Refusals {
         if again.is_none() {
             error!("{headline}:\n{}", lines.join("\n"));
         }
-        let why = lines.first().map_or("it is refused", |line| line);
+        let why = lines.first().map_or("it is refused", String::as_str);
         status.configuration.bad(why);
         self.last = Some(Last {
             text: text.to_owned(),

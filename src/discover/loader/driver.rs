@@ -103,20 +103,23 @@ impl Driver {
         Some(process::Settings { command, kind })
     }
 
-    /// The process that loads the files; none if it does not run.
+    /// The process that loads the files; none if it does not run, or has not begun its work yet: a signal would end it.
     pub async fn find(&self, child: Option<Pid>) -> anyhow::Result<Option<Pid>> {
         match self {
-            Self::Nginx(nginx) => nginx.master(child),
+            Self::Nginx(nginx) => {
+                let master = nginx.master(child)?;
+                Ok(master.filter(|master| !workers(*master).current.is_empty()))
+            }
             Self::Envoy(envoy) => envoy.admin.process().await,
             Self::None => Ok(None),
         }
     }
 
     /// The error while somebody else's proxy does not run.
-    pub fn is_missing(&self) -> Option<anyhow::Error> {
+    pub fn missing(&self) -> Option<anyhow::Error> {
         match self {
-            Self::Nginx(nginx) => Some(nginx.is_missing()),
-            Self::Envoy(envoy) => Some(envoy.admin.is_missing()),
+            Self::Nginx(nginx) => Some(nginx.missing()),
+            Self::Envoy(envoy) => Some(envoy.admin.missing()),
             Self::None => None,
         }
     }

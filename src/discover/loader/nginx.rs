@@ -43,7 +43,7 @@ impl Nginx {
     }
 
     /// The error while somebody else's does not run.
-    pub fn is_missing(&self) -> anyhow::Error {
+    pub fn missing(&self) -> anyhow::Error {
         anyhow!(
             "no nginx runs by its pid file {}; start nginx, or correct `--pid-file`",
             self.quoted()
@@ -62,7 +62,8 @@ impl Nginx {
         while begun.elapsed() < LIMIT {
             sleep(PAUSE).await;
             let workers = nginx::workers(master);
-            let is_known = |worker| before.current.contains(worker) || before.old.contains(worker);
+            let is_known =
+                |worker: &i32| before.current.contains(worker) || before.old.contains(worker);
             if workers.current.iter().any(|worker| !is_known(worker)) {
                 return Ok(());
             }

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 pub use adopted::peer;
 pub use check::{check, run};
 pub use settings::{Kind, Settings};
-pub use table::instance;
+pub use table::{instance, is_running};
 
 use adopted::Adopted;
 use output::Output;
@@ -36,6 +36,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A proxy that has run for this long is started again at once.
 const STEADY: Duration = Duration::from_secs(30);
+/// How long the first routes are waited for before the proxy starts with the configuration of an earlier process.
+pub const FIRST_ROUTES: Duration = Duration::from_secs(2);
 /// How long our proxy may let its connections end at exit.
 pub const GRACE: Duration = Duration::from_secs(3);
 /// The time from SIGTERM to SIGKILL, and from that to giving up.

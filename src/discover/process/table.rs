@@ -11,6 +11,11 @@ pub fn title(process: i32) -> String {
     line.trim_end().to_owned()
 }
 
+/// Whether a process has not ended, although nobody may have collected its status yet.
+pub fn is_running(process: Pid) -> bool {
+    !title(process.as_raw_nonzero().get()).is_empty()
+}
+
 /// The name of its program.
 pub fn name(process: i32) -> String {
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
@@ -65,11 +70,12 @@ mod tests {
         let id = child.id().cast_signed();
         let pid = Pid::from_raw(id).unwrap();
         let own = std::process::id();
-        // It is the child of the thread that started it, which is not the first one here.
+        // `children` cannot be tried: it is the child of a thread that is not the first one here.
         let parent = own.to_string();
         assert_eq!(fields(id).unwrap().get(1), Some(&parent));
         assert!(all().any(|process| process == id));
         assert!(instance(pid).unwrap().starts_with(&format!("{id}@")));
+        assert!(is_running(pid));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(instance(pid), None);

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{maint, make, server, servers, with_socket};
-use crate::discover::haproxy::testing::{Place, programs};
 use crate::discover::haproxy::RunningServer;
+use crate::discover::haproxy::testing::{Place, programs};
 use crate::discover::refused::Refused;
 
 #[tokio::test]

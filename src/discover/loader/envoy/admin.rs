@@ -39,9 +39,11 @@ impl Admin {
     }
 
     /// The error while somebody else's does not run.
-    pub fn is_missing(&self) -> anyhow::Error {
+    pub fn missing(&self) -> anyhow::Error {
         let socket = self.quoted();
-        anyhow!("nobody listens on Envoy's admin socket {socket}; start Envoy, or correct `--socket`")
+        anyhow!(
+            "nobody listens on Envoy's admin socket {socket}; start Envoy, or correct `--socket`"
+        )
     }
 
     /// The answer to a request.
