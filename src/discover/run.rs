@@ -157,10 +157,11 @@ fn start_keeper(
         let _: Result<(), _> = ended.await;
     };
     let task = if settings.mode == Mode::DryRun {
+        let takes_changes = matches!(settings.proxy.proxy, Proxy::Haproxy(_));
         // Printing may block.
-        tokio::spawn(async {
+        tokio::spawn(async move {
             tokio::select! {
-                () = dry_run::print(routes) => {}
+                () = dry_run::print(routes, takes_changes) => {}
                 () = ended => {}
             }
         })

@@ -129,7 +129,7 @@ impl Keeper {
         let outage = Outage::new("HAProxy", "its routes stay as they are", settings.resync);
         Ok(Self {
             writer: Writer::new(&files),
-            beside: Beside::new(&files, &settings),
+            beside: Beside::new(&files, settings.commands.clone(), settings.reload_interval),
             files,
             haproxy: Haproxy::new(sockets),
             settings,

@@ -10,7 +10,7 @@ use super::command;
 use super::decision::{Loaded, Presence, State, Step, decide, digest_of};
 use crate::discover::files::Files;
 use crate::discover::refused::Refusals;
-use crate::discover::settings::{Commands, Settings};
+use crate::discover::settings::Commands;
 use crate::discover::status::Status;
 use crate::routes::File;
 
@@ -22,7 +22,6 @@ const COMMAND: &str = "--reload";
 pub struct Beside {
     files: Files,
     commands: Commands,
-    /// The time between two reloads.
     interval: Duration,
     refusals: Refusals,
     loaded: Option<Loaded>,
@@ -32,11 +31,12 @@ pub struct Beside {
 }
 
 impl Beside {
-    pub fn new(files: &Files, settings: &Settings) -> Self {
+    /// `interval` is the time between two reloads.
+    pub fn new(files: &Files, commands: Commands, interval: Duration) -> Self {
         Self {
             files: files.clone(),
-            commands: settings.commands.clone(),
-            interval: settings.reload_interval,
+            commands,
+            interval,
             refusals: Refusals::default(),
             loaded: Loaded::recall(&files.path(RELOADED)),
             reloaded_at: None,
@@ -140,5 +140,109 @@ impl Beside {
     fn refuse(&mut self, status: &Status, headline: &str, digest: &str, lines: &[String]) {
         self.refusals.add(status, headline, digest, lines);
         self.again_at = self.refusals.until();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::routes::Piece;
+
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    struct Place {
+        directory: TempDir,
+        status: Status,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self {
+                directory: tempfile::tempdir().unwrap(),
+                status: Status::default(),
+            }
+        }
+
+        fn beside(&self, check: Option<&str>, reload: Option<&str>) -> Beside {
+            let files = Files::open(self.directory.path()).unwrap();
+            let [check, reload] = [check, reload].map(|command| command.map(str::to_owned));
+            Beside::new(&files, Commands { check, reload }, INTERVAL)
+        }
+
+        async fn bring(&self, beside: &mut Beside, text: &str) {
+            let file = File {
+                name: "a".into(),
+                pieces: vec![Piece::Text(text.into())],
+            };
+            let all = [file];
+            beside.bring(&[&all[0]], &all, &self.status).await.unwrap();
+        }
+
+        /// The text of a file; empty if there is none.
+        fn text(&self, name: &str) -> String {
+            fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_a_check_refuses_are_not_installed() {
+        let place = Place::new();
+        let check = r#"! grep bad "$DIRECTORY/a""#;
+        let mut beside = place.beside(Some(check), None);
+        place.bring(&mut beside, "good").await;
+        assert!(beside.is_good());
+        assert!(beside.has_changed());
+        beside.are_loaded();
+        place.bring(&mut beside, "bad").await;
+        assert!(!beside.is_good());
+        assert!(beside.again_at().is_some());
+        assert!(!beside.has_changed());
+        assert_eq!(place.text("a"), "good");
+        // Other content is tried at once.
+        place.bring(&mut beside, "better").await;
+        assert!(beside.is_good());
+        assert_eq!(place.text("a"), "better");
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_made_once_for_each_change_and_not_again_by_the_next_process() {
+        let place = Place::new();
+        let reload = r#"cat "$DIRECTORY/a" >> "$DIRECTORY/log""#;
+        let mut beside = place.beside(None, Some(reload));
+        place.bring(&mut beside, "1").await;
+        place.bring(&mut beside, "1").await;
+        assert_eq!(place.text("log"), "1");
+        assert!(!beside.has_changed(), "the command has loaded it");
+        // The next one waits for the interval, with the newest text.
+        place.bring(&mut beside, "2").await;
+        place.bring(&mut beside, "3").await;
+        assert_eq!(place.text("a"), "3");
+        while let Some(again_at) = beside.again_at() {
+            tokio::time::sleep_until(again_at).await;
+            place.bring(&mut beside, "3").await;
+        }
+        assert_eq!(place.text("log"), "13");
+        let mut next = place.beside(None, Some(reload));
+        place.bring(&mut next, "3").await;
+        assert_eq!(place.text("log"), "13");
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_fails_is_tried_again() {
+        let place = Place::new();
+        let reload = r#"test -e "$DIRECTORY/ready""#;
+        let mut beside = place.beside(None, Some(reload));
+        place.bring(&mut beside, "1").await;
+        assert!(!beside.is_good());
+        fs::write(place.directory.path().join("ready"), "").unwrap();
+        let again_at = beside.again_at().expect("it is tried again");
+        tokio::time::sleep_until(again_at).await;
+        place.bring(&mut beside, "1").await;
+        assert!(beside.is_good());
+        assert_eq!(beside.again_at(), None);
     }
 }

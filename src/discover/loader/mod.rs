@@ -18,7 +18,7 @@ use anyhow::ensure;
 use rustix::process::Pid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tracing::debug;
 
 pub use beside::Beside;
 pub use driver::listened;
@@ -79,7 +79,7 @@ impl Loader {
         let outage = Outage::new(name, "its routes stay as they are", settings.resync);
         Ok(Self {
             driver: Driver::new(&settings.proxy.proxy),
-            beside: Beside::new(&files, &settings),
+            beside: Beside::new(&files, settings.commands.clone(), settings.reload_interval),
             process: None,
             met: None,
             started_with: None,

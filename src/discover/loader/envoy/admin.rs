@@ -72,7 +72,7 @@ impl Admin {
             let status = response.status();
             let body = response.into_body().collect().await?.to_bytes();
             ensure!(status.is_success(), "its status is {status}");
-            Ok(String::from_utf8_lossy(&body).into_owned())
+            anyhow::Ok(String::from_utf8_lossy(&body).into_owned())
         };
         // Its errors come to the exchange as well.
         let drive = async {

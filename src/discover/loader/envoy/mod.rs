@@ -144,6 +144,12 @@ impl Envoy {
         let mut lines = lines.unwrap_or_default();
         lines.retain(|line| line.contains("config update"));
         if after.failures > before.failures {
+            if lines.is_empty() {
+                lines.push(format!(
+                    "Envoy cannot read `{}`, and its log says why",
+                    part.file
+                ));
+            }
             return Err(Refused::Bad(lines));
         }
         self.rejected.insert(part.file, lines);
