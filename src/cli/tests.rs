@@ -86,10 +86,10 @@ fn settings_of(command: &[&str], flags: &[&str]) -> Result<commands::Command, St
 
 /// The store that the flags of `leases` name, or the error.
 fn store_of(flags: &[&str]) -> Result<store::Settings, String> {
-    match settings_of(&["leases"], flags)? {
-        commands::Command::Leases(settings) => Ok(settings.store),
-        _ => panic!("another command"),
-    }
+    let commands::Command::Leases(settings) = settings_of(&["leases"], flags)? else {
+        panic!("another command");
+    };
+    Ok(settings.store)
 }
 
 #[test]
@@ -167,10 +167,11 @@ fn flags_that_contradict_the_store_are_refused() {
 }
 
 fn discover_of(flags: &[&str]) -> Result<DiscoverSettings, String> {
-    match settings_of(&["discover", "--directory", "/d/"], flags)? {
-        commands::Command::Discover(settings) => Ok(settings),
-        _ => panic!("another command"),
-    }
+    let command = settings_of(&["discover", "--directory", "/d/"], flags)?;
+    let commands::Command::Discover(settings) = command else {
+        panic!("another command");
+    };
+    Ok(settings)
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod host;
 mod json;
 mod layouts;
 mod loading;
+mod routing;
 mod sync;
 mod types;
 
