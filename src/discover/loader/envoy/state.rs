@@ -67,7 +67,9 @@ struct ErrorState {
 /// The listeners of the last update that Envoy refuses, with its reason.
 pub fn refused(dump: &str) -> anyhow::Result<Vec<LeftOut>> {
     let dump: Dump = serde_json::from_str(dump).context("the listeners of Envoy cannot be read")?;
-    let refused = dump.configs.into_iter().filter_map(|listener| {
+    // The same errors follow once more without a name.
+    let named = dump.configs.into_iter().filter(|it| !it.name.is_empty());
+    let refused = named.filter_map(|listener| {
         let error = listener.error_state?;
         Some(LeftOut {
             what: format!("Envoy's listener {}", quote(&listener.name)),
@@ -141,7 +143,8 @@ mod tests {
               "last_update_attempt": "2026-11-27T14:28:45.123Z",
               "details": "cannot bind '127.0.0.1:5432': Address already in use"
             }
-          }
+          },
+          { "error_state": { "details": "cannot bind '127.0.0.1:5432': Address already in use" } }
         ] }"#;
         let refused = refused(dump).unwrap();
         let shown: Vec<String> = refused.iter().map(ToString::to_string).collect();
