@@ -112,7 +112,7 @@ fn skeleton(file: &File) -> String {
     digest(&text)
 }
 
-fn digest(text: &str) -> String {
+pub fn digest(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let digits = digest.iter().map(|byte| format!("{byte:02x}"));
     digits.collect::<Vec<String>>().concat()

@@ -39,14 +39,14 @@ pub fn watch_keys(settings: &RoutingSettings) -> watch::Receiver<Option<Arc<Keys
     receiver
 }
 
-/// Prints each newest state: the files when more than servers has changed, else the run-time changes. Returns when
-/// nobody reads the output.
-pub async fn print(mut routes: watch::Receiver<Option<Arc<Routes>>>) {
+/// Prints each newest state: the files that have changed, or the run-time changes of a proxy that takes them if no more
+/// than servers has changed. Returns when nobody reads the output.
+pub async fn print(mut routes: watch::Receiver<Option<Arc<Routes>>>, takes_changes: bool) {
     let mut before: Option<Arc<Routes>> = None;
     loop {
         let newest = routes.borrow_and_update().clone();
         if let Some(newest) = newest {
-            let text = difference(before.as_deref(), &newest);
+            let text = difference(before.as_deref(), &newest, takes_changes);
             let mut stdout = io::stdout().lock();
             if stdout
                 .write_all(text.as_bytes())
@@ -63,9 +63,9 @@ pub async fn print(mut routes: watch::Receiver<Option<Arc<Routes>>>) {
     }
 }
 
-fn difference(before: Option<&Routes>, now: &Routes) -> String {
+fn difference(before: Option<&Routes>, now: &Routes, takes_changes: bool) -> String {
     let mut text = String::new();
-    let main = main_file(&now.files);
+    let main = main_file(&now.files).filter(|_| takes_changes);
     for file in now.files.iter() {
         let old = before.and_then(|before| before.files.iter().find(|old| old.name == file.name));
         if old == Some(file) {

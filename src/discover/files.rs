@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use crate::base::file;
 use crate::routes::File;
 
+/// The directory of files that are checked.
+const STAGING: &str = ".staged";
 /// The end of the name of the last configuration that the proxy has loaded.
 const LAST_GOOD: &str = "last-good";
 
@@ -27,6 +29,10 @@ impl Files {
         Ok(Self {
             directory: directory.to_owned(),
         })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -53,12 +59,41 @@ impl Files {
         if self.read(name).ok().flatten().as_deref() == Some(text) {
             return Ok(false);
         }
+        self.replace(name, text)?;
+        Ok(true)
+    }
+
+    /// Writes a file anew, also if its text is the same.
+    pub fn replace(&self, name: &str, text: &str) -> anyhow::Result<()> {
         if let Some(parent) = self.path(name).parent() {
             fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make `{}`", parent.display()))?;
         }
-        self.write(name, text)?;
+        self.write(name, text)
+    }
+
+    /// Whether all these files lie there with their texts.
+    pub fn hold(&self, files: &[&File]) -> io::Result<bool> {
+        for file in files {
+            if self.read(&file.name)?.as_deref() != Some(&*file.text()) {
+                return Ok(false);
+            }
+        }
         Ok(true)
+    }
+
+    /// An empty directory for files that are not in force, below this one.
+    pub fn staging(&self) -> anyhow::Result<Self> {
+        let staging = self.path(STAGING);
+        // What an earlier process has left. If it cannot be removed, nothing can be written there either.
+        let _ = fs::remove_dir_all(&staging);
+        Self::open(&staging)
+    }
+
+    /// Removes the directory with all its files.
+    pub fn discard(self) {
+        // The next staging removes what is left.
+        let _ = fs::remove_dir_all(&self.directory);
     }
 
     /// Keeps a copy of a configuration that the proxy has loaded, for an operator.

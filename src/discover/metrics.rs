@@ -115,11 +115,13 @@ impl Gauges {
         let Shown {
             routes,
             running,
-            workers,
+            old_workers,
+            refused,
         } = &now.shown;
         if let Some(routes) = routes {
             self.services.set(number(routes.services.len()));
-            self.left_out.set(number(routes.left_out.len()));
+            let left_out = routes.left_out.len() + refused.len();
+            self.left_out.set(number(left_out));
         }
         if let Some(running) = running {
             let mut by_health: BTreeMap<&str, i64> = BTreeMap::new();
@@ -131,8 +133,8 @@ impl Gauges {
                 self.servers.with_label_values(&[health]).set(servers);
             }
         }
-        if let Some(workers) = workers {
-            self.old_workers.set(number(workers.old.len()));
+        if let Some(old_workers) = old_workers {
+            self.old_workers.set(number(*old_workers));
         }
         self.age
             .set(now.age.map_or(f64::NAN, |age| age.as_secs_f64()));

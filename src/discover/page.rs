@@ -70,8 +70,8 @@ fn draw(status: &Status, recent: &Recent, about: &[(&'static str, String)]) -> S
     if let Some(age) = status.age() {
         facts.push(("services", format!("as of {} s ago", age.as_secs())));
     }
-    if let Some(workers) = &shown.workers {
-        facts.push(("old workers", workers.old.len().to_string()));
+    if let Some(old_workers) = shown.old_workers {
+        facts.push(("old workers", old_workers.to_string()));
     }
     facts.push(("policy in force", status.loads.in_force()));
     facts.extend(about.iter().cloned());
@@ -99,8 +99,9 @@ fn sections(shown: &Shown) -> Markup {
                 @if routes.services.is_empty() { p.dim { "No service is registered." } }
                 ul { @for route in &routes.services { li { (service(route, running)) } } }
                 h2 { "Left out" }
-                @if routes.left_out.is_empty() { p.dim { "Nothing." } }
-                ul { @for left_out in &routes.left_out { li { (left_out) } } }
+                @let left_out = || routes.left_out.iter().chain(&shown.refused);
+                @if left_out().next().is_none() { p.dim { "Nothing." } }
+                ul { @for left_out in left_out() { li { (left_out) } } }
             }
         }
     }

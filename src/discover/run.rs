@@ -6,14 +6,15 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::addresses::{Owners, Probe};
 use super::dry_run;
-use super::keeper::{Keeper, keep, listened};
+use super::keeper::{self, Keeper};
+use super::loader::{self, Loader};
 use super::page;
 use super::settings::{Mode, Proxy, Settings};
 use super::status::Status;
@@ -60,9 +61,11 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
         settings.routing.directory.display(),
     );
     // Before any address is tried: the proxy of an earlier process is not in its own way.
-    if let Proxy::Haproxy(sockets) = &settings.proxy.proxy
-        && let Some(addresses) = listened(sockets).await
-    {
+    let held = match &settings.proxy.proxy {
+        Proxy::Haproxy(sockets) => keeper::listened(sockets).await,
+        proxy => loader::listened(proxy).await,
+    };
+    if let Some(addresses) = held {
         status.hold(addresses);
     }
     let mut keeper = start_keeper(settings.clone(), &status, world.routes())?;
@@ -154,19 +157,20 @@ fn start_keeper(
         let _: Result<(), _> = ended.await;
     };
     let task = if settings.mode == Mode::DryRun {
+        let takes_changes = matches!(settings.proxy.proxy, Proxy::Haproxy(_));
         // Printing may block.
-        tokio::spawn(async {
+        tokio::spawn(async move {
             tokio::select! {
-                () = dry_run::print(routes) => {}
+                () = dry_run::print(routes, takes_changes) => {}
                 () = ended => {}
             }
         })
-    } else {
-        let Proxy::Haproxy(sockets) = settings.proxy.proxy.clone() else {
-            bail!("{} has no keeper", settings.proxy.name());
-        };
+    } else if let Proxy::Haproxy(sockets) = settings.proxy.proxy.clone() {
         let keeper = Keeper::new(settings, sockets, Arc::clone(status))?;
-        tokio::spawn(keep(keeper, routes, ended))
+        tokio::spawn(keeper::keep(keeper, routes, ended))
+    } else {
+        let loader = Loader::new(settings, Arc::clone(status))?;
+        tokio::spawn(loader::keep(loader, routes, ended))
     };
     Ok(Keeping { task, shutdown })
 }

@@ -19,6 +19,9 @@ use crate::store::{self, AnyStore};
 /// The time limit of one call to the store.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
+/// The time between two looks at somebody else's proxy.
+const OTHERS: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub routing: RoutingSettings,
@@ -99,6 +102,17 @@ pub enum OnExit {
     Leave,
     /// Our own proxy ends too.
     Stop,
+}
+
+impl Settings {
+    /// The time between two looks at a proxy that is in step. Nothing tells of the restart of somebody else's.
+    pub fn pause(&self) -> Duration {
+        if self.proxy.is_ours() {
+            self.resync
+        } else {
+            self.resync.min(OTHERS)
+        }
+    }
 }
 
 impl RoutingSettings {

@@ -9,13 +9,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::feed::Freshness;
-use super::haproxy::{Running, Workers};
+use super::haproxy::Running;
 use super::metrics::Metrics;
 use crate::ops::condition::{Condition, Question};
 use crate::ops::counter::Counter;
 use crate::ops::loads::Loads;
 use crate::ops::readiness::Readiness;
-use crate::routes::{Bound, Routes};
+use crate::routes::{Bound, LeftOut, Routes};
 
 #[derive(Default)]
 pub struct Status {
@@ -46,8 +46,12 @@ pub struct Status {
 #[derive(Default, Clone)]
 pub struct Shown {
     pub routes: Option<Arc<Routes>>,
+    /// None of a proxy that tells nothing of its servers.
     pub running: Option<Arc<Running>>,
-    pub workers: Option<Workers>,
+    /// The processes that only finish their connections; none where that is not known.
+    pub old_workers: Option<usize>,
+    /// What the proxy has refused of the files that it has loaded.
+    pub refused: Vec<LeftOut>,
 }
 
 impl Status {
@@ -83,10 +87,18 @@ impl Status {
             .send_modify(|shown| shown.routes = Some(Arc::clone(routes)));
     }
 
-    pub fn show(&self, running: Arc<Running>, workers: Option<Workers>) {
+    pub fn show(&self, running: Arc<Running>, old_workers: Option<usize>) {
         self.shown.send_modify(|shown| {
             shown.running = Some(running);
-            shown.workers = workers;
+            shown.old_workers = old_workers;
+        });
+    }
+
+    /// Shows a proxy that has loaded its files, and tells nothing of its servers.
+    pub fn show_loaded(&self, old_workers: Option<usize>, refused: Vec<LeftOut>) {
+        self.shown.send_modify(|shown| {
+            shown.old_workers = old_workers;
+            shown.refused = refused;
         });
     }
 

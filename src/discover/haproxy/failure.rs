@@ -1,50 +1,12 @@
 //! Errors of the two sockets, each with a remedy.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::base::text::{printable, quote};
-
-/// Why a configuration is not in force.
-#[derive(Debug)]
-pub enum Refused {
-    /// `HAProxy` has read it, and refused it. Its own lines; empty if it told them its own log alone, as 2.6 does at a
-    /// reload.
-    Bad(Vec<String>),
-    /// It is not known whether it would be taken.
-    Unknown(anyhow::Error),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bad(lines) if lines.is_empty() => {
-                write!(f, "HAProxy refused the configuration; its log says why")
-            }
-            Self::Bad(lines) => {
-                write!(f, "HAProxy refused the configuration: ")?;
-                for (i, line) in lines.iter().enumerate() {
-                    let separator = if i == 0 { "" } else { "; " };
-                    write!(f, "{separator}{}", printable(line))?;
-                }
-                Ok(())
-            }
-            Self::Unknown(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl From<anyhow::Error> for Refused {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Unknown(error)
-    }
-}
+use crate::base::text::quote;
 
 /// No connection.
 pub fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {

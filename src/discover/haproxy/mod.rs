@@ -21,12 +21,12 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 pub use change::{Change, Refusal};
-pub use failure::Refused;
 pub use running::{Health, Running, RunningServer};
 pub use version::Version;
-pub use workers::Workers;
 
+use super::refused::Refused;
 use crate::base::text::quote;
+use workers::Workers;
 
 /// The longest silence of a socket.
 const LIMIT: Duration = Duration::from_secs(2);

@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use super::workers::{self, Workers};
-use super::{Refused, dialogue, failure};
+use super::{dialogue, failure};
+use crate::discover::refused::Refused;
 
 /// The time limit of a reload. A port that another process holds takes `HAProxy` 2 s alone.
 const LIMIT: Duration = Duration::from_secs(30);

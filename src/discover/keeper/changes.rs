@@ -149,14 +149,19 @@ impl Keeper {
             },
         };
         self.seen = Some(Arc::clone(&running));
-        self.status.show(running, self.haproxy.workers().await.ok());
+        let workers = self.haproxy.workers().await.ok();
+        self.status
+            .show(running, workers.map(|workers| workers.old.len()));
         let now = Instant::now();
         let drained = self
             .maint
             .values()
             .map(|since| *since + self.settings.drain);
         let soonest = drained.filter(|at| *at > now).min();
-        Ok(soonest.into_iter().chain([now + self.pause()]).min())
+        Ok(soonest
+            .into_iter()
+            .chain([now + self.settings.pause()])
+            .min())
     }
 
     /// Reads what runs after changes. It is an error if that is not what is wanted.

@@ -5,29 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::writer::Job;
 use super::{APPLIED, Keeper, LOOK, STATE};
 use crate::discover::applied::Applied;
-use crate::discover::haproxy::{Refused as RefusedBy, RunningServer};
-use crate::discover::process::{self, Process, check};
+use crate::discover::haproxy::RunningServer;
+use crate::discover::process::{self, Kind, Process, check};
+use crate::discover::refused::Refused;
 use crate::discover::settings::Starter;
 use crate::routes::{File, Routes};
 
 /// The program that checks configurations, and runs unless another command is given.
 const PROGRAM: &str = "haproxy";
-/// The first and the longest pause before a refused configuration is tried again.
-const REFUSED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How long our proxy may take until it answers.
 const START: Duration = Duration::from_secs(2);
-
-/// A configuration that was refused.
-pub struct Refused {
-    text: String,
-    pause: Duration,
-    pub until: Instant,
-}
 
 impl Keeper {
     /// Begins to write the file that is now in force, and waits for the end if that is `urgent`: a process that has just
@@ -101,6 +93,7 @@ impl Keeper {
         if let Err(error) = self.haproxy.write_state(&state, holds).await {
             warn!("the servers' states are lost at this reload: {error:#}");
         }
+        let begun = Instant::now();
         let result = self.haproxy.reload().await;
         self.files.remove(STATE);
         self.reloaded_at = Some(Instant::now());
@@ -111,50 +104,45 @@ impl Keeper {
                 self.loaded(main, routes, &text)?;
                 Ok(true)
             }
-            Err(RefusedBy::Bad(lines)) => {
+            Err(Refused::Bad(lines)) => {
                 if let Some(before) = before {
                     self.files.put(&main.name, &before)?;
                     self.applied = applied;
                 }
                 // 2.6 tells them its own log alone.
-                let logged = || self.process.as_ref().map(Process::last_lines);
+                let logged = |process: &Process| process.lines_since(begun);
                 let lines = if lines.is_empty() {
-                    logged().unwrap_or_default()
+                    self.process.as_ref().map(logged).unwrap_or_default()
                 } else {
                     lines
                 };
-                let log = lines.join("\n");
-                self.refuse(&text, &log);
+                self.refuse(&text, &lines);
                 Ok(false)
             }
-            Err(RefusedBy::Unknown(error)) => Err(error),
+            Err(Refused::Unknown(error)) => Err(error),
         }
     }
 
     /// Installs a configuration that the proxy accepts in a check. Returns false if it does not.
     pub(super) async fn put_checked(&mut self, main: &File, text: &str) -> anyhow::Result<bool> {
-        if self
-            .refused
-            .as_ref()
-            .is_some_and(|refused| refused.text == text && Instant::now() < refused.until)
-        {
+        if self.refusals.put_off(text) {
             return Ok(false);
         }
         self.settle_files().await;
         let staged = self.files.stage(&main.name, text)?;
-        let checked = check(PROGRAM.as_ref(), &staged).await;
+        let checked = check(PROGRAM.as_ref(), &["-c", "-f"], &staged).await;
         self.files.remove(&format!("{}.new", main.name));
         match checked {
             Ok(()) => {}
-            Err(RefusedBy::Bad(lines)) => {
-                self.refuse(text, &lines.join("\n"));
+            Err(Refused::Bad(lines)) => {
+                self.refuse(text, &lines);
                 return Ok(false);
             }
             // Somebody else's proxy may be where no program is that checks. It refuses what it cannot load.
-            Err(RefusedBy::Unknown(error)) if !self.settings.proxy.is_ours() => {
+            Err(Refused::Unknown(error)) if !self.settings.proxy.is_ours() => {
                 debug!("the configuration is loaded without a check: {error:#}");
             }
-            Err(RefusedBy::Unknown(error)) => return Err(error),
+            Err(Refused::Unknown(error)) => return Err(error),
         }
         // If this process dies now, the next one must not take the file for what the proxy has loaded.
         self.files.remove(APPLIED);
@@ -164,22 +152,9 @@ impl Keeper {
         Ok(true)
     }
 
-    pub(super) fn refuse(&mut self, text: &str, log: &str) {
-        self.status.metrics.count_reload(false);
-        let again = self.refused.as_ref().filter(|refused| refused.text == text);
-        let pause = again.map_or(REFUSED[0], |refused| (refused.pause * 2).min(REFUSED[1]));
-        if again.is_none() {
-            error!("HAProxy refuses the configuration, so the last one stays in force:\n{log}");
-        }
-        self.status
-            .configuration
-            .bad(log.lines().next().unwrap_or("it is refused"));
-        let until = Instant::now() + pause;
-        self.refused = Some(Refused {
-            text: text.to_owned(),
-            pause,
-            until,
-        });
+    fn refuse(&mut self, text: &str, lines: &[String]) {
+        let headline = "HAProxy refuses the configuration, so the last one stays in force";
+        self.refusals.add(&self.status, headline, text, lines);
     }
 
     pub(super) fn loaded(
@@ -188,12 +163,12 @@ impl Keeper {
         routes: &Routes,
         text: &str,
     ) -> anyhow::Result<()> {
-        self.refused = None;
-        self.status.configuration.good();
+        self.refusals.clear();
+        self.beside.are_loaded();
+        self.show_good();
         self.maint.clear();
         self.status.hold(routes.addresses());
         self.applied = Some(Applied::loaded(main));
-        self.others_changed = false;
         self.save()?;
         self.files.keep_good(&main.name, text)
     }
@@ -243,7 +218,7 @@ impl Keeper {
             ([], Some(master)) => process::Settings::haproxy(PROGRAM.as_ref(), &file, master),
             _ => process::Settings {
                 command: command.clone(),
-                master,
+                kind: Kind::Haproxy { master },
             },
         };
         // Without it, HAProxy warns of its absence.

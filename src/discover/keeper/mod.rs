@@ -26,13 +26,14 @@ use super::addresses::listened_by;
 use super::applied::Applied;
 use super::files::{Files, main_file};
 use super::haproxy::{Haproxy, Running, Sockets, Version};
+use super::loader::Beside;
 use super::plan::{Abilities, Plan, plan};
-use super::process::{self, Process};
+use super::process::{Event, FIRST_ROUTES, GRACE, Process, tend};
+use super::refused::Refusals;
 use super::settings::OnExit;
 use super::status::Status;
 use crate::ops::outage::Outage;
 use crate::routes::{Bound, File, Routes};
-use loading::Refused;
 use writer::Writer;
 
 /// The name of the file with what the proxy has loaded.
@@ -42,13 +43,6 @@ pub const STATE: &str = ".state";
 /// The time after a change in which HAProxy is not asked what runs, and no file is written: its first requests are to be
 /// answered. No further change comes so soon, because the feed gathers them for longer.
 const UNDISTURBED: Duration = Duration::from_millis(5);
-/// How long the first routes are waited for before the proxy starts with the configuration of an earlier process.
-const FIRST_ROUTES: Duration = Duration::from_secs(2);
-/// How long our proxy may let its connections end at exit.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// The time between two looks at somebody else's proxy.
-const OTHERS: Duration = Duration::from_secs(1);
 /// How long a proxy that reloads may refuse connections, and the time between two looks.
 const RELOADING: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(5);
@@ -71,9 +65,9 @@ pub struct Keeper {
     maint: HashMap<(Arc<str>, Arc<str>), Instant>,
     /// What was last written about that.
     saved: Option<Applied>,
-    /// Whether a file beside the main one has changed since the proxy loaded it.
-    others_changed: bool,
-    refused: Option<Refused>,
+    /// The files beside the main one.
+    beside: Beside,
+    refusals: Refusals,
     reloaded_at: Option<Instant>,
     /// How often our proxy has died since it last answered.
     deaths: u32,
@@ -135,6 +129,7 @@ impl Keeper {
         let outage = Outage::new("HAProxy", "its routes stay as they are", settings.resync);
         Ok(Self {
             writer: Writer::new(&files),
+            beside: Beside::new(&files, settings.commands.clone(), settings.reload_interval),
             files,
             haproxy: Haproxy::new(sockets),
             settings,
@@ -144,9 +139,8 @@ impl Keeper {
             applied: None,
             seen: None,
             saved: None,
-            others_changed: false,
             maint: HashMap::new(),
-            refused: None,
+            refusals: Refusals::default(),
             reloaded_at: None,
             deaths: 0,
             outage: outage.shown_by(&status.proxy),
@@ -181,7 +175,8 @@ impl Keeper {
             Ok(next_at) => {
                 self.outage.over();
                 self.status.synced(&routes, begun);
-                next_at
+                let for_others = self.beside.again_at();
+                for_others.map_or(next_at, |at| at.min(next_at))
             }
             Err(error) => {
                 self.answers = false;
@@ -210,7 +205,12 @@ impl Keeper {
         seen: Option<Arc<Running>>,
     ) -> anyhow::Result<Option<Instant>> {
         let main = main_file(&routes.files).context("the policy makes no file")?;
-        let others = self.put_others(main, &routes.files);
+        // A command about them holds up no run-time change of a proxy that answers.
+        let waits = self.answers && self.beside.has_commands();
+        let mut others = Ok(());
+        if !waits {
+            others = self.bring_others(main, &routes.files).await;
+        }
         if !self.is_started(main, routes).await? {
             return Ok(Some(self.retry_at()));
         }
@@ -229,13 +229,16 @@ impl Keeper {
             None => Arc::new(self.haproxy.running().await?),
         };
         let mut plan = self.plan(main, &running);
-        if self.others_changed {
-            plan.reload
-                .get_or_insert_with(|| "another file of it has changed".to_owned());
-        }
         let was_refused = self.change(main, &plan.changes, &mut plan.reload).await?;
         if !plan.changes.is_empty() {
             sleep(UNDISTURBED).await;
+        }
+        if waits {
+            others = self.bring_others(main, &routes.files).await;
+        }
+        if self.beside.has_changed() {
+            plan.reload
+                .get_or_insert_with(|| "another file of it has changed".to_owned());
         }
         if is_fresh {
             self.drain(main, &running, &mut plan.reload).await;
@@ -246,8 +249,8 @@ impl Keeper {
         others?;
         let Some(why) = plan.reload else {
             self.install(main, is_fresh).await?;
-            self.refused = None;
-            self.status.configuration.good();
+            self.refusals.clear();
+            self.show_good();
             let seen = plan.changes.is_empty().then_some(running);
             return self.read_back(main, seen, is_fresh).await;
         };
@@ -296,20 +299,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes the files beside the main one.
-    fn put_others(&mut self, main: &File, files: &[File]) -> anyhow::Result<()> {
-        for file in files.iter().filter(|file| file.name != main.name) {
-            self.others_changed |= self.files.put(&file.name, &file.text())?;
-        }
-        Ok(())
+    /// Brings the files beside the main one in step.
+    async fn bring_others(&mut self, main: &File, files: &[File]) -> anyhow::Result<()> {
+        let others = files.iter().filter(|file| file.name != main.name);
+        let others: Vec<&File> = others.collect();
+        self.beside.bring(&others, files, &self.status).await
     }
 
-    /// The time between two looks at a proxy that is in step. Nothing tells of the restart of somebody else's.
-    fn pause(&self) -> Duration {
-        if self.settings.proxy.is_ours() {
-            self.settings.resync
-        } else {
-            self.settings.resync.min(OTHERS)
+    /// Nothing of the configuration is refused, unless files beside it are.
+    fn show_good(&self) {
+        if self.beside.is_good() {
+            self.status.configuration.good();
         }
     }
 
@@ -324,10 +324,9 @@ impl Keeper {
     }
 
     fn retry_at(&self) -> Instant {
-        let resync = Instant::now() + self.pause();
-        self.refused
-            .as_ref()
-            .map_or(resync, |refused| refused.until.min(resync))
+        let resync = Instant::now() + self.settings.pause();
+        let until = self.refusals.until();
+        until.map_or(resync, |until| until.min(resync))
     }
 
     fn tell(&mut self, event: &Event) {
@@ -356,22 +355,5 @@ impl Keeper {
             super::Mode::Write(OnExit::Leave) => process.leave(),
             super::Mode::Write(OnExit::Stop) | super::Mode::DryRun => process.stop(GRACE).await,
         }
-    }
-}
-
-enum Event {
-    Died(process::Death),
-    Restarted,
-}
-
-/// Waits for the death of our proxy, or for its next start if it has ended. It may be dropped and called again.
-async fn tend(process: &mut Option<Process>) -> Event {
-    match process {
-        Some(process) if process.pid().is_some() => Event::Died(process.died().await),
-        Some(process) => {
-            process.restart().await;
-            Event::Restarted
-        }
-        None => std::future::pending().await,
     }
 }

@@ -1,4 +1,4 @@
-//! A running `HAProxy` that is not our child.
+//! A running proxy that is not our child.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -13,6 +13,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
+use super::settings::Kind;
+use super::{nginx, table};
+use crate::base::text::quote;
 use crate::discover::haproxy::{Haproxy, Sockets};
 
 /// The time between two looks at a process, on a Linux before 5.3.
@@ -26,29 +29,87 @@ pub struct Adopted {
     handle: Option<AsyncFd<OwnedFd>>,
 }
 
-/// The `HAProxy` whose master answers. None if nobody listens on the socket for as long as `patience`. One that listens
-/// and does not answer is an error, because a second one must not be started beside it.
-pub async fn find(master: &Path, patience: Duration) -> anyhow::Result<Option<Adopted>> {
-    let begun = Instant::now();
-    while let Err(error) = UnixStream::connect(master).await {
-        match error.kind() {
-            ErrorKind::NotFound => return Ok(None),
-            ErrorKind::ConnectionRefused if begun.elapsed() >= patience => return Ok(None),
-            ErrorKind::ConnectionRefused => sleep(PAUSE).await,
-            // The call below says more.
-            _ => break,
-        }
+/// The proxy that runs already. None if nobody listens on its socket for as long as `patience`, or no process has the
+/// number in its pid file. One that may run and cannot be found is an error, because a second one must not be started
+/// beside it.
+pub async fn find(kind: &Kind, patience: Duration) -> anyhow::Result<Option<Adopted>> {
+    let name = kind.name();
+    let found = match kind {
+        Kind::Haproxy { master: None } => Ok(None),
+        Kind::Haproxy {
+            master: Some(master),
+        } => haproxy(master, patience).await,
+        Kind::Nginx { pid_file, file } => find_nginx(pid_file, file.as_deref()),
+        Kind::Envoy { admin } => peer(admin, patience).await,
+    };
+    let found = found.with_context(|| format!("no {name} is started, because one may be running"));
+    let Some(pid) = found? else {
+        return Ok(None);
+    };
+    let named = || {
+        format!(
+            "{name}'s process {} cannot be watched",
+            pid.as_raw_nonzero()
+        )
+    };
+    Adopted::new(pid).map(Some).with_context(named)
+}
+
+async fn haproxy(master: &Path, patience: Duration) -> anyhow::Result<Option<Pid>> {
+    // The call below says more of an error.
+    if let Ok(None) = connect(master, patience).await {
+        return Ok(None);
     }
     let haproxy = Haproxy::new(Sockets {
         stats: master.to_owned(),
         master: Some(master.to_owned()),
     });
-    let workers = haproxy.workers().await;
-    let workers = workers.context("no HAProxy is started, because one may be running")?;
+    let workers = haproxy.workers().await?;
     let pid = Pid::from_raw(workers.master).context("HAProxy's master has no process id")?;
-    let adopted = Adopted::new(pid);
-    let named = || format!("HAProxy's process {} cannot be watched", workers.master);
-    adopted.map(Some).with_context(named)
+    Ok(Some(pid))
+}
+
+fn find_nginx(pid_file: &Path, file: Option<&Path>) -> anyhow::Result<Option<Pid>> {
+    let found = nginx::master(pid_file);
+    let found = found.with_context(|| format!("cannot read {}", quoted(pid_file)))?;
+    let is_ours = |pid: &Pid| {
+        let title = table::title(pid.as_raw_nonzero().get());
+        file.is_none_or(|file| title.contains(&*file.to_string_lossy()))
+    };
+    Ok(found.filter(is_ours))
+}
+
+/// The process that listens on a socket.
+pub async fn peer(socket: &Path, patience: Duration) -> anyhow::Result<Option<Pid>> {
+    let stream = connect(socket, patience).await;
+    let Some(stream) = stream.with_context(|| format!("cannot open {}", quoted(socket)))? else {
+        return Ok(None);
+    };
+    let process = stream.peer_cred()?.pid().filter(|process| *process > 0);
+    let pid = process.and_then(Pid::from_raw);
+    pid.map(Some)
+        .with_context(|| format!("the process behind {} is not of this host", quoted(socket)))
+}
+
+/// None if nobody listens.
+async fn connect(socket: &Path, patience: Duration) -> io::Result<Option<UnixStream>> {
+    let begun = Instant::now();
+    loop {
+        let error = match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::NotFound => return Ok(None),
+            ErrorKind::ConnectionRefused if begun.elapsed() >= patience => return Ok(None),
+            ErrorKind::ConnectionRefused => sleep(PAUSE).await,
+            _ => return Err(error),
+        }
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    quote(&path.display().to_string())
 }
 
 impl Adopted {

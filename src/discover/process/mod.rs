@@ -3,27 +3,30 @@
 
 mod adopted;
 mod check;
+pub mod nginx;
 mod output;
+mod settings;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::pending;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-pub use check::check;
+pub use adopted::peer;
+pub use check::{check, run};
+pub use settings::{Kind, Settings};
+pub use table::{instance, is_running};
 
-use crate::base::text::quote;
 use adopted::Adopted;
 use output::Output;
 
@@ -33,48 +36,15 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A proxy that has run for this long is started again at once.
 const STEADY: Duration = Duration::from_secs(30);
+/// How long the first routes are waited for before the proxy starts with the configuration of an earlier process.
+pub const FIRST_ROUTES: Duration = Duration::from_secs(2);
+/// How long our proxy may let its connections end at exit.
+pub const GRACE: Duration = Duration::from_secs(3);
 /// The time from SIGTERM to SIGKILL, and from that to giving up.
 const FORCED: Duration = Duration::from_secs(3);
 /// The time for which a socket may refuse connections although its process lives, as the master of 2.6 does while it
 /// reloads.
 const RELOADING: Duration = Duration::from_millis(200);
-
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The program and its arguments. It must stay in the foreground.
-    pub command: Vec<OsString>,
-    /// The socket of `HAProxy`'s master, by which a running one is found. None for a proxy that has no such socket,
-    /// which is never adopted.
-    pub master: Option<PathBuf>,
-}
-
-impl Settings {
-    /// `HAProxy` with the flags for reloads by the socket.
-    pub fn haproxy(program: &OsStr, file: &Path, master: &Path) -> Self {
-        let mut socket = master.as_os_str().to_owned();
-        socket.push(",mode,600");
-        let arguments = [
-            "-W".as_ref(),
-            "-S".as_ref(),
-            &*socket,
-            "-f".as_ref(),
-            file.as_os_str(),
-        ];
-        Self {
-            command: [&[program], &arguments[..]]
-                .concat()
-                .into_iter()
-                .map(OsStr::to_owned)
-                .collect(),
-            master: Some(master.to_owned()),
-        }
-    }
-
-    fn program(&self) -> String {
-        let program = self.command.first();
-        quote(&program.map_or_else(String::new, |it| it.display().to_string()))
-    }
-}
 
 /// A supervised proxy. Dropping it lets the proxy go on.
 pub struct Process {
@@ -95,6 +65,12 @@ enum Running {
     Adopted(Adopted),
 }
 
+/// What has happened to our proxy.
+pub enum Event {
+    Died(Death),
+    Restarted,
+}
+
 /// The end of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
@@ -103,8 +79,20 @@ pub enum Death {
     Unknown,
 }
 
+/// Waits for the death of our proxy, or for its next start if it has ended. It may be dropped and called again.
+pub async fn tend(process: &mut Option<Process>) -> Event {
+    match process {
+        Some(process) if process.pid().is_some() => Event::Died(process.died().await),
+        Some(process) => {
+            process.restart().await;
+            Event::Restarted
+        }
+        None => pending().await,
+    }
+}
+
 impl Process {
-    /// Adopts the proxy that answers on the master's socket, or starts one.
+    /// Adopts the proxy that runs already, or starts one.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let now = Instant::now();
         let mut process = Self {
@@ -133,9 +121,9 @@ impl Process {
         matches!(self.running, Some(Running::Adopted(_)))
     }
 
-    /// The last lines of its output, oldest first. None of an adopted one.
-    pub fn last_lines(&self) -> Vec<String> {
-        self.output.last_lines()
+    /// The last lines of its output since then, oldest first. None of an adopted one.
+    pub fn lines_since(&self, begun: Instant) -> Vec<String> {
+        self.output.lines_since(begun)
     }
 
     /// Waits for its end; for ever if it does not run. Cancel safe. [`Process::restart`] starts it again.
@@ -149,6 +137,7 @@ impl Process {
     }
 
     async fn ended(&mut self) -> Death {
+        let pid = self.pid();
         let death = match &mut self.running {
             Some(Running::Child(child)) => child.wait().await.map_or(Death::Unknown, Death::Exited),
             Some(Running::Adopted(adopted)) => {
@@ -158,6 +147,10 @@ impl Process {
             None => pending().await,
         };
         self.running = None;
+        if let (Kind::Nginx { .. }, Some(pid)) = (&self.settings.kind, pid) {
+            // The workers of a master that was killed go on, and hold its addresses. It fails if there are none.
+            let _ = kill_process_group(pid, Signal::QUIT);
+        }
         death
     }
 
@@ -172,10 +165,10 @@ impl Process {
         }
     }
 
-    /// Ends it: SIGUSR1, at which `HAProxy` lets open connections end, SIGTERM after `graceful`, SIGKILL last.
+    /// Ends it: by the signal at which it lets open connections end, SIGTERM after `graceful`, SIGKILL last.
     pub async fn stop(&mut self, graceful: Duration) {
         let steps = [
-            (Signal::USR1, graceful),
+            (self.settings.kind.graceful(), graceful),
             (Signal::TERM, FORCED),
             (Signal::KILL, FORCED),
         ];
@@ -209,13 +202,11 @@ impl Process {
 
     async fn launch(&mut self, patience: Duration) -> anyhow::Result<()> {
         let program = self.settings.program();
-        let found = match &self.settings.master {
-            Some(master) => adopted::find(master, patience).await?,
-            None => None,
-        };
+        let found = adopted::find(&self.settings.kind, patience).await?;
         let running = if let Some(adopted) = found {
             let pid = adopted.pid.as_raw_nonzero();
-            info!("HAProxy already runs, as process {pid}; using it");
+            let name = self.settings.kind.name();
+            info!("{name} already runs, as process {pid}; using it");
             Running::Adopted(adopted)
         } else {
             let child = self

@@ -1,5 +1,6 @@
 //! Supervision of every real `HAProxy` that there is, and of small programs that end, hang or say nothing.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,17 +9,22 @@ use std::path::Path;
 use rustix::process::{getpgid, test_kill_process};
 
 use super::*;
+use crate::discover::haproxy::Change;
 use crate::discover::haproxy::testing::{Place, SOON, programs};
-use crate::discover::haproxy::{Change, Refused};
+use crate::discover::refused::Refused;
 
 fn settings(program: &Path, place: &Place) -> Settings {
     Settings::haproxy(program.as_os_str(), &place.file(), &place.path("master"))
 }
 
+async fn haproxy_check(program: &OsStr, file: &Path) -> Result<(), Refused> {
+    check(program, &["-c", "-f"], file).await
+}
+
 fn shell(script: &str) -> Settings {
     Settings {
         command: ["sh", "-c", script].map(OsString::from).to_vec(),
-        master: None,
+        kind: Kind::Haproxy { master: None },
     }
 }
 
@@ -182,7 +188,7 @@ async fn a_program_that_cannot_be_started_is_tried_again() {
     };
     let settings = Settings {
         command: vec![program.clone().into()],
-        master: None,
+        kind: Kind::Haproxy { master: None },
     };
     let missing = Process::start(settings.clone())
         .await
@@ -221,12 +227,13 @@ async fn output_is_kept_line_by_line() {
     let script = "echo one; printf '[ALERT] two\\033\\n\\nthree\\377\\n' >&2; printf four";
     let mut process = Process::start(shell(script)).await.unwrap();
     process.died().await;
+    let lines = || process.lines_since(process.began);
     let begun = std::time::Instant::now();
-    while process.last_lines().len() < 4 {
-        assert!(begun.elapsed() < SOON, "{:?}", process.last_lines());
+    while lines().len() < 4 {
+        assert!(begun.elapsed() < SOON, "{:?}", lines());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let mut lines = process.last_lines();
+    let mut lines = lines();
     lines.sort();
     assert_eq!(
         lines,
@@ -238,9 +245,13 @@ async fn output_is_kept_line_by_line() {
 async fn a_configuration_is_checked() {
     for program in programs() {
         let place = Place::new();
-        check(program.as_ref(), &place.file()).await.unwrap();
+        haproxy_check(program.as_ref(), &place.file())
+            .await
+            .unwrap();
         place.configure("backend more\n  nonsense here\n");
-        let error = check(program.as_ref(), &place.file()).await.unwrap_err();
+        let error = haproxy_check(program.as_ref(), &place.file())
+            .await
+            .unwrap_err();
         let Refused::Bad(lines) = error else {
             panic!("{error:?}");
         };
@@ -250,11 +261,11 @@ async fn a_configuration_is_checked() {
         );
         for text in ["", "global\n"] {
             fs::write(place.file(), text).unwrap();
-            let error = check(program.as_ref(), &place.file()).await;
+            let error = haproxy_check(program.as_ref(), &place.file()).await;
             assert!(matches!(error, Err(Refused::Bad(_))), "{error:?}");
         }
         fs::remove_file(place.file()).unwrap();
-        let error = check(program.as_ref(), &place.file()).await;
+        let error = haproxy_check(program.as_ref(), &place.file()).await;
         assert!(matches!(error, Err(Refused::Bad(_))), "{error:?}");
     }
 }
@@ -262,7 +273,7 @@ async fn a_configuration_is_checked() {
 #[tokio::test(start_paused = true)]
 async fn a_check_that_cannot_be_made_is_no_refusal() {
     let place = Place::new();
-    let error = check("/nonexistent/haproxy".as_ref(), &place.file()).await;
+    let error = haproxy_check("/nonexistent/haproxy".as_ref(), &place.file()).await;
     let error = error.unwrap_err();
     assert!(matches!(error, Refused::Unknown(_)), "{error:?}");
     assert!(
@@ -275,11 +286,13 @@ async fn a_check_that_cannot_be_made_is_no_refusal() {
     let program = place.path("program");
     fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let error = check(program.as_ref(), &place.file()).await.unwrap_err();
+    let error = haproxy_check(program.as_ref(), &place.file())
+        .await
+        .unwrap_err();
     assert!(
         error
             .to_string()
-            .ends_with("has not checked the configuration within 10 s"),
+            .ends_with("takes longer than 10 s to check the configuration"),
         "{error}"
     );
 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{maint, make, server, servers, with_socket};
+use crate::discover::haproxy::RunningServer;
 use crate::discover::haproxy::testing::{Place, programs};
-use crate::discover::haproxy::{Refused, RunningServer};
+use crate::discover::refused::Refused;
 
 #[tokio::test]
 async fn a_reload_returns_when_the_new_worker_runs() {
