@@ -40,8 +40,7 @@ fn changes(site: &Site) {
     const REPLACEMENTS: usize = 10;
     const LEAST: usize = 1000;
     let port = service(site, "dns");
-    let first = [UdpBackend::start("s0"), UdpBackend::start("s1")];
-    let mut servers = Vec::from(first);
+    let mut servers = vec![UdpBackend::start("s0"), UdpBackend::start("s1")];
     for server in &servers {
         add(site, "dns", server);
     }
