@@ -21,9 +21,9 @@ use tempfile::TempDir;
 const KEYS: &str = "tests/inputs/services.txt";
 
 /// An address of this machine that no other test listens on.
-fn own_address(test: u32) -> String {
+fn own_address(number: u32) -> String {
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    format!("127.{}.{high}.{low}", 64 + test)
+    format!("127.{}.{high}.{low}", 64 + number)
 }
 
 /// A Prometheus that reads the targets of one file. It ends when it goes out of scope.
@@ -310,9 +310,9 @@ fn one_policy_drives_haproxy_and_nginx() {
 }
 
 /// A container that is registered in another layout answers through HAProxy at its exposed port.
-fn answers_in_layout(layout: &str, test: u32) {
+fn answers_in_layout(layout: &str, number: u32) {
     let site = Site::new();
-    let ip = own_address(test);
+    let ip = own_address(number);
     let web = site.bed.container().env("SERVICE_NAME", "web");
     let web = web.env("SERVICE_8006_IGNORE", "1").publish_all().start();
     let registrar = site.bed.registrar().flag("--host-ip", "127.0.0.1");
@@ -362,9 +362,9 @@ struct Files {
 
 impl Files {
     /// `flags` choose the target, and `name` is its file if it has only one.
-    fn make(flags: &[&str], name: &str, test: u32) -> Self {
+    fn make(flags: &[&str], name: &str, number: u32) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let ip = own_address(test);
+        let ip = own_address(number);
         let mut files = Registrar::command();
         for word in ["files", "--keys", KEYS].iter().chain(flags) {
             files = files.arg(*word);
