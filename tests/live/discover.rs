@@ -2,43 +2,62 @@
 //! whatever happens to the keys, the proxy, the addresses and the program itself.
 
 use crate::common;
+use crate::scenarios;
 
 use common::{
-    Backend, Load, ProxyDirectory, Registrar, RegistrarBuilder, SOON, TestBed, ask, eventually,
-    free_port, get, haproxies, kill_processes, processes,
+    Backend, Load, ProxyDirectory, ProxyKind, ProxyProgram, Registrar, RegistrarBuilder, SOON,
+    TestBed, ask, eventually, free_port, get, haproxies, kill_processes,
 };
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// An etcd, and a directory for `discover`.
+/// An etcd, and a directory for `discover` with a proxy.
 pub struct Site {
     pub bed: TestBed,
     pub directory: ProxyDirectory,
+    pub kind: ProxyKind,
+    /// A directory for `PATH` with the version of the proxy.
+    bin: Option<TempDir>,
 }
 
 impl Site {
+    /// With the HAProxy in `PATH`.
     pub fn new() -> Self {
+        Self::of(&ProxyProgram::of(ProxyKind::Haproxy))
+    }
+
+    pub fn of(proxy: &ProxyProgram) -> Self {
+        let is_named = proxy.program.is_absolute();
         Self {
             bed: TestBed::new(),
             directory: ProxyDirectory::new(),
+            kind: proxy.kind,
+            bin: is_named.then(|| proxy.install()),
         }
     }
 
     pub fn command(&self) -> RegistrarBuilder {
         let discover = self.bed.discover(self.directory.path());
-        discover
+        let discover = discover
             .flag("--listen", "127.0.0.1:0")
-            .flag("--reload-interval", "0")
+            .flag("--reload-interval", "0");
+        let discover = match self.kind {
+            ProxyKind::Haproxy => discover,
+            ProxyKind::Nginx | ProxyKind::Envoy => discover.flag("--proxy", self.kind.name()),
+        };
+        match &self.bin {
+            Some(bin) => discover.env("PATH", path_with(bin.path())),
+            None => discover,
+        }
     }
 
-    /// `discover`, once it has brought HAProxy in step.
+    /// `discover`, once it has brought the proxy in step.
     pub fn start(&self) -> Registrar {
         let discover = self.command().start_command("discover");
         wait_until_ready(&discover);
@@ -73,8 +92,45 @@ impl Site {
         self.delete(&format!("{service}/1/{}", backend.name));
     }
 
+    /// The text of the files that the proxy reads.
     pub fn configuration(&self) -> String {
-        fs::read_to_string(self.directory.path().join("haproxy.cfg")).unwrap_or_default()
+        let names: &[&str] = match self.kind {
+            ProxyKind::Haproxy => &["haproxy.cfg"],
+            ProxyKind::Nginx => &["nginx.conf"],
+            ProxyKind::Envoy => &["envoy/cds.json", "envoy/lds.json"],
+        };
+        let files = names.iter().map(|name| self.directory.path().join(name));
+        files
+            .map(|file| fs::read_to_string(file).unwrap_or_default())
+            .collect()
+    }
+
+    /// Whether the files have a server.
+    pub fn has_server(&self, backend: &Backend) -> bool {
+        let server = match self.kind {
+            ProxyKind::Haproxy => format!(" {}_", backend.name),
+            ProxyKind::Nginx => backend.address.to_string(),
+            ProxyKind::Envoy => backend.address.port().to_string(),
+        };
+        self.configuration().contains(&server)
+    }
+
+    /// The proxy's processes, the master first.
+    pub fn processes(&self) -> Vec<String> {
+        self.kind.processes(self.directory.path())
+    }
+
+    pub fn master(&self) -> Option<String> {
+        self.processes().into_iter().next()
+    }
+
+    /// Waits until a service without a server answers nobody. HAProxy refuses connections; the others close them.
+    #[track_caller]
+    pub fn wait_until_refused(&self, port: u16) {
+        eventually(SOON, "connections to be refused", || {
+            answers(port)
+                .is_err_and(|error| self.kind != ProxyKind::Haproxy || error.contains("refused"))
+        });
     }
 }
 
@@ -99,13 +155,6 @@ pub fn wait_for_answers(port: u16, names: &[&str]) {
     });
 }
 
-#[track_caller]
-pub fn wait_until_refused(port: u16) {
-    eventually(SOON, "connections to be refused", || {
-        answers(port).is_err_and(|error| error.contains("refused"))
-    });
-}
-
 /// The value of a metric.
 pub fn metric(discover: &Registrar, name: &str) -> u64 {
     let page = get(&discover.address(), "/metrics").body;
@@ -123,27 +172,15 @@ pub fn reloads(discover: &Registrar) -> u64 {
 #[test]
 fn requests_follow_the_keys_and_members_come_and_go_without_a_reload() {
     let site = Site::new();
-    let (a, b, c) = (
-        Backend::start("a"),
-        Backend::start("b"),
-        Backend::start("c"),
-    );
+    let backends = ["a", "b", "c"].map(Backend::start);
+    let [a, b, _] = &backends;
     let port = site.service("web");
-    site.add("web", &a);
-    site.add("web", &b);
+    site.add("web", a);
+    site.add("web", b);
     let discover = site.start();
     wait_for_answers(port, &["a", "b"]);
     let before = reloads(&discover);
-
-    site.add("web", &c);
-    wait_for_answers(port, &["a", "b", "c"]);
-    site.remove("web", &a);
-    wait_for_answers(port, &["b", "c"]);
-    site.remove("web", &b);
-    site.remove("web", &c);
-    wait_until_refused(port);
-    site.add("web", &a);
-    wait_for_answers(port, &["a"]);
+    scenarios::members_come_and_go(&site, port, &backends);
     assert_eq!(reloads(&discover), before, "{}", discover.log());
     // The file is what should run.
     let configuration = site.configuration();
@@ -155,226 +192,49 @@ fn requests_follow_the_keys_and_members_come_and_go_without_a_reload() {
         !configuration.contains(&format!(" b_{} ", b.address)),
         "{configuration}"
     );
-
-    let other = site.service("other");
-    site.add("other", &c);
-    wait_for_answers(other, &["c"]);
-    wait_for_answers(port, &["a"]);
-    site.delete("other/1/port");
-    site.remove("other", &c);
-    wait_until_refused(other);
-    wait_for_answers(port, &["a"]);
+    scenarios::a_service_comes_and_goes(&site, port, &backends);
     discover.terminate();
-    assert_eq!(processes(site.directory.path()), [""; 0]);
+    assert_eq!(site.processes(), [""; 0]);
 }
 
 #[test]
 fn a_port_that_another_program_holds_costs_its_service_alone() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let (web, taken) = (site.service("web"), site.service("taken"));
-    let holder = TcpListener::bind(("127.0.0.1", taken)).expect("the port is free");
-    site.add("web", &a);
-    let discover = site.start();
-    wait_for_answers(web, &["a"]);
-    let load = Load::start(&format!("127.0.0.1:{web}"), "x", 100);
-    site.add("taken", &b);
-    let refused = format!("address 127.0.0.1:{taken} of service `taken/1` is left out");
-    discover.wait_for_log(&refused, SOON);
-    // A service after it is served.
-    let later = site.service("later");
-    site.add("later", &b);
-    wait_for_answers(later, &["b"]);
-    let (good, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
-    assert!(!good.is_empty());
-    let log = discover.log();
-    assert!(
-        log.contains(&format!("{}", std::process::id())),
-        "no holder: {log}"
-    );
-    let page = get(&discover.address(), "/").body;
-    assert!(page.contains(&format!("127.0.0.1:{taken}")), "{page}");
-    drop(holder);
+    scenarios::a_foreign_port(&Site::new());
 }
 
 #[test]
 fn of_two_services_on_one_port_the_older_has_it() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let port = site.service("old");
-    site.add("old", &a);
-    site.put("an-other/1/port", &port.to_string());
-    site.add("an-other", &b);
-    let discover = site.start();
-    wait_for_answers(port, &["a"]);
-    discover.wait_for_log("service `an-other/1` is left out", SOON);
-    assert!(discover.log().contains("`old/1`"), "{}", discover.log());
-    // When the owner goes, the other gets it.
-    site.delete("old/1/port");
-    site.remove("old", &a);
-    wait_for_answers(port, &["b"]);
+    scenarios::two_services_on_one_port(&Site::new());
 }
 
 #[test]
 fn services_with_host_names_share_an_address() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let shared = format!("127.0.0.1:{}", free_port());
-    for (service, backend) in [("one", &a), ("two", &b)] {
-        site.service(service);
-        site.add(service, backend);
-        site.put(
-            &format!("{service}/1/http"),
-            &format!("{service}.example.com,WWW.{service}.example.com"),
-        );
-    }
-    let discover = site
-        .command()
-        .arg("--set")
-        .arg(format!("http_bind={shared}"));
-    let discover = discover.start_command("discover");
-    wait_until_ready(&discover);
-    for (host, name) in [
-        ("one.example.com", "a"),
-        ("two.example.com:80", "b"),
-        ("www.TWO.example.com", "b"),
-    ] {
-        assert_eq!(ask(&shared, host), Ok(name.to_owned()), "{host}");
-    }
-    assert!(ask(&shared, "three.example.com").is_err_and(|error| error.contains("503")));
-    // A younger service with one of these names is told, and gets nothing of it.
-    site.service("three");
-    site.add("three", &b);
-    site.put("three/1/http", "one.example.com");
-    discover.wait_for_log(
-        "host name `one.example.com` of service `three/1` goes to `one/1`, which is older",
-        SOON,
-    );
-    assert_eq!(ask(&shared, "one.example.com"), Ok("a".to_owned()));
+    scenarios::host_names(&Site::new());
 }
 
 #[test]
 fn a_new_process_uses_the_proxy_of_one_that_was_killed() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let port = site.service("web");
-    site.add("web", &a);
-    let discover = site.start();
-    wait_for_answers(port, &["a"]);
-    let before = processes(site.directory.path());
-    assert_eq!(before.len(), 2, "a master and a worker");
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
-    let mut discover = discover;
-    for round in 0..3 {
-        discover.kill9();
-        if round == 1 {
-            site.add("web", &b);
-        }
-        discover = site.start();
-        assert_eq!(
-            processes(site.directory.path()),
-            before,
-            "{}",
-            discover.log()
-        );
-        assert_eq!(reloads(&discover), 0, "{}", discover.log());
-    }
-    wait_for_answers(port, &["a", "b"]);
-    let (_, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
-    discover.terminate();
-    assert_eq!(processes(site.directory.path()), [""; 0]);
+    scenarios::adoption(&Site::new());
 }
 
 #[test]
 fn a_proxy_that_dies_is_started_again_as_it_should_be() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let port = site.service("web");
-    site.add("web", &a);
-    let discover = site.start();
-    site.add("web", &b);
-    wait_for_answers(port, &["a", "b"]);
-    site.remove("web", &a);
-    wait_for_answers(port, &["b"]);
-    kill_processes(&processes(site.directory.path()));
-    discover.wait_for_log("starting it again", SOON);
-    wait_for_answers(port, &["b"]);
-    wait_until_ready(&discover);
-    assert_eq!(processes(site.directory.path()).len(), 2);
+    scenarios::a_dead_proxy(&Site::new());
 }
 
 #[test]
 fn routes_stay_while_etcd_is_away_and_when_it_comes_back_empty() {
-    let site = Site::new();
-    let a = Backend::start("a");
-    let ports: Vec<u16> = (0..6)
-        .map(|number| {
-            let name = format!("s{number}");
-            let port = site.service(&name);
-            site.add(&name, &a);
-            port
-        })
-        .collect();
-    let discover = site.start();
-    let load = Load::start(&format!("127.0.0.1:{}", ports[0]), "x", 50);
-    site.bed.etcd.kill9();
-    discover.wait_for_log("all routes stay as they are", SOON);
-    let address = discover.address();
-    eventually(SOON, "it to be not ready", || {
-        get(&address, "/readyz").status == 503
-    });
-    let ready = get(&address, "/readyz").body;
-    assert!(ready.contains("seconds old"), "{ready}");
-    for port in &ports {
-        wait_for_answers(*port, &["a"]);
-    }
-    site.bed.etcd.lose_data();
-    site.bed.etcd.start_again();
-    // Six services with two keys each are gone at once, which is not believed at once.
-    discover.wait_for_log("until a second listing", SOON);
-    wait_for_answers(ports[0], &["a"]);
-    let (_, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
-    wait_until_refused(ports[0]);
+    scenarios::an_empty_store(&Site::new());
 }
 
 #[test]
 fn a_configuration_that_is_refused_changes_nothing_and_holds_up_no_server() {
-    let site = Site::new();
-    let (a, b) = (Backend::start("a"), Backend::start("b"));
-    let port = site.service("web");
-    site.add("web", &a);
-    let script = site.directory.path().join("policy.lua");
-    let policy = |head: &str| {
-        let text = format!(
-            "local discover = require \"discover\"\nlocal head = discover.head\nfunction discover.head() return head() .. {head:?} end\nreturn discover\n"
-        );
-        fs::write(&script, text).expect("the script is the test's own");
-    };
-    policy("");
-    let discover = site
-        .command()
-        .flag("--script", &script)
-        .start_command("discover");
-    wait_until_ready(&discover);
-    wait_for_answers(port, &["a"]);
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 50);
-    policy("  no such keyword\n");
-    discover.signal("HUP");
-    discover.wait_for_log("HAProxy refuses the configuration", SOON);
-    let ready = get(&discover.address(), "/readyz");
-    assert_eq!(ready.status, 503, "{}", ready.body);
-    assert!(!site.configuration().contains("no such keyword"));
-    // Servers come and go all the same.
-    site.add("web", &b);
-    wait_for_answers(port, &["a", "b"]);
-    policy("");
-    discover.signal("HUP");
-    wait_until_ready(&discover);
-    let (_, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
+    scenarios::a_refused_configuration(&Site::new());
+}
+
+#[test]
+fn at_exit_the_proxy_goes_on_or_ends() {
+    scenarios::exit(&Site::new());
 }
 
 #[test]
@@ -426,58 +286,7 @@ fn a_policy_that_fails_or_never_ends_changes_no_route() {
 
 #[test]
 fn a_hundred_replacements_lose_no_request() {
-    const REPLACEMENTS: usize = 100;
-    let site = Site::new();
-    let (tcp, http) = (site.service("tcp"), site.service("http"));
-    site.put("http/1/http", "http.example.com");
-    let start =
-        |number: usize| Backend::start_slow(&format!("b{number}"), Duration::from_millis(20));
-    let mut backends: Vec<Backend> = (0..3).map(start).collect();
-    let mut ended = Vec::new();
-    for backend in &backends {
-        site.add("tcp", backend);
-        site.add("http", backend);
-    }
-    let discover = site
-        .command()
-        .arg("--set")
-        .arg(format!("http_bind=127.0.0.1:{}", free_port()));
-    let discover = discover.start_command("discover");
-    wait_until_ready(&discover);
-    let loads = [tcp, http].map(|port| Load::start(&format!("127.0.0.1:{port}"), "x", 150));
-    let before = reloads(&discover);
-    for number in 0..REPLACEMENTS {
-        let new = start(number + 3);
-        site.add("tcp", &new);
-        site.add("http", &new);
-        eventually(SOON, "the new one to be asked", || new.answered() > 0);
-        backends.push(new);
-        let old = backends.remove(0);
-        site.remove("tcp", &old);
-        site.remove("http", &old);
-        // It ends as a well-behaved container does: it answers what it has got, and then accepts no more.
-        let server = format!(" {}_", old.name);
-        eventually(SOON, "no more requests for it", || {
-            !site.configuration().contains(&server)
-        });
-        let begun = loads.each_ref().map(Load::count);
-        eventually(SOON, "its requests to end", || {
-            let counts = loads.each_ref().map(Load::count);
-            counts
-                .iter()
-                .zip(begun)
-                .all(|(now, before)| *now > before + 5)
-        });
-        old.stop();
-        // Its requests end by themselves.
-        ended.push(old);
-    }
-    for load in loads {
-        let (good, bad) = load.stop();
-        println!("{} answers, {} failed", good.len(), bad.len());
-        assert_eq!(bad.first(), None, "{} failed", bad.len());
-    }
-    println!("{} reloads", reloads(&discover) - before);
+    scenarios::replacements(&Site::new(), 100);
 }
 
 #[test]
@@ -521,22 +330,16 @@ fn without_services_the_proxy_runs_and_waits_for_the_first() {
     });
 }
 
-/// A `haproxy` in a directory for `PATH` that is one of the installed versions.
-fn path_with(program: &Path) -> TempDir {
-    let directory = TempDir::new().expect("a temporary directory");
-    let file = directory.path().join("haproxy");
-    let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", program.display());
-    fs::write(&file, script).expect("a file can be written");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(&file, executable).expect("a file can be made executable");
-    directory
+/// `PATH` with another directory before the others.
+pub fn path_with(directory: &Path) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", directory.display())
 }
 
 #[test]
 fn each_version_of_haproxy_loses_no_request() {
-    let programs = haproxies();
-    for program in programs {
-        let site = Site::new();
+    for haproxy in haproxies() {
+        let site = Site::of(&haproxy);
         let (a, b, c) = (
             Backend::start("a"),
             Backend::start("b"),
@@ -544,14 +347,8 @@ fn each_version_of_haproxy_loses_no_request() {
         );
         let port = site.service("web");
         site.add("web", &a);
-        let bin = path_with(&program);
-        let path = format!(
-            "{}:{}",
-            bin.path().display(),
-            std::env::var("PATH").unwrap_or_default()
-        );
         // Deleted as soon as it is drained, where the version can.
-        let command = site.command().env("PATH", path).flag("--drain", "1");
+        let command = site.command().flag("--drain", "1");
         let discover = command.start_command("discover");
         wait_until_ready(&discover);
         wait_for_answers(port, &["a"]);
@@ -572,7 +369,7 @@ fn each_version_of_haproxy_loses_no_request() {
             site.remove("web", &b);
             wait_for_answers(port, &["a"]);
             let new = site.service(&format!("new{round}"));
-            wait_until_refused(new);
+            site.wait_until_refused(new);
             site.add(&format!("new{round}"), &c);
             wait_for_answers(new, &["c"]);
         }
@@ -599,13 +396,13 @@ fn each_version_of_haproxy_loses_no_request() {
             bad.first(),
             None,
             "{}: {} failed\n{}",
-            program.display(),
+            haproxy.program.display(),
             bad.len(),
             discover.log()
         );
         assert_eq!(metric(&discover, "drifts_total"), 0, "{}", discover.log());
         discover.terminate();
-        assert_eq!(processes(site.directory.path()), [""; 0]);
+        assert_eq!(site.processes(), [""; 0]);
     }
 }
 
@@ -718,20 +515,20 @@ fn a_proxy_that_somebody_else_starts_is_used_and_never_stopped() {
     wait_for_answers(other, &["b"]);
     // A service without a server refuses connections again after a restart that nobody told of.
     site.remove("other", &b);
-    wait_until_refused(other);
+    site.wait_until_refused(other);
     haproxy
         .kill()
         .and_then(|()| haproxy.wait())
         .expect("its end");
-    kill_processes(&processes(site.directory.path()));
+    kill_processes(&site.processes());
     let mut haproxy = start();
     wait_for_answers(port, &["a", "b"]);
-    wait_until_refused(other);
+    site.wait_until_refused(other);
     discover.terminate();
     wait_for_answers(port, &["a", "b"]);
     haproxy
         .kill()
         .and_then(|()| haproxy.wait())
         .expect("its end");
-    kill_processes(&processes(site.directory.path()));
+    kill_processes(&site.processes());
 }

@@ -3,10 +3,9 @@
 
 use crate::common;
 use crate::discover::{Site, answers, reloads, wait_for_answers, wait_until_ready};
+use crate::scenarios;
 
-use common::{
-    Backend, Container, Load, SOON, as_root, eventually, free_port, get, let_time_pass, processes,
-};
+use common::{Backend, Container, Load, SOON, as_root, eventually, free_port, get};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
@@ -125,83 +124,12 @@ fn a_port_below_1024_costs_its_service_alone() {
 
 #[test]
 fn killed_each_second_for_a_minute_it_costs_no_request() {
-    const ROUNDS: usize = 60;
-    let site = Site::new();
-    let backends = ["a", "b", "c"].map(Backend::start);
-    let port = site.service("web");
-    site.add("web", &backends[0]);
-    let mut discover = site.start();
-    wait_for_answers(port, &["a"]);
-    let proxy = processes(site.directory.path());
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
-    for round in 0..ROUNDS {
-        let [old, new] = [round, round + 1].map(|number| &backends[number % 3]);
-        // Before the death, after it, or while the next one starts.
-        if round % 3 == 0 {
-            site.add("web", new);
-        }
-        discover.kill9();
-        if round % 3 == 1 {
-            site.add("web", new);
-        }
-        discover = site.command().start_command("discover");
-        if round % 3 == 2 {
-            site.add("web", new);
-        }
-        eventually(SOON, "the new server to be asked", || {
-            let names = answers(port);
-            names.is_ok_and(|names| names.contains(&new.name))
-        });
-        site.remove("web", old);
-        let_time_pass(Duration::from_millis(500));
-    }
-    let (good, bad) = load.stop();
-    println!("{} answers, {} failed", good.len(), bad.len());
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
-    wait_until_ready(&discover);
-    wait_for_answers(port, &[&backends[ROUNDS % 3].name]);
-    // A death in the middle of a change may cost a reload, but never the master.
-    let master = |processes: Vec<String>| processes.first().cloned();
-    assert_eq!(
-        master(processes(site.directory.path())),
-        master(proxy),
-        "{}",
-        discover.log()
-    );
+    scenarios::kills(&Site::new(), 60);
 }
 
 #[test]
 fn etcd_may_be_away_for_three_ttls() {
-    const TTL: u32 = 3;
-    let site = Site::new();
-    let web = site.bed.container().env("SERVICE_NAME", "web");
-    let port = free_port();
-    let web = web
-        .env("SERVICE_8005_PORT", &port.to_string())
-        .publish_all()
-        .start();
-    let registrar = site.bed.registrar().flag("--host-ip", "127.0.0.1");
-    let registrar = registrar.flag("--ttl", TTL.to_string()).start();
-    registrar.wait_for_log("in step", SOON);
-    let discover = site.start();
-    let name = format!("{} 8005\n", web.short_id());
-    wait_for_answers(port, &[&name]);
-    let load = Load::start(&format!("127.0.0.1:{port}"), "x", 100);
-    site.bed.etcd.kill9();
-    discover.wait_for_log("all routes stay as they are", SOON);
-    let_time_pass(Duration::from_secs(u64::from(3 * TTL)));
-    wait_for_answers(port, &[&name]);
-    site.bed.etcd.start_again();
-    wait_until_ready(&discover);
-    registrar.wait_for_log("etcd is back after", SOON);
-    // What the registrar puts anew has reached the proxy.
-    site.put("marker/1/port", &free_port().to_string());
-    eventually(SOON, "the marker", || {
-        site.configuration().contains("marker.1")
-    });
-    wait_for_answers(port, &[&name]);
-    let (_, bad) = load.stop();
-    assert_eq!(bad.first(), None, "{} failed", bad.len());
+    scenarios::three_ttls(&Site::new());
 }
 
 #[test]
