@@ -11,7 +11,7 @@ pub fn title(process: i32) -> String {
     line.trim_end().to_owned()
 }
 
-/// Whether a process has not ended, although nobody may have collected its status yet.
+/// Whether a process goes on. One that has ended, and whose status nobody has collected yet, does not.
 pub fn is_running(process: Pid) -> bool {
     !title(process.as_raw_nonzero().get()).is_empty()
 }
