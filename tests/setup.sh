@@ -25,10 +25,13 @@ demo   haproxy                                       haproxy
 demo   ip                                            iproute2
 demo   iptables                                      iptables
 tests  docker-compose                                docker-compose
+tests  dpkg-deb                                      dpkg
 tests  fish                                          fish
 tests  git                                           git
 tests  groff                                         groff-base
+tests  lintian                                       lintian
 tests  make                                          make
+tests  objdump                                       binutils
 tests  openssl                                       openssl
 tests  podman                                        podman
 tests  redis-server                                  redis-server
@@ -41,7 +44,7 @@ in_words() {
   case $1 in
   build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
   demo) echo "dockerd and docker, etcd and etcdctl 3.4 or newer, haproxy, ip, iptables, and a static busybox with httpd" ;;
-  tests) echo "docker-compose, fish, git, groff, make, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
+  tests) echo "docker-compose, dpkg, fish, git, groff, lintian, make, objdump, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
   esac
 }
 
