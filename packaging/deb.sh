@@ -69,15 +69,18 @@ dependencies() {
 }
 
 control() {
+  local depends size
+  depends=$(dependencies)
+  # In KiB, as dpkg-gencontrol counts: a file in whole ones, and one for anything else.
+  size=$(find "$tree" -path "$tree/DEBIAN" -prune -o -printf '%y %s\n' |
+    awk '$1 == "f" { sum += int(($2 + 1023) / 1024); next } { sum++ } END { print sum }')
   {
     cat packaging/debian/control
     echo "Version: $version"
     echo "Architecture: $(dpkg --print-architecture)"
     echo "Maintainer: $MAINTAINER"
-    echo "Depends: $(dependencies)"
-    # In KiB, as dpkg-gencontrol counts: a file in whole ones, and one for anything else.
-    echo "Installed-Size: $(find "$tree" -path "$tree/DEBIAN" -prune -o -printf '%y %s\n' |
-      awk '$1 == "f" { sum += int(($2 + 1023) / 1024); next } { sum++ } END { print sum }')"
+    echo "Depends: $depends"
+    echo "Installed-Size: $size"
   } >"$tree/DEBIAN/control"
   echo "/etc/default/$NAME" >"$tree/DEBIAN/conffiles"
   cp packaging/debian/{postinst,prerm,postrm} "$tree/DEBIAN"
