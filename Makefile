@@ -49,7 +49,10 @@ licences: ## print the licence of everything in the program
 image: build ## build the image docker-register:latest, without pulling
 	bash tests/image.sh register $(binary)
 
+deb: build ## build the Debian package, beside the program
+	bash packaging/deb.sh $(binary) $(dir $(binary))
+
 SECONDS = 600
 CASES = 1000000
 
-.PHONY: help build test chaos fuzz soak bench demo lint deny licences image
+.PHONY: help build test chaos fuzz soak bench demo lint deny licences image deb

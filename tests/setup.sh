@@ -25,12 +25,15 @@ demo   haproxy                                       haproxy
 demo   ip                                            iproute2
 demo   iptables                                      iptables
 tests  docker-compose                                docker-compose
+tests  dpkg-deb                                      dpkg
 tests  fish                                          fish
 tests  git                                           git
 tests  groff                                         groff-base
+tests  lintian                                       lintian
 tests  make                                          make
 tests  nginx                                         nginx-light
 tests  /usr/lib/nginx/modules/ngx_stream_module.so   libnginx-mod-stream
+tests  objdump                                       binutils
 tests  openssl                                       openssl
 tests  podman                                        podman
 tests  redis-server                                  redis-server
@@ -43,7 +46,7 @@ in_words() {
   case $1 in
   build) echo "protoc with its standard imports, and a C compiler with the C library's headers" ;;
   demo) echo "dockerd and docker, etcd and etcdctl 3.4 or newer, haproxy, ip, iptables, and a static busybox with httpd" ;;
-  tests) echo "docker-compose, fish, git, groff, make, nginx with its stream module, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
+  tests) echo "docker-compose, dpkg, fish, git, groff, lintian, make, nginx with its stream module, objdump, openssl, podman, redis-server and redis-cli 6.2 or newer, systemd-analyze and zsh" ;;
   esac
 }
 

@@ -10,6 +10,7 @@ mod bad_input;
 mod checks;
 mod collisions;
 mod command_line;
+mod deb;
 mod diff;
 mod discover;
 mod docker_access;

@@ -122,6 +122,27 @@ fn the_examples_in_the_readme_are_those_in_the_files() {
 }
 
 #[test]
+fn the_commands_for_moving_over_have_flags_that_exist() {
+    let page = include_str!("../../docs/moving.md");
+    let blocks = page.split("```").skip(1).step_by(2).flat_map(str::lines);
+    let blocks = blocks.filter_map(|line| line.strip_prefix("docker-register "));
+    let prose = prose(page);
+    let inline = in_backquotes(&prose, "docker-register ");
+    let commands: Vec<&str> = blocks.chain(inline).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let (words, _comment) = command.split_once(" #").unwrap_or((command, ""));
+        // The flags before it are parsed, and nothing is run.
+        let output = Command::new(PROGRAM)
+            .args(words.split_whitespace())
+            .arg("--help")
+            .output()
+            .expect("the program");
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+}
+
+#[test]
 fn it_can_be_read_in_one_sitting() {
     let lines = README.lines().count();
     assert!(lines < 250, "the README has {lines} lines");

@@ -2,7 +2,10 @@
 
 use crate::common;
 
-use common::{Container, HOST_IP, SOON, TestBed, docker, eventually, eventually_some, web_keys};
+use common::{
+    Container, ContainerBuilder, HOST_IP, SOON, TestBed, docker, eventually, eventually_some,
+    web_keys,
+};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,12 +13,13 @@ use tempfile::TempDir;
 
 const UNIT: &str = include_str!("../../examples/docker-register.service");
 const DISCOVER: &str = include_str!("../../examples/docker-discover.service");
+const UP: &str = include_str!("../../examples/docker-register-up.service");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
 
-/// Runs systemd-analyze on a unit, with the path of the program under test.
-fn analyze(unit: &str, args: &[&str]) -> Output {
+/// Runs systemd-analyze on a unit of this name, with the path of the program under test.
+fn analyze(name: &str, unit: &str, args: &[&str]) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
-    let file = directory.path().join("docker-register.service");
+    let file = directory.path().join(name);
     let unit = unit.replace("/usr/local/bin/docker-register", PROGRAM);
     fs::write(&file, unit).expect("a file can be written");
     let output = Command::new("systemd-analyze")
@@ -27,8 +31,12 @@ fn analyze(unit: &str, args: &[&str]) -> Output {
 
 #[test]
 fn systemd_finds_no_fault() {
-    for unit in [UNIT, DISCOVER] {
-        let output = analyze(unit, &["verify", "--man=no"]);
+    for (name, unit) in [
+        ("docker-register.service", UNIT),
+        ("docker-discover.service", DISCOVER),
+        ("docker-register-up.service", UP),
+    ] {
+        let output = analyze(name, unit, &["verify", "--man=no"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{said}");
     }
@@ -38,7 +46,7 @@ fn systemd_finds_no_fault() {
 fn its_instructions_install_the_manual_page_that_it_names() {
     let root = tempfile::tempdir().expect("a temporary directory can be made");
     let to = format!("{}/usr/local", root.path().display());
-    for unit in [UNIT, DISCOVER] {
+    for unit in [UNIT, DISCOVER, UP] {
         assert!(unit.contains("Documentation=man:docker-register(1)"));
         let mut lines = unit.lines().filter_map(|line| line.strip_prefix("#   "));
         let line = lines.find(|line| line.starts_with("docker-register man"));
@@ -61,6 +69,7 @@ fn it_exposes_no_more_than_it_says() {
     // The threshold is in tenths.
     let threshold = format!("--threshold={}", rating.replace('.', ""));
     let output = analyze(
+        "docker-register.service",
         UNIT,
         &["security", "--offline=true", "--no-pager", &threshold],
     );
@@ -105,18 +114,9 @@ impl Machine {
                 "/etc/systemd/system/docker-register.service",
             ),
         ];
-        // It has the rights that systemd needs for sandboxing, but cannot change the host's kernel: /proc/sys stays
-        // as it is, and the units of a booting machine are not started. The etcd listens on the host's loopback.
-        let mut machine = bed.container_of(&bed.systemd_image());
-        let args = "--network host --cgroupns private --cap-add ALL --security-opt seccomp=unconfined \
-            --security-opt apparmor=unconfined --tmpfs /run:exec --tmpfs /tmp --tmpfs /usr/lib/systemd/system/sysinit.target.wants";
-        let args: Vec<&str> = args.split_whitespace().collect();
-        machine = machine.args(&args);
-        for (name, number) in [("SYS_MODULE", 16), ("SYS_RESOURCE", 24), ("SYS_TIME", 25)] {
-            if has_capability(number) || docker_before_26() {
-                machine = machine.arg("--cap-drop").arg(name);
-            }
-        }
+        let mut machine = systemd_container(bed)
+            .arg("--tmpfs")
+            .arg("/usr/lib/systemd/system/sysinit.target.wants");
         for volume in volumes {
             machine = machine.arg("--volume").arg(&volume);
         }
@@ -152,6 +152,22 @@ impl Machine {
         let shown = self.systemctl(&format!("show --value --property {name} docker-register"));
         shown.expect("systemd knows the unit")
     }
+}
+
+/// A container for a systemd. It has the rights that systemd needs for sandboxing, but cannot change the host's kernel:
+/// /proc/sys stays as it is, and the units of a booting machine must be hidden from it. The etcd listens on the host's
+/// loopback.
+pub fn systemd_container(bed: &TestBed) -> ContainerBuilder {
+    let args = "--network host --cgroupns private --cap-add ALL --security-opt seccomp=unconfined \
+        --security-opt apparmor=unconfined --tmpfs /run:exec --tmpfs /tmp";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let mut machine = bed.container_of(&bed.systemd_image()).args(&args);
+    for (name, number) in [("SYS_MODULE", 16), ("SYS_RESOURCE", 24), ("SYS_TIME", 25)] {
+        if has_capability(number) || docker_before_26() {
+            machine = machine.arg("--cap-drop").arg(name);
+        }
+    }
+    machine
 }
 
 /// Whether Docker grants capabilities that the host does not have, unless they are dropped. From version 26 on it does
