@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::common::{Script, Simulated, eventually};
-use super::store::{Site, Store};
+use super::store::{Place, Store};
 use super::table::{Budget, Program, Row, Running, scaled};
 
 const SERVICES: usize = 1000;
@@ -34,7 +34,7 @@ fn of(check: &str) -> [Row; 3] {
     let mut processor = row("processor, % of a core", "%", 5.0);
     let mut growth = row("growth of the memory", "MiB", 0.5);
     let mut densest = row("the densest tenth of an interval, 1 is even", "", 1.25);
-    let (site, docker) = (Site::new(Store::Etcd), Simulated::start());
+    let (place, docker) = (Place::new(Store::Etcd), Simulated::start());
     let services = Services::start();
     let addresses: Vec<String> = services
         .addresses
@@ -54,10 +54,10 @@ fn of(check: &str) -> [Row; 3] {
     ));
     let number = u16::try_from(SERVICES).unwrap_or(u16::MAX);
     (1..=number).for_each(|number| docker.run(number, &format!("s{}", number % 100)));
-    let mut command = Program::Register.command(&site, Some(&docker));
+    let mut command = Program::Register.command(&place, Some(&docker));
     command.arg("--script").arg(script.path());
     let running = Running::new(&mut command);
-    eventually(LONG, "all keys", || site.keys().len() == SERVICES + 100);
+    eventually(LONG, "all keys", || place.keys().len() == SERVICES + 100);
     // The first probes are over.
     services.take();
     thread::sleep(2 * INTERVAL);

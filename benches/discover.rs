@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::common::{
     Backend, SOON, ask, eventually, free_port, kill_processes, let_time_pass, processes,
 };
-use super::store::{Site, Store};
+use super::store::{Place, Store};
 use super::table::{BOTH, Budget, Program, Row, Running, milliseconds, scaled, since};
 
 /// The number of turns of each program, and of samples in each turn.
@@ -60,20 +60,20 @@ pub fn put(store: Store) -> Row {
     let mut row = Row::new("key put → first answer", "ms", budget);
     let [old, new] = ["old", "new"].map(Backend::start);
     for program in BOTH.repeat(TURNS) {
-        let site = Site::new(store);
+        let place = Place::new(store);
         let port = free_port();
-        put_service(&site, "web", port, &old);
-        let _reader = Reader::start(program, &site, port);
+        put_service(&place, "web", port, &old);
+        let _reader = Reader::start(program, &place, port);
         // The first sample is a warm-up.
         for sample in 0..=scaled(SAMPLES) {
-            let key = site.bed.key(&format!("web/1/new-{sample}"));
+            let key = place.bed.key(&format!("web/1/new-{sample}"));
             let begun = Instant::now();
-            site.put(&key, &new.address.to_string());
+            place.put(&key, &new.address.to_string());
             wait_for(port, "new");
             if sample > 0 {
                 row.of(program).push(milliseconds(begun.elapsed()));
             }
-            site.delete(&key);
+            place.delete(&key);
             wait_until_gone(port, "new");
         }
     }
@@ -86,14 +86,14 @@ fn new_service() -> Row {
     let mut row = Row::new("new service, so a reload → first answer", "ms", budget);
     let backend = Backend::start("a");
     for program in BOTH.repeat(TURNS) {
-        let site = Site::new(Store::Etcd);
+        let place = Place::new(Store::Etcd);
         let first = free_port();
-        put_service(&site, "web", first, &backend);
-        let _reader = Reader::start(program, &site, first);
+        put_service(&place, "web", first, &backend);
+        let _reader = Reader::start(program, &place, first);
         for sample in 0..=scaled(RELOADS) {
             let port = free_port();
             let begun = Instant::now();
-            put_service(&site, &format!("web-{sample}"), port, &backend);
+            put_service(&place, &format!("web-{sample}"), port, &backend);
             wait_for(port, "a");
             if sample > 0 {
                 row.of(program).push(milliseconds(begun.elapsed()));
@@ -108,14 +108,14 @@ fn container() -> Row {
     let budget = Some(Budget::Times(1.15, 1.3));
     let mut row = Row::new("start event → first answer, both roles", "ms", budget);
     for program in BOTH.repeat(TURNS) {
-        let site = Site::new(Store::Etcd);
-        let bed = &site.bed;
+        let place = Place::new(Store::Etcd);
+        let bed = &place.bed;
         // The service and its port stay while the other container comes and goes.
         let _other = bed.container().publish_all().start();
         let container = bed.container().publish_all().create();
-        let _register = Running::new(&mut program.command_at("127.0.0.1", &site, None));
+        let _register = Running::new(&mut program.command_at("127.0.0.1", &place, None));
         eventually(SOON, "the other's keys", || bed.keys().len() == 4);
-        let _reader = Reader::start(program, &site, EXPOSED);
+        let _reader = Reader::start(program, &place, EXPOSED);
         let answer = format!("{} 8005\n", container.short_id());
         for sample in 0..=scaled(STARTS) {
             container.start();
@@ -144,8 +144,8 @@ fn services(size: u16) -> [Row; 3] {
         row("processor for one change", "ms"),
         row("memory", "MiB"),
     ];
-    let site = Site::new(Store::Etcd);
-    let bed = &site.bed;
+    let place = Place::new(Store::Etcd);
+    let bed = &place.bed;
     let [old, new] = ["old", "new"].map(Backend::start);
     for number in 0..size {
         let directory = bed.key(&format!("s{number}/1"));
@@ -159,7 +159,7 @@ fn services(size: u16) -> [Row; 3] {
         bed.etcd.put_together(&pairs);
     }
     for program in BOTH {
-        let reader = Reader::start(program, &site, FIRST_PORT);
+        let reader = Reader::start(program, &place, FIRST_PORT);
         eventually(LONG, "the last service", || {
             ask(&address(FIRST_PORT + size - 1), "x") == Ok("old".to_owned())
         });
@@ -188,8 +188,8 @@ fn services(size: u16) -> [Row; 3] {
 
 impl Reader {
     /// Starts it, and waits until something listens on a port.
-    fn start(program: Program, site: &Site, port: u16) -> Self {
-        let (store, prefix) = (site.uri(), &site.bed.prefix);
+    fn start(program: Program, place: &Place, port: u16) -> Self {
+        let (store, prefix) = (place.uri(), &place.bed.prefix);
         let directory = TempDir::new().expect("a temporary directory");
         let mut command = Command::new(program.path("bare_discover"));
         match program {
@@ -218,11 +218,11 @@ impl Drop for Reader {
     }
 }
 
-fn put_service(site: &Site, name: &str, port: u16, backend: &Backend) {
-    site.put_together(&[
-        (site.bed.key(&format!("{name}/1/port")), port.to_string()),
+fn put_service(place: &Place, name: &str, port: u16, backend: &Backend) {
+    place.put_together(&[
+        (place.bed.key(&format!("{name}/1/port")), port.to_string()),
         (
-            site.bed.key(&format!("{name}/1/{}", backend.name)),
+            place.bed.key(&format!("{name}/1/{}", backend.name)),
             backend.address.to_string(),
         ),
     ]);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::common::{Simulated, TestBed, eventually, get};
-use super::store::{Site, Store};
+use super::store::{Place, Store};
 use super::table::{Program, Running, milliseconds, scaled};
 
 /// The number of registrars, of containers on each, and of services. Each service has two ports.
@@ -53,15 +53,15 @@ const COUNTED: [(&str, &str); 7] = [
 /// If the file cannot be written.
 pub fn print() {
     let hosts = scaled(HOSTS);
-    let site = Site::new(Store::Etcd);
-    let bed = &site.bed;
+    let place = Place::new(Store::Etcd);
+    let bed = &place.bed;
     let dockers: Vec<Simulated> = (0..hosts).map(docker).collect();
     let idle = watch(bed);
     let begun = Instant::now();
     let registrars: Vec<Running> = dockers
         .iter()
         .enumerate()
-        .map(|(host, docker)| start(&site, host, docker))
+        .map(|(host, docker)| start(&place, host, docker))
         .collect();
     let shared = 2 * usize::from(SERVICES);
     let keys = 2 * usize::from(CONTAINERS) * hosts + shared;
@@ -123,8 +123,8 @@ fn docker(host: usize) -> Simulated {
     docker
 }
 
-fn start(site: &Site, host: usize, docker: &Simulated) -> Running {
-    let mut command = Program::Register.command(site, Some(docker));
+fn start(place: &Place, host: usize, docker: &Simulated) -> Running {
+    let mut command = Program::Register.command(place, Some(docker));
     Running::new(command.args(["--instance", &host.to_string()]))
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::common::{Kind, Simulated, eventually};
-use super::store::{Site, Store};
+use super::store::{Place, Store};
 use super::table::{self, BOTH, Budget, Program, Row, milliseconds, scaled, since};
 
 /// The sizes of a host, in containers.
@@ -53,16 +53,16 @@ pub fn host_of(size: u16, store: Store) -> [Row; 4] {
         row("processor for one event", "ms"),
         row("memory", "MiB"),
     ];
-    let site = Site::new(store);
+    let place = Place::new(store);
     let docker = Simulated::start();
     (0..size).for_each(|number| docker.run(number, "web"));
     let turns = if size > LARGE { 1 } else { TURNS };
     for program in BOTH.repeat(turns) {
-        site.forget();
+        place.forget();
         let (begun, subscriptions) = (Instant::now(), docker.subscriptions());
-        let running = program.start(&site, Some(&docker));
+        let running = program.start(&place, Some(&docker));
         eventually(LONG, "all keys", || {
-            site.keys().len() == keys_of(size.into())
+            place.keys().len() == keys_of(size.into())
         });
         first.of(program).push(milliseconds(begun.elapsed()));
         // The bare client follows the events only after its first list.
@@ -70,7 +70,7 @@ pub fn host_of(size: u16, store: Store) -> [Row; 4] {
             docker.subscriptions() > subscriptions
         });
         memory.of(program).push(running.resident());
-        let watch = site.watch();
+        let watch = place.watch();
         let before = running.processor_time();
         let events = u16::try_from(scaled(EVENTS.into())).unwrap_or(EVENTS);
         for number in size..size + events {
@@ -95,14 +95,14 @@ pub fn host_of(size: u16, store: Store) -> [Row; 4] {
 fn churn(rate: u32) -> Row {
     let what = format!("{rate} events a second among {CHURNING}: processor");
     let mut row = Row::new(&what, "%", None);
-    let site = Site::new(Store::Etcd);
+    let place = Place::new(Store::Etcd);
     for program in BOTH {
-        site.forget();
+        place.forget();
         let docker = Simulated::start();
         (0..CHURNING).for_each(|number| docker.run(number, "web"));
-        let running = program.start(&site, Some(&docker));
+        let running = program.start(&place, Some(&docker));
         eventually(LONG, "all keys", || {
-            site.keys().len() == keys_of(CHURNING.into())
+            place.keys().len() == keys_of(CHURNING.into())
         });
         let (before, begun) = (running.processor_time(), Instant::now());
         let (mut number, mut events) = (0, 0);
@@ -124,7 +124,7 @@ fn churn(rate: u32) -> Row {
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());
         if program == Program::Register {
             eventually(LONG, "etcd to follow", || {
-                site.keys().len() == keys_of(docker.running())
+                place.keys().len() == keys_of(docker.running())
             });
         }
     }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::common::{self, Container, Kind, SOON, TestBed, eventually};
-use super::store::{Site, Store};
+use super::store::{Place, Store};
 use super::table::{self, BOTH, Budget, Row, milliseconds, scaled, since};
 
 /// The number of turns of each program, and of samples of a container's start and stop in each turn.
@@ -21,12 +21,12 @@ const STEADY: Duration = Duration::from_secs(60);
 pub fn rows(store: Store) -> Vec<Row> {
     let mut rows = Vec::new();
     for size in SIZES {
-        let site = Site::new(store);
-        let containers = start_containers(&site.bed, scaled(size));
-        rows.extend(start_up(&site, containers.len(), scaled(STARTS)));
+        let place = Place::new(store);
+        let containers = start_containers(&place.bed, scaled(size));
+        rows.extend(start_up(&place, containers.len(), scaled(STARTS)));
         if size == SIZES[SIZES.len() - 1] {
             rows.extend(steady(
-                &site,
+                &place,
                 containers.len(),
                 STEADY.mul_f64(table::scale()),
             ));
@@ -42,15 +42,15 @@ pub fn latency(store: Store) -> [Row; 2] {
         .map(|what| Row::new(what, "ms", Some(Budget::Times(1.15, 1.3))));
     for _ in 0..TURNS {
         for program in BOTH {
-            let site = Site::new(store);
-            let container = site
+            let place = Place::new(store);
+            let container = place
                 .bed
                 .container()
                 .env("SERVICE_NAME", "web")
                 .publish_all()
                 .create();
-            let _running = program.start(&site, None);
-            let watch = site.watch();
+            let _running = program.start(&place, None);
+            let watch = place.watch();
             let is_member = |key: &str| key.ends_with(&format!("/1/{}", container.short_id()));
             let delay = |kind: Kind, event: &str| {
                 let (seen, _) = watch.next(|change| change.kind == kind && is_member(&change.key));
@@ -73,7 +73,7 @@ pub fn latency(store: Store) -> [Row; 2] {
 }
 
 /// The time from the start of the process to its first key, and to all keys.
-fn start_up(site: &Site, size: usize, starts: usize) -> [Row; 2] {
+fn start_up(place: &Place, size: usize, starts: usize) -> [Row; 2] {
     let [mut first, mut all] = ["first key", "all keys"].map(|what| {
         Row::new(
             &format!("process start → {what} of {size} containers"),
@@ -86,10 +86,10 @@ fn start_up(site: &Site, size: usize, starts: usize) -> [Row; 2] {
     }
     for _ in 0..starts {
         for program in BOTH {
-            site.forget();
-            let watch = site.watch();
+            place.forget();
+            let watch = place.watch();
             let begun = SystemTime::now();
-            let _running = program.start(site, None);
+            let _running = program.start(place, None);
             let is_member =
                 |change: &common::Event| change.kind == Kind::Put && !change.key.ends_with("/port");
             let (seen, _) = watch.next(is_member);
@@ -106,10 +106,10 @@ fn start_up(site: &Site, size: usize, starts: usize) -> [Row; 2] {
 }
 
 /// The cost of a minute in which nothing changes.
-fn steady(site: &Site, size: usize, time: Duration) -> [Row; 3] {
-    let to_store = format!("writes to {} in a minute", site.name());
+fn steady(place: &Place, size: usize, time: Duration) -> [Row; 3] {
+    let to_store = format!("writes to {} in a minute", place.name());
     // A renewal writes each key in Redis.
-    let no_writes = (site.store == Store::Etcd).then_some(Budget::Most(0.0));
+    let no_writes = (place.store == Store::Etcd).then_some(Budget::Most(0.0));
     let [mut writes, mut processor, mut memory] = [
         (to_store.as_str(), "", no_writes),
         ("processor, of a core", "%", Some(Budget::Most(0.1))),
@@ -120,15 +120,15 @@ fn steady(site: &Site, size: usize, time: Duration) -> [Row; 3] {
         Row::new(&what, unit, budget)
     });
     for program in BOTH {
-        site.forget();
-        let running = program.start(site, None);
-        eventually(SOON, "all keys", || site.keys().len() >= 2 * size + 2);
-        let (written, before, begun) = (site.writes(), running.processor_time(), Instant::now());
+        place.forget();
+        let running = program.start(place, None);
+        eventually(SOON, "all keys", || place.keys().len() >= 2 * size + 2);
+        let (written, before, begun) = (place.writes(), running.processor_time(), Instant::now());
         // A fixed time is measured here; nothing is waited for.
         thread::sleep(time);
         let spent = running.processor_time().saturating_sub(before);
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        writes.of(program).push((site.writes() - written) as f64);
+        writes.of(program).push((place.writes() - written) as f64);
         processor
             .of(program)
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());

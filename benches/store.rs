@@ -12,7 +12,7 @@ pub enum Store {
 }
 
 /// A test bed with one of the stores.
-pub struct Site {
+pub struct Place {
     pub bed: TestBed,
     pub store: Store,
     /// None for etcd, which is the test bed's.
@@ -25,7 +25,7 @@ struct OnRedis {
     connection: RefCell<redis::Connection>,
 }
 
-impl Site {
+impl Place {
     pub fn new(store: Store) -> Self {
         let bed = TestBed::new();
         let redis = (store == Store::Redis).then(|| {

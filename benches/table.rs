@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::common::{HOST_IP, Simulated};
-use super::store::Site;
+use super::store::Place;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
@@ -53,17 +53,17 @@ impl Program {
     }
 
     /// Starts it, with the Docker of the environment or a simulated one.
-    pub fn start(self, site: &Site, docker: Option<&Simulated>) -> Running {
-        Running::new(&mut self.command(site, docker))
+    pub fn start(self, place: &Place, docker: Option<&Simulated>) -> Running {
+        Running::new(&mut self.command(place, docker))
     }
 
-    pub fn command(self, site: &Site, docker: Option<&Simulated>) -> Command {
-        self.command_at(HOST_IP, site, docker)
+    pub fn command(self, place: &Place, docker: Option<&Simulated>) -> Command {
+        self.command_at(HOST_IP, place, docker)
     }
 
     /// The same with another address of the host.
-    pub fn command_at(self, ip: &str, site: &Site, docker: Option<&Simulated>) -> Command {
-        let (store, prefix, filter) = (site.uri(), &site.bed.prefix, site.bed.filter());
+    pub fn command_at(self, ip: &str, place: &Place, docker: Option<&Simulated>) -> Command {
+        let (store, prefix, filter) = (place.uri(), &place.bed.prefix, place.bed.filter());
         let mut command = Command::new(self.path("bare"));
         match self {
             Self::Register => {

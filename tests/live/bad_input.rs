@@ -333,7 +333,10 @@ fn a_policy_that_fails_for_one_container_leaves_the_others_alone() {
     // A registrar that never saw the policy succeed for it does not know its keys, and leaves them.
     registrar.kill9();
     let registrar = command.start();
-    registrar.wait_for_log("it gets no keys; those that it may have in the store stay", SOON);
+    registrar.wait_for_log(
+        "it gets no keys; those that it may have in the store stay",
+        SOON,
+    );
     registrar.wait_for_log("in step", SOON);
     bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), of_all);

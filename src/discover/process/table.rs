@@ -32,18 +32,13 @@ pub fn instance(process: Pid) -> Option<String> {
 /// The processes that this one has started.
 pub fn children(of: i32) -> Vec<i32> {
     // A kernel may be built without this file.
-    match fs::read_to_string(format!("/proc/{of}/task/{of}/children")) {
-        Ok(text) => {
-            let words = text.split_ascii_whitespace();
-            words.filter_map(|word| word.parse().ok()).collect()
-        }
-        Err(_) => {
-            let parent = of.to_string();
-            let is_child =
-                |process: &i32| fields(*process).is_some_and(|it| it.get(1) == Some(&parent));
-            all().filter(is_child).collect()
-        }
+    if let Ok(text) = fs::read_to_string(format!("/proc/{of}/task/{of}/children")) {
+        let words = text.split_ascii_whitespace();
+        return words.filter_map(|word| word.parse().ok()).collect();
     }
+    let parent = of.to_string();
+    let is_child = |process: &i32| fields(*process).is_some_and(|it| it.get(1) == Some(&parent));
+    all().filter(is_child).collect()
 }
 
 fn all() -> impl Iterator<Item = i32> {

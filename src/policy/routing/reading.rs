@@ -60,15 +60,15 @@ pub fn read_located(
             .ok_or_else(|| format!("returned no `{text}`"))?;
         Ok((name.into(), text))
     };
-    let port = fields.text("port")?;
+    let of_port = fields.text("port")?;
     let part = if fields.has("member") {
         let (name, address) = pair("member", "address")?;
         Part::Member {
             name,
             address,
-            port,
+            port: of_port,
         }
-    } else if let Some(port) = port {
+    } else if let Some(port) = of_port {
         Part::Port(port)
     } else if fields.has("attribute") {
         let (name, value) = pair("attribute", "value")?;

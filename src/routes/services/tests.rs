@@ -43,11 +43,11 @@ fn registrators(path: &str, value: &str, revision: i64) -> (Found, Result<Locate
         Some(member) => (member, "/udp"),
         None => (member, ""),
     };
-    let (_, port) = member_of_tcp.rsplit_once(':').expect("a port");
+    let (_, number) = member_of_tcp.rsplit_once(':').expect("a port");
     let part = Part::Member {
         name: member.into(),
         address: value.to_owned(),
-        port: Some(format!("{port}{protocol}")),
+        port: Some(format!("{number}{protocol}")),
     };
     let located = Located {
         service: service.into(),

@@ -103,7 +103,7 @@ pub async fn a_listing_is_of_one_moment_or_not<S: Bench>(mut trial: Trial<S>) {
     let ends = [&names[0], &names[KEYS - 1]].map(|name| trial.key(name));
     let directory = trial.key("");
     // The first key and the last one always have the same value.
-    let mut writer = trial.store.connect();
+    let mut other = trial.store.connect();
     let writes = async {
         for number in 2_u64.. {
             let puts = ends.iter().map(|key| put(key, &number.to_string(), lease));
@@ -111,7 +111,7 @@ pub async fn a_listing_is_of_one_moment_or_not<S: Bench>(mut trial: Trial<S>) {
                 guards: Vec::new(),
                 steps: puts.collect(),
             };
-            writer.transact(&transaction).await.expect("puts");
+            other.transact(&transaction).await.expect("puts");
             // The model never waits.
             tokio::task::yield_now().await;
         }
