@@ -124,12 +124,13 @@ impl ProxyProgram {
         symlink(&self.program, &place).expect("a link can be made");
         let place = place.display();
         let script = if self.has_modules_compiled_in() {
-            // The default group of such an nginx is not everywhere, and another user cannot read a test's directory. Of
-            // several `-g` the last counts.
+            // Its default group is not everywhere, another user cannot read a test's directory, and its default prefix is
+            // the working directory. Of several `-g` the last counts.
             format!(
                 "#!/bin/sh\nmore='user root;'\n\
                  case \" $* \" in *' daemon off; '*) more=\"daemon off; $more\" ;; esac\n\
-                 exec '{place}' \"$@\" -g \"$more\"\n"
+                 exec '{place}' -p '{}' \"$@\" -g \"$more\"\n",
+                places.display()
             )
         } else {
             format!("#!/bin/sh\nexec '{place}' \"$@\"\n")
