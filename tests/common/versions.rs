@@ -142,6 +142,15 @@ impl ProxyProgram {
         directory
     }
 
+    /// The flags of `discover` for this version: the modules of Debian's nginx are no other's.
+    pub fn flags(&self) -> &'static [&'static str] {
+        if self.has_modules_compiled_in() {
+            &["--set", "nginx_modules=/dev/null"]
+        } else {
+            &[]
+        }
+    }
+
     /// Whether it is an nginx without modules in files of their own, as the wheel's is and Debian's is not.
     ///
     /// # Panics
