@@ -136,12 +136,13 @@ impl ProxyProgram {
         symlink(&self.program, &place).expect("a link can be made");
         let place = place.display();
         let script = if self.has_modules_compiled_in() {
-            // The default group of such an nginx is not everywhere, and another user cannot read a test's directory. Of
-            // several `-g` the last counts.
+            // Its default group is not everywhere, another user cannot read a test's directory, and its default prefix is
+            // the working directory. Of several `-g` the last counts.
             format!(
                 "#!/bin/sh\nmore='user root;'\n\
                  case \" $* \" in *' daemon off; '*) more=\"daemon off; $more\" ;; esac\n\
-                 exec '{place}' \"$@\" -g \"$more\"\n"
+                 exec '{place}' -p '{}' \"$@\" -g \"$more\"\n",
+                places.display()
             )
         } else {
             format!("#!/bin/sh\nexec '{place}' \"$@\"\n")
@@ -151,6 +152,15 @@ impl ProxyProgram {
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&file, executable).expect("a file can be made executable");
         directory
+    }
+
+    /// The flags of `discover` for this version: the modules of Debian's nginx are no other's.
+    pub fn flags(&self) -> &'static [&'static str] {
+        if self.has_modules_compiled_in() {
+            &["--set", "nginx_modules=/dev/null"]
+        } else {
+            &[]
+        }
     }
 
     /// Whether it is an nginx without modules in files of their own, as the wheel's is and Debian's is not.

@@ -24,6 +24,8 @@ pub struct Site {
     pub kind: ProxyKind,
     /// A directory for `PATH` with the version of the proxy.
     bin: Option<TempDir>,
+    /// The flags for this version.
+    flags: &'static [&'static str],
 }
 
 impl Site {
@@ -39,6 +41,7 @@ impl Site {
             directory: ProxyDirectory::new(),
             kind: proxy.kind,
             bin: is_named.then(|| proxy.install()),
+            flags: proxy.flags(),
         }
     }
 
@@ -51,6 +54,8 @@ impl Site {
             ProxyKind::Haproxy => discover,
             ProxyKind::Nginx | ProxyKind::Envoy => discover.flag("--proxy", self.kind.name()),
         };
+        let flags = self.flags.iter();
+        let discover = flags.fold(discover, |discover, flag| discover.arg(*flag));
         match &self.bin {
             Some(bin) => discover.env("PATH", path_with(bin.path())),
             None => discover,
