@@ -118,7 +118,7 @@ pub struct DiscoverArgs {
     #[command(flatten)]
     pub routing: RoutingArgs,
 
-    /// The command that runs the proxy [default: the proxy's program]
+    /// The command that runs the proxy [default: its own]
     ///
     /// It stays in the foreground and reads the files in the directory: HAProxy `haproxy.cfg`, with its master's socket
     /// `master.sock` there; nginx `nginx.conf`; Envoy `envoy/bootstrap.json`.
