@@ -33,6 +33,8 @@ local function setting(container, port, name)
   return port and variable(container, "SERVICE_" .. port.port .. "_" .. name) or variable(container, "SERVICE_" .. name)
 end
 
+local function filled(value) return value ~= "" and value or nil end
+
 local function switched_on(value)
   return value ~= nil and value ~= "" and value ~= "0" and value:lower() ~= "false"
 end
@@ -259,8 +261,12 @@ end
 
 -- The host names at which readers reach the service by HTTP, with commas between them; nil for none.
 function register.http(container, port)
-  local hosts = setting(container, port, "HTTP")
-  return hosts ~= "" and hosts or nil
+  return filled(setting(container, port, "HTTP"))
+end
+
+-- The number of datagrams that answer one, for readers that forward UDP; nil if it is not known.
+function register.responses(container, port)
+  return port.protocol == "udp" and filled(setting(container, port, "RESPONSES")) or nil
 end
 
 -- How a port's service is checked, as the table `check` of an entry; nil for no check. `address` is by default the port's.
@@ -323,8 +329,10 @@ function register.entries(container)
     end
     put(nil, etcd.key(register.member(container)), register.value(container, port))
     put(true, "port", register.port_value(container, port))
-    local http = register.http(container, port)
-    if http then put(true, "http", http) end
+    for _, attribute in ipairs { "http", "responses" } do
+      local value = register[attribute](container, port)
+      if value then put(true, attribute, value) end
+    end
   end
   return entries, left_out
 end
@@ -359,21 +367,12 @@ register.run = run
 
 -- The types of the results of a site's functions.
 local results = {
-  accept = "boolean, string?",
-  accept_port = "boolean, string?",
-  binding = "table?",
-  ports = "table, table?",
-  tcp_ports = "table",
-  service = "string|number",
-  port_service = "string|number",
-  dns_label = "string",
-  member = "string|number",
-  endpoint = "string, integer",
-  address = "string",
-  value = "string|number",
-  directory = "string",
-  port_value = "string|number",
-  http = "string?",
+  accept = "boolean, string?", accept_port = "boolean, string?",
+  binding = "table?", ports = "table, table?", tcp_ports = "table",
+  service = "string|number", port_service = "string|number", dns_label = "string",
+  member = "string|number", directory = "string",
+  endpoint = "string, integer", address = "string", value = "string|number",
+  port_value = "string|number", http = "string?", responses = "string?",
   check = "table?", checked = "table?",
 }
 

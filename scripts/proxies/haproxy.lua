@@ -1,4 +1,7 @@
--- HAProxy's configuration language, 2.6 and newer.
+-- HAProxy, 2.6 and newer: TCP, and HTTP by host names. Use it unless you need UDP: servers come and go without a
+-- reload, and are checked.
+--
+--   docker-register discover
 
 local haproxy = {}
 
@@ -6,6 +9,16 @@ local haproxy = {}
 -- the fleet asks each container.
 haproxy.checks = "check inter 10s fastinter 500ms downinter 1s rise 1 fall 2 "
   .. "observe layer4 error-limit 3 on-error fail-check"
+
+-- The options of each server.
+haproxy.options = haproxy.checks
+
+-- Whether HAProxy can route to a service, and if not, why.
+function haproxy.accept(service)
+  if service.protocol ~= "tcp" then return false, "HAProxy has no " .. service.protocol end
+  if #haproxy.identifier(service.name) > 200 then return false, "its name is too long for HAProxy" end
+  return true
+end
 
 -- A name for HAProxy, which has no other characters than these. Two texts never get one name: `:x` begins a byte that
 -- HAProxy's names do not have.
@@ -112,6 +125,17 @@ function haproxy.by_host(name, addresses, hosts)
       .. " if { req.hdr(host),field(1,:),lower -m str " .. host .. " }"
   end
   return table.concat(lines, "\n") .. "\n\n"
+end
+
+-- The file with all services.
+function haproxy.files(services, discover)
+  local text = { discover.head() }
+  for _, service in ipairs(services) do
+    for _, piece in ipairs(haproxy.listen(service, discover.mode(service))) do text[#text + 1] = piece end
+  end
+  local addresses, _, owners = discover.virtual_hosts(services)
+  if addresses[1] then text[#text + 1] = haproxy.by_host("http", addresses, owners) end
+  return { { name = "haproxy.cfg", text = text } }
 end
 
 return haproxy

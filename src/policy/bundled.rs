@@ -33,9 +33,15 @@ pub static SCRIPTS: [Bundled; 8] = [
 ];
 
 /// The scripts of a reading policy.
-pub static READING_SCRIPTS: [Bundled; 2] = [
+pub static READING_SCRIPTS: [Bundled; 8] = [
     bundled!(DISCOVER, "scripts/discover.lua"),
     bundled!("haproxy", "scripts/proxies/haproxy.lua"),
+    bundled!("nginx", "scripts/proxies/nginx.lua"),
+    bundled!("nginx.defaults", "scripts/proxies/nginx/defaults.lua"),
+    bundled!("envoy", "scripts/proxies/envoy.lua"),
+    bundled!("envoy.resources", "scripts/proxies/envoy/resources.lua"),
+    bundled!("file_sd", "scripts/proxies/file_sd.lua"),
+    bundled!("hosts", "scripts/proxies/hosts.lua"),
 ];
 
 /// The scripts of all roles, for tests.

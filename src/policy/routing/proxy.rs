@@ -18,7 +18,7 @@ use crate::policy::Report;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service};
+use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service, ServiceId};
 
 /// How long `proxy.sync` calls the policy before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
@@ -69,13 +69,15 @@ async fn sync(
     } = current;
     let services = listed(list, services)?;
     ask(context, state, listener, &services).await?;
-    let (routes, unrouted, refused) = settle(state, &services);
+    let (routes, unrouted, refused, without_address) = settle(state, &services);
     let left_out: BTreeSet<LeftOut> = left_out.into_iter().chain(unrouted).collect();
     let by_id: HashMap<_, _> = services
         .iter()
         .map(|(service, table)| (&service.id, table))
         .collect();
-    let listeners = routes.iter().filter_map(|route| {
+    let in_files = routes.iter();
+    let in_files = in_files.filter(|route| !without_address.contains(&route.service.id));
+    let listeners = in_files.filter_map(|route| {
         let table = by_id.get(&route.service.id)?;
         Some(((*table).clone(), route.listener.clone()))
     });
@@ -180,12 +182,17 @@ fn consequence(listeners: &Listeners, service: &Service) -> &'static str {
     }
 }
 
-/// Gives each address an owner. Returns the routes of all services, those that are left out, and the addresses that
-/// none got.
+/// Gives each address an owner. Returns the routes of all services, those that are left out, the addresses that none
+/// got, and the services that want addresses and have got none, which are in no file.
 fn settle(
     state: &RoutingState,
     services: &[(Arc<Service>, Table)],
-) -> (Vec<Route>, BTreeSet<LeftOut>, BTreeSet<LeftOut>) {
+) -> (
+    Vec<Route>,
+    BTreeSet<LeftOut>,
+    BTreeSet<LeftOut>,
+    BTreeSet<ServiceId>,
+) {
     let mut listeners = state.world.listeners.borrow_mut();
     let mut left_out = BTreeSet::new();
     let mut routes = Vec::with_capacity(services.len());
@@ -220,7 +227,7 @@ fn settle(
     }
     let claims: Vec<Claim> = routes.iter().flat_map(claims_of).collect();
     let verdicts = (state.world.owners)(&claims);
-    let mut refused = BTreeSet::new();
+    let (mut refused, mut without_address) = (BTreeSet::new(), BTreeSet::new());
     for (claim, verdict) in claims.iter().zip(verdicts) {
         let Err(why) = verdict else { continue };
         let route = routes
@@ -236,13 +243,16 @@ fn settle(
         };
         let lost = claim.bound.address;
         addresses.retain(|address| *address != lost);
+        if listener.listen.is_empty() && listener.shared.is_empty() {
+            without_address.insert(claim.service.clone());
+        }
         let what = format!("address {lost} of service {}", claim.service);
         refused.insert(LeftOut { what, why });
     }
     for news in listeners.refuse(refused.clone()) {
         warn!("{news}");
     }
-    (routes, left_out, refused)
+    (routes, left_out, refused, without_address)
 }
 
 fn claims_of(route: &Route) -> impl Iterator<Item = Claim> {
@@ -273,18 +283,15 @@ pub fn read_listener_of(
     })
 }
 
-/// The files that a policy's function makes of the services that have an address.
+/// The files that a policy's function makes of services.
 pub fn files_of(
     lua: &Lua,
     context: &Context,
     function: &Function,
     services: &[(Table, Listener)],
 ) -> Result<Vec<File>> {
-    let has_address =
-        |listener: &Listener| !listener.listen.is_empty() || !listener.shared.is_empty();
     let tables = services
         .iter()
-        .filter(|(_, listener)| has_address(listener))
         .map(|(table, listener)| with_listener(lua, table, listener));
     let tables = lua.create_sequence_from(tables.collect::<Result<Vec<Table>>>()?)?;
     let result = context.call(function, tables, Phase::Policy);
