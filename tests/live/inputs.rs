@@ -12,6 +12,9 @@ use common::Registrar;
 const REPORTED: &str = "tests/inputs";
 const INSPECTED: &str = "tests/inspected";
 
+/// The keys that `discover` reads have no containers.
+const KEYS_ALONE: &str = "services";
+
 /// The files with keys that are made with flags, or without containers that are refused: the file's name, the flags,
 /// and the names of the refused.
 const SPECIAL: [(&str, &str, &str); 24] = [
@@ -154,7 +157,8 @@ fn refused_name(line: &str) -> Option<&str> {
 
 #[track_caller]
 fn check(directory: &str) {
-    let (inputs, goldens) = (names(directory, ".json"), names(directory, ".txt"));
+    let (inputs, mut goldens) = (names(directory, ".json"), names(directory, ".txt"));
+    goldens.remove(KEYS_ALONE);
     assert!(!inputs.is_empty());
     let with_keys = goldens.iter().map(|name| input(directory, name).to_owned());
     let with_keys: BTreeSet<String> = with_keys.collect();
