@@ -178,6 +178,12 @@ function register.port_value(container, port) end
 ---@return string?
 function register.http(container, port) end
 
+--- The number of datagrams that answer one, for readers that forward UDP; nil if it is not known.
+---@param container Container
+---@param port Port
+---@return string?
+function register.responses(container, port) end
+
 --- How the service of a port is checked; nil for no check. By default the labels `SERVICE_CHECK_HTTP` and so on say it.
 ---@param container Container
 ---@param port Port
@@ -307,7 +313,8 @@ local reading_etcd = {}
 ---@return fun(): Service[]?
 function reading_etcd.services(locate) end
 
---- Where a key belongs: with `port`, or with `member` and `address`, or with `attribute` and `value`.
+--- Where a key belongs: with `port`, or with `member` and `address`, or with `attribute` and `value`. A member may have
+--- the `port` too: a service without a key for its port has the one that its oldest member tells.
 ---@class (exact) Place
 ---@field service string the service's name
 ---@field index integer|string the number of the port, from 1
@@ -324,7 +331,7 @@ function reading_etcd.services(locate) end
 ---@field port integer the value of its `port` key
 ---@field protocol "tcp"|"udp"|"sctp"
 ---@field members Member[] in order of their names; may be empty
----@field attributes table<string, string> what else is registered beside `port`, such as `http`
+---@field attributes table<string, string> what else is registered beside `port`, such as `http` and `responses`
 ---@field created integer the store's revision at the first put of its `port` key: the service's age
 ---@field revision integer the store's revision at its last change
 ---@field listener Listener? in `files`: with the addresses that the service has got
@@ -338,7 +345,7 @@ function reading_etcd.services(locate) end
 
 --- Where a service is reached. Of two services that want one address in `listen`, one gets it.
 ---@class (exact) Listener
----@field listen string|string[]|nil addresses of its own: `127.0.0.1:8005`
+---@field listen string|string[]|nil addresses of its own: `127.0.0.1:8005`. In `files` it is a list, and so is `shared`
 ---@field shared string|string[]|nil addresses that it shares with others, which are told apart by host names
 ---@field servers Server[]
 
@@ -358,13 +365,24 @@ function reading_etcd.services(locate) end
 ---@field servers Server[]
 ---@field lines string[] the line of each server
 
+--- Makes the files of services for one reader, such as HAProxy. The bundled ones are `require "haproxy"`, `"nginx"`,
+--- `"envoy"`, `"file_sd"` and `"hosts"`; a site may have its own beside its script.
+---@class Target
+---@field accept fun(service: Service): boolean, string? whether it can route to the service, and if not, why
+---@field identifier fun(text: string): string a server's name in its language; two texts never get one name
+---@field options string? the default options of each server
+---@field lists "servers"|"addresses"|nil what it lists, if it routes to nothing itself; of servers alone, no service needs an address
+---@field files fun(services: Service[], discover: discover): File[] the files, made of the services that it accepts
+
 --- `require "discover"`: the default policy of `discover`. A site overrides a decision by assigning it.
 ---@class discover
 ---@field prefix string the beginning of every key (`options.prefix`)
----@field bind string[] the addresses that services listen on (`options.bind`, else 127.0.0.1 and docker0's)
+---@field layout "docker_discover"|"registrator"|"" the layout of the keys, if it is not this program's (`options.layout`)
+---@field targets Target[] the modules that `options.target` names, else the one of `proxy.name`
+---@field bind string[] the addresses that services listen on, of which `loopback` is one by name (`options.bind`, else 127.0.0.1 and docker0's)
 ---@field http_bind string the address that services with host names share (`options.http_bind`, else `127.0.0.1:80`)
 ---@field http string[] services that speak HTTP and have registered no host name (`options.http`)
----@field server_options string HAProxy's options of each server (`options.server`)
+---@field server_options string the proxy's options of each server (`options.server`); empty: those of the target
 ---@field attributes table<string, boolean> keys beside `port` that are no containers
 local discover = {}
 
@@ -388,8 +406,19 @@ function discover.accept(service) end
 function discover.hosts(service) end
 
 ---@param service Service
----@return "tcp"|"http"
+---@return "tcp"|"http"|"udp"
 function discover.mode(service) end
+
+--- The number of datagrams with which a server of a UDP service answers one; nil if it is not known. By default the
+--- attribute `responses`, else `options.responses`.
+---@param service Service
+---@return integer?
+function discover.responses(service) end
+
+--- A loopback address of a service's own, by its name.
+---@param service Service
+---@return string
+function discover.loopback(service) end
 
 --- The addresses that a service has for itself.
 ---@param service Service
@@ -402,7 +431,7 @@ function discover.listen(service) end
 ---@return string
 function discover.name(service, member) end
 
---- HAProxy's options of a member's server.
+--- The proxy's options of a member's server.
 ---@param service Service
 ---@param member Member
 ---@return string
@@ -415,12 +444,19 @@ function discover.options(service, member) end
 ---@return string? why
 function discover.listener(service) end
 
---- The beginning of the configuration: `global` and `defaults`.
+--- The beginning of HAProxy's configuration: `global` and `defaults`.
 ---@return string
 function discover.head() end
 
---- The files that there should be. If the call fails, nothing changes.
----@param services Service[] those that have got an address
+--- The addresses that services share, and which service has each host name there: the older of two that want it.
+---@param services Service[]
+---@return string[] addresses
+---@return string[] names sorted
+---@return table<string, Service> owners by name
+function discover.virtual_hosts(services) end
+
+--- The files that there should be: those of all targets. If the call fails, nothing changes.
+---@param services Service[] those that have got an address, or want none
 ---@return File[]
 function discover.files(services) end
 
@@ -428,15 +464,10 @@ function discover.files(services) end
 function discover.run() end
 
 --- `require "haproxy"`: HAProxy's configuration language.
----@class haproxy
+---@class haproxy: Target
 ---@field checks string options of a server: passive checks, and rare active ones
 ---@field http string the lines of a section in HTTP mode
 local haproxy = {}
-
---- A name for HAProxy. Two texts never get one name.
----@param text string
----@return string
-function haproxy.identifier(text) end
 
 --- The name of a service's section.
 ---@param service Service
@@ -476,10 +507,48 @@ function haproxy.listen(service, mode) end
 ---@return string
 function haproxy.by_host(name, addresses, hosts) end
 
+--- `require "nginx"`: nginx's configuration language.
+---@class nginx: Target
+---@field http string the beginning of the block `http`
+---@field stream string the beginning of the block `stream`
+local nginx = {}
+
+--- The beginning of the file, before its blocks.
+---@return string
+function nginx.head() end
+
+--- A name of an upstream. Two texts never get one name.
+---@param text string
+---@return string
+function nginx.name(text) end
+
+--- `require "envoy"`: Envoy's files.
+---@class envoy: Target
+local envoy = {}
+
+--- What Envoy reads when it starts, as a table for JSON.
+---@return table
+function envoy.bootstrap() end
+
+--- `require "file_sd"`: Prometheus's list of targets.
+---@class file_sd: Target
+
+--- `require "hosts"`: a hosts file.
+---@class hosts: Target
+local hosts = {}
+
+--- The name of a service in the file. Two texts never get one name.
+---@param text string
+---@return string
+function hosts.name(text) end
+
 --- `require "proxy"`, in a policy of `discover`
 ---@class proxy
----@field socket string the socket on which the proxy is to take run-time commands
----@field state_file string the file with the servers' states over a reload
+---@field name "haproxy"|"nginx"|"envoy"|"none" the value of `--proxy`
+---@field directory string `--directory`
+---@field socket string the Unix socket of HAProxy's run-time commands, or of Envoy's admin interface
+---@field state_file string HAProxy's file with the servers' states over a reload
+---@field pid_file string nginx's pid file
 local proxy = {}
 
 --- Brings the proxy in step with these services. `listener` is called for each service that has changed, `files` each
@@ -592,6 +661,13 @@ function test.file(policy, services, name) end
 
 ---@param name "register"|"coredns"|"docker_discover"|"go_zero"|"grpc"|"registrator"|"traefik"
 ---@return register
+---@overload fun(name: "discover"): discover
+---@overload fun(name: "haproxy"): haproxy
+---@overload fun(name: "nginx"): nginx
+---@overload fun(name: "envoy"): envoy
+---@overload fun(name: "file_sd"): file_sd
+---@overload fun(name: "hosts"): hosts
+---@overload fun(name: "proxy"): proxy
 ---@overload fun(name: "decisions"): decisions
 ---@overload fun(name: "docker"): docker
 ---@overload fun(name: "store"): etcd

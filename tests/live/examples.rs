@@ -2,6 +2,7 @@
 //! rules for keys, which are written down here a second time.
 
 use crate::common;
+use crate::reading_policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -386,7 +387,7 @@ fn check_two_layouts(keys: &Keys) {
 }
 
 /// The names of the files in a directory that have this extension, without it.
-fn names(directory: &str, extension: &str) -> BTreeSet<String> {
+pub fn names(directory: &str, extension: &str) -> BTreeSet<String> {
     let files = fs::read_dir(directory).expect(directory);
     let paths = files.map(|file| file.expect(directory).path());
     let paths = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
@@ -409,6 +410,10 @@ fn no_example_is_forgotten() {
             .map(|example| example.name.to_owned())
             .collect();
         count += known.len();
+        let reading = reading_policies::EXAMPLES.iter();
+        let reading = reading.filter(|_| directory == POLICIES);
+        let reading = reading.map(|name| (*name).to_owned());
+        let known: BTreeSet<String> = known.into_iter().chain(reading).collect();
         for (directory, extension) in [
             (directory.to_owned(), "lua"),
             (format!("{directory}/tests"), "lua"),

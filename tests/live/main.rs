@@ -37,6 +37,7 @@ mod odd_answers;
 mod one_container;
 mod operator;
 mod readers;
+mod reading_policies;
 mod readme;
 mod redis;
 mod reload;

@@ -9,14 +9,6 @@ use std::fs;
 use std::process::Command;
 use tempfile::TempDir;
 
-#[test]
-fn the_tests_of_the_bundled_policy_pass() {
-    let output = Registrar::command()
-        .arg("scripts/proxies/tests/haproxy.lua")
-        .run("test");
-    assert_eq!(output.status.code(), Some(0), "{}", output.stdout);
-}
-
 /// What `keys` prints of the saved containers makes a configuration that HAProxy accepts.
 #[test]
 fn the_keys_of_saved_containers_become_a_configuration() {

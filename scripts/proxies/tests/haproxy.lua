@@ -66,6 +66,35 @@ test.case("a key has its place", function()
   test.equal(discover.service(prefix .. "/web", "x"), nil)
 end)
 
+test.case("a key has its place in the layouts of others", function()
+  local prefix = discover.prefix
+  discover.layout = "docker_discover"
+  test.equal(discover.service(prefix .. "/web/port", "8005"), { service = "web", index = 1, port = "8005" })
+  test.equal(discover.service(prefix .. "/web/c1", "1.2.3.4:5"),
+    { service = "web", index = 1, member = "c1", address = "1.2.3.4:5" })
+  test.equal({ discover.service(prefix .. "/web/1/c1", "x") }, { nil, "it is not " .. prefix .. "/<service>/<container>" })
+  discover.layout = "registrator"
+  local function member(name, port)
+    return { service = "web", index = 1, member = name, address = "1.2.3.4:5", port = port }
+  end
+  for name, port in pairs {
+    ["alpha:web-1:80"] = "80", ["alpha:dns:53:udp"] = "53/udp", ["fd00::1:80:8080"] = "8080",
+  } do
+    test.equal(discover.service(prefix .. "/web/" .. name, "1.2.3.4:5"), member(name, port))
+  end
+  for _, key in ipairs { "/web/alpha", "/web/1/alpha:web-1:80", "/web" } do
+    test.equal({ discover.service(prefix .. key, "1.2.3.4:5") },
+      { nil, "it is not " .. prefix .. "/<service>/<host>:<container>:<port>" })
+  end
+  discover.layout = ""
+end)
+
+test.case("a host name with an empty part is none", function()
+  for _, host in ipairs { ".a", "a..b", ("x"):rep(254) } do
+    test.equal(select(2, discover.hosts(test.service { attributes = { http = host } })), host)
+  end
+end)
+
 test.case("an override that does not exist fails when it is assigned", function()
   test.equal(pcall(function() discover.listn = 1 end), false)
   test.equal(pcall(function() discover.accept = true end), false)
