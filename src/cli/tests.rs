@@ -120,6 +120,7 @@ fn tls_and_the_user_have_names_of_every_store_and_of_etcd() {
         let tls = match store_of(&["--store", kind, cacert, "x"]).expect("settings") {
             store::Settings::Etcd(settings) => settings.tls,
             store::Settings::Redis(settings) => settings.tls,
+            store::Settings::Memory(_) => None,
         };
         let authorities = tls.expect("TLS").authorities;
         assert_eq!(authorities, Some(PathBuf::from("x")));
@@ -159,6 +160,7 @@ fn flags_that_contradict_the_store_are_refused() {
             "--etcd-password-file needs --etcd-user <NAME>",
         ),
         (&["--store", "a:1"], "expected etcd://HOST:PORT"),
+        (&["--store", "memory:"], "run `docker-register up`"),
     ] {
         let why = store_of(flags).expect_err("a refusal");
         assert!(why.contains(wanted), "{why}");
