@@ -39,7 +39,7 @@ const DEFAULT: &str = "127.0.0.1:2379";
 const REDIS_USER: &str = "default";
 
 /// The flags of every command that may reach the store, with the places that they come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoreArgs {
     flags: Flags,
     named: Named,

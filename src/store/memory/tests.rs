@@ -96,7 +96,7 @@ async fn a_watch_that_is_too_far_behind_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_waits_for_the_first_keys_of_the_registrar() {
     let mut store = MemoryStore::default();
-    put(&mut store, "/b/a", 60).await;
+    put(&mut store, "/b/a", 600).await;
     let mut reader = store.clone();
     assert!(timeout(60 * SECOND, reader.scan("/b/")).await.is_err());
     // Some keys wait for the first verdict of their check, but others do not wait for that for long.
