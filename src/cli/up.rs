@@ -138,10 +138,8 @@ fn on_this_host(options: &mut Options) {
     if options.host_ip.is_empty() {
         "127.0.0.1".clone_into(&mut options.host_ip);
     }
-    let is_loopback = options
-        .host_ip
-        .parse()
-        .is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let ip = options.host_ip.parse::<IpAddr>();
+    let is_loopback = ip.is_ok_and(|ip| ip.is_loopback());
     if is_loopback && !options.set.iter().any(|(name, _)| name == LOOPBACK) {
         options.set.push((LOOPBACK.to_owned(), "true".to_owned()));
     }

@@ -47,4 +47,5 @@ mod slow_clients;
 mod steady;
 mod systemd;
 mod unit;
+mod up;
 mod ways_to_etcd;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 const UNIT: &str = include_str!("../../examples/docker-register.service");
 const DISCOVER: &str = include_str!("../../examples/docker-discover.service");
+const UP: &str = include_str!("../../examples/docker-up.service");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_docker-register");
 
 /// Runs systemd-analyze on a unit, with the path of the program under test.
@@ -27,7 +28,7 @@ fn analyze(unit: &str, args: &[&str]) -> Output {
 
 #[test]
 fn systemd_finds_no_fault() {
-    for unit in [UNIT, DISCOVER] {
+    for unit in [UNIT, DISCOVER, UP] {
         let output = analyze(unit, &["verify", "--man=no"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{said}");
@@ -38,7 +39,7 @@ fn systemd_finds_no_fault() {
 fn its_instructions_install_the_manual_page_that_it_names() {
     let root = tempfile::tempdir().expect("a temporary directory can be made");
     let to = format!("{}/usr/local", root.path().display());
-    for unit in [UNIT, DISCOVER] {
+    for unit in [UNIT, DISCOVER, UP] {
         assert!(unit.contains("Documentation=man:docker-register(1)"));
         let mut lines = unit.lines().filter_map(|line| line.strip_prefix("#   "));
         let line = lines.find(|line| line.starts_with("docker-register man"));

@@ -22,7 +22,9 @@ async fn registered_with(
     container["NetworkSettings"]["Networks"]["bridge"]["IPv6Gateway"] = json!("fd00:30::1");
     let mut site = Site::new(&[container]);
     host_ip.clone_into(&mut site.world.options.host_ip);
-    let set = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let set = set
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     site.world.options.set.extend(set);
     let left_out = left_out(&mut site).await;
     let keys = site.keys();
@@ -102,6 +104,7 @@ async fn a_loopback_address_is_registered_if_it_is_the_hosts_and_asked_for() {
             &["127.0.0.1"],
             Some("127.0.0.1:80"),
         ),
+        (&[("loopback", "false")], &["127.0.0.1"], None),
         (&[("loopback", "true")], &["172.17.0.1"], None),
     ] {
         let (registered, _) = registered_with(set, loopback, bindings).await;
