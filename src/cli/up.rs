@@ -31,13 +31,13 @@ pub enum OnExit {
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// The fate of our own proxy and of the keys at exit
+    /// The fate of proxy and keys at exit
     #[arg(long, value_enum, default_value_t = OnExit::Stop)]
     pub on_exit: OnExit,
 
-    /// The time between two lists of all containers and keys
+    /// The time between two lists of everything
     ///
-    /// Finds changes whose event was lost, and tries addresses again that were taken.
+    /// That is all containers and all keys. Finds changes whose event was lost, and tries addresses again that were taken.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 

@@ -102,7 +102,7 @@ impl Settings {
                 Place::Servers(_) => format!("{endpoints}/{}", settings.db),
                 Place::Sentinel { master, .. } => format!("{endpoints}/{master}/{}", settings.db),
             },
-            Self::Memory(_) => "inside this process".to_owned(),
+            Self::Memory(_) => "in-process".to_owned(),
         }
     }
 

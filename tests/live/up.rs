@@ -143,10 +143,8 @@ fn a_host_with_docker_and_haproxy_needs_nothing_else() {
 
     containers[0].stop();
     eventually(SOON, "answers of b alone", || {
-        let answers = (0..20).map(|_| ask(&format!("127.0.0.1:{}", site.port), "x"));
-        answers
-            .into_iter()
-            .all(|answer| answer.is_ok_and(|answer| answer.trim_end() == "b 8005"))
+        let mut answers = (0..20).map(|_| ask(&format!("127.0.0.1:{}", site.port), "x"));
+        answers.all(|answer| answer.is_ok_and(|answer| answer.trim_end() == "b 8005"))
     });
     containers[1].stop();
     wait_until_refused(site.port);

@@ -201,9 +201,7 @@ impl StoreArgs {
             }
         }
     }
-}
 
-impl StoreArgs {
     /// The settings for `up`: the store in memory is possible, and the default.
     pub(super) fn check_or_memory(&self) -> Result<Settings, Wrong> {
         let is_memory = match (self.named, &self.flags.store) {
