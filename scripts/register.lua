@@ -85,7 +85,7 @@ function register.binding(container, port)
     local ip = candidate.ip
     local rank = kinds[ip]
     local other_family = is_ip6(ip) ~= is_ip6(register.host_ip)
-    if ip == register.host_ip and not ip:find("^127%.") and ip ~= "::1" then
+    if ip == register.host_ip and (switched_on(options.loopback) or not ip:find("^127%.") and ip ~= "::1") then
       rank = 0
     elseif rank == 1 then
       rank = not other_family and rank

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use super::discover::ProxyName;
+use super::up;
 use crate::commands::{diff, keys, leases, services};
 use crate::discover;
 use crate::ops::log;
@@ -55,6 +56,12 @@ words!(services::Format {
 words!(discover::OnExit {
     Leave = "leave": "It goes on, and the next process uses it",
     Stop = "stop": "It ends too, when its connections have ended or after a few seconds",
+});
+
+words!(up::OnExit {
+    Leave = "leave": "The proxy goes on, and the next process uses it; keys stay until their TTL ends",
+    Stop = "stop": "The proxy ends, when its connections have ended or after a few seconds; keys stay until their TTL ends",
+    Remove = "remove": "The proxy ends in the same way, and keys are removed",
 });
 
 words!(ProxyName {

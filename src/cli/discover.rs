@@ -19,9 +19,10 @@ use crate::discover::{
     Starter,
 };
 use crate::policy::{ProxyOptions, RoutingOptions};
+use crate::store;
 
 /// The heading of the flags about the proxy.
-const PROXY: &str = "Proxy";
+pub(super) const PROXY: &str = "Proxy";
 /// The names of our own proxy's sockets, below the directory.
 const OWN_SOCKETS: [&str; 2] = ["admin.sock", "master.sock"];
 /// The name of our own nginx's pid file, below the directory.
@@ -68,6 +69,23 @@ pub struct DiscoverArgs {
     #[arg(long, env = "DOCKER_REGISTER_EXPLAIN", value_parser = FalseyValueParser::new())]
     pub explain: bool,
 
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+
+    #[command(flatten)]
+    pub routing: RoutingArgs,
+
+    /// The command that runs the proxy [default: its own]
+    ///
+    /// It stays in the foreground and reads the files in the directory: HAProxy `haproxy.cfg`, with its master's socket
+    /// `master.sock` there; nginx `nginx.conf`; Envoy `envoy/bootstrap.json`.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// The flags about the proxy, of every command that changes it.
+#[derive(Debug, Args)]
+pub struct ProxyArgs {
     /// The admin socket of a proxy that somebody else starts
     ///
     /// HAProxy's stats socket, or Envoy's admin interface on a Unix socket. Such a proxy is never started or stopped,
@@ -114,16 +132,6 @@ pub struct DiscoverArgs {
     /// For a proxy in another network namespace than this program.
     #[arg(long, help_heading = PROXY)]
     pub no_probe: bool,
-
-    #[command(flatten)]
-    pub routing: RoutingArgs,
-
-    /// The command that runs the proxy [default: its own]
-    ///
-    /// It stays in the foreground and reads the files in the directory: HAProxy `haproxy.cfg`, with its master's socket
-    /// `master.sock` there; nginx `nginx.conf`; Envoy `envoy/bootstrap.json`.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
 }
 
 /// The flags of every command that makes routes.
@@ -140,17 +148,27 @@ pub struct RoutingArgs {
     #[arg(long, env = "DOCKER_REGISTER_PREFIX", default_value = "/backends", help_heading = POLICY, value_parser = value::prefix)]
     pub prefix: String,
 
-    /// The layout of the keys, if it is not this program's own
-    ///
-    /// `docker_discover` or `registrator`. For any other, a policy overrides `discover.service`.
-    #[arg(long, env = "DOCKER_REGISTER_LAYOUT", value_name = "NAME", help_heading = POLICY, value_parser = value::layout)]
-    pub layout: Option<String>,
-
     /// A setting of the policy, which it reads as `options.NAME`
     ///
     /// May be passed several times; in the environment, one per line.
     #[arg(long, env = "DOCKER_REGISTER_DISCOVER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', help_heading = POLICY, value_parser = value::setting)]
     pub set: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The flags that say for whom the routes are, and of which keys.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The layout of the keys, if it is not this program's own
+    ///
+    /// `docker_discover` or `registrator`. For any other, a policy overrides `discover.service`.
+    #[arg(long, env = "DOCKER_REGISTER_LAYOUT", value_name = "NAME", help_heading = POLICY, value_parser = value::layout)]
+    pub layout: Option<String>,
 
     /// The proxy that gets the routes
     #[arg(long, env = "DOCKER_REGISTER_PROXY", value_enum, default_value_t = ProxyName::Haproxy, help_heading = PROXY)]
@@ -161,9 +179,6 @@ pub struct RoutingArgs {
     /// The policy makes them, and the proxy reads them.
     #[arg(long, env = "DOCKER_REGISTER_DIRECTORY", value_name = "DIR", default_value = "/var/lib/docker-register", help_heading = PROXY, value_parser = value::path)]
     pub directory: PathBuf,
-
-    #[command(flatten)]
-    pub log: LogArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -213,14 +228,20 @@ impl DiscoverArgs {
     }
 
     fn settings(self) -> Result<Settings, Wrong> {
-        let proxy = self.proxy()?;
+        let store = self.routing.store.check()?;
+        self.settings_with(store)
+    }
+
+    /// The settings with a store that the caller has checked.
+    pub(super) fn settings_with(self, store: store::Settings) -> Result<Settings, Wrong> {
+        let proxy = self.proxy.check(&self.routing.target, self.command)?;
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Ok(Settings {
-            routing: self.routing.check(&proxy.proxy)?,
+            routing: self.routing.check(&proxy.proxy, store),
             proxy,
             commands: Commands {
-                check: self.check,
-                reload: self.reload,
+                check: self.proxy.check,
+                reload: self.proxy.reload,
             },
             mode: if self.dry_run {
                 Mode::DryRun
@@ -228,18 +249,19 @@ impl DiscoverArgs {
                 Mode::Write(self.on_exit)
             },
             resync: seconds(self.resync),
-            reload_interval: seconds(self.reload_interval),
-            drain: seconds(self.drain),
-            probes: !self.no_probe,
+            reload_interval: seconds(self.proxy.reload_interval),
+            drain: seconds(self.proxy.drain),
+            probes: !self.proxy.no_probe,
             explain: self.explain,
             listen: self.listen,
         })
     }
+}
 
-    fn proxy(&self) -> Result<ProxySettings, Wrong> {
+impl ProxyArgs {
+    fn check(&self, target: &TargetArgs, command: Vec<OsString>) -> Result<ProxySettings, Wrong> {
         let conflict = |message: &str| Err((ErrorKind::ArgumentConflict, message.to_owned()));
-        let name = self.routing.proxy;
-        let others = match (name, self.socket.clone(), self.pid_file.clone()) {
+        let others = match (target.proxy, self.socket.clone(), self.pid_file.clone()) {
             (ProxyName::Haproxy | ProxyName::Envoy | ProxyName::None, _, Some(_)) => {
                 return conflict("--pid-file is about nginx: pass --proxy nginx, or leave it out");
             }
@@ -267,10 +289,8 @@ impl DiscoverArgs {
         };
         let Some(proxy) = others else {
             return Ok(ProxySettings {
-                proxy: self.routing.own_proxy()?,
-                starter: Starter::Us {
-                    command: self.command.clone(),
-                },
+                proxy: target.own_proxy()?,
+                starter: Starter::Us { command },
             });
         };
         let why = match proxy {
@@ -280,7 +300,7 @@ impl DiscoverArgs {
                 "--socket names a proxy that somebody else starts"
             }
         };
-        if !self.command.is_empty() {
+        if !command.is_empty() {
             return conflict(&format!("{why}, so there is no COMMAND: leave it out"));
         }
         Ok(ProxySettings {
@@ -293,16 +313,17 @@ impl DiscoverArgs {
 impl RoutingArgs {
     /// The settings of a command that reaches no proxy. They are those of our own.
     pub(super) fn check_alone(self) -> Result<RoutingSettings, Wrong> {
-        let proxy = self.own_proxy()?;
-        self.check(&proxy)
+        let (store, proxy) = (self.store.check()?, self.target.own_proxy()?);
+        Ok(self.check(&proxy, store))
     }
 
-    fn check(self, proxy: &Proxy) -> Result<RoutingSettings, Wrong> {
-        let name = self.proxy.to_possible_value();
-        let own = |file: &str| shown(&self.directory.join(file));
+    fn check(self, proxy: &Proxy, store: store::Settings) -> RoutingSettings {
+        let target = self.target;
+        let name = target.proxy.to_possible_value();
+        let own = |file: &str| shown(&target.directory.join(file));
         let mut options = ProxyOptions {
             name: name.map_or_else(String::new, |name| name.get_name().to_owned()),
-            directory: shown(&self.directory),
+            directory: shown(&target.directory),
             socket: own(OWN_SOCKETS[0]),
             state_file: own(STATE_FILE),
             pid_file: own(PID_FILE),
@@ -313,19 +334,21 @@ impl RoutingArgs {
             Proxy::Envoy { admin } => options.socket = shown(admin),
             Proxy::None => {}
         }
-        Ok(RoutingSettings {
+        RoutingSettings {
             script: self.script,
             options: RoutingOptions {
                 prefix: self.prefix,
-                layout: self.layout,
+                layout: target.layout,
                 set: not_empty(self.set),
                 proxy: options,
             },
-            store: self.store.check()?,
-            directory: self.directory,
-        })
+            store,
+            directory: target.directory,
+        }
     }
+}
 
+impl TargetArgs {
     /// The proxy that we start.
     fn own_proxy(&self) -> Result<Proxy, Wrong> {
         let [admin, master] = OWN_SOCKETS.map(|name| self.directory.join(name));

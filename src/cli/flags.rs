@@ -12,6 +12,7 @@ use crate::docker::Filters;
 use crate::ops::log::{self, LevelFilter};
 use crate::policy::Options;
 use crate::register::HostSettings;
+use crate::store;
 
 /// The heading of the flags that decide which keys are registered.
 pub(super) const POLICY: &str = "Policy";
@@ -87,7 +88,7 @@ pub struct InstanceArg {
 }
 
 /// The flags of the log.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// The format of the log
@@ -115,16 +116,22 @@ pub enum Level {
 impl HostArgs {
     /// The settings, or an error if flags contradict one another.
     pub(super) fn check(self) -> Result<HostSettings, Wrong> {
+        let store = self.store.check()?;
+        Ok(self.check_with(store))
+    }
+
+    /// The settings with a store that the caller has checked.
+    pub(super) fn check_with(self, store: store::Settings) -> HostSettings {
         let mut filters: Filters = HashMap::new();
         for (name, value) in not_empty(self.filter) {
             filters.entry(name).or_default().push(value);
         }
-        Ok(HostSettings {
+        HostSettings {
             script: self.script,
             options: self.options.check(),
-            store: self.store.check()?,
+            store,
             filters,
-        })
+        }
     }
 }
 

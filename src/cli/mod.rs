@@ -9,6 +9,7 @@ mod flags;
 mod leases;
 mod run;
 mod store;
+mod up;
 mod uri;
 mod value;
 
@@ -28,6 +29,7 @@ use discover::{DiscoverArgs, RoutingArgs};
 use flags::{HostArgs, LogArgs, OptionArgs};
 use leases::{ForgetArgs, LeasesArgs};
 use run::RunArgs;
+use up::UpArgs;
 
 pub use environment::unknown as unknown_variables;
 
@@ -69,6 +71,11 @@ enum Command {
     /// service is reached at the same address on every host: by default, at the port that its containers expose, on
     /// 127.0.0.1 and on Docker's bridge.
     Discover(Box<DiscoverArgs>),
+    /// Run both roles in one process: register, and route
+    ///
+    /// Without a store (--store, --etcd, ETCD_HOST), the keys are in this process alone, and the services are those of
+    /// this host; `--store memory:` says the same. It needs Docker and the proxy, and nothing else.
+    Up(Box<UpArgs>),
     /// Print the registered services of all hosts, and exit
     Services(ServicesArgs),
     /// Print the keys for the containers, and exit
@@ -220,7 +227,7 @@ impl Cli {
     /// Whether the command runs until a signal ends it.
     pub fn is_daemon(&self) -> bool {
         match &self.command {
-            Command::Run(_) => true,
+            Command::Run(_) | Command::Up(_) => true,
             Command::Discover(args) => args.is_daemon(),
             _ => false,
         }
@@ -231,6 +238,7 @@ impl Cli {
         let args = match &self.command {
             Command::Run(args) => &args.host.log,
             Command::Discover(args) => args.log(),
+            Command::Up(args) => &args.host.log,
             Command::Services(args) => &args.routing.log,
             Command::Keys(args) => &args.host.log,
             Command::Diff(args) => &args.host.log,
@@ -278,6 +286,7 @@ impl Command {
         Ok(match self {
             Self::Run(args) => commands::Command::Run(args.check()?),
             Self::Discover(args) => args.check()?,
+            Self::Up(args) => commands::Command::Up(Box::new(args.check()?)),
             Self::Services(args) => commands::Command::Services(services::Settings {
                 format: args.format,
                 watch: args.watch,

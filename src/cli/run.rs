@@ -50,7 +50,7 @@ pub struct RunArgs {
 }
 
 /// The first of the directories that systemd gives for `StateDirectory=`, with colons between them.
-fn state_directory() -> Option<PathBuf> {
+pub(super) fn state_directory() -> Option<PathBuf> {
     let all = std::env::var_os("STATE_DIRECTORY")?;
     let first = std::env::split_paths(&all).next()?;
     (!first.as_os_str().is_empty()).then_some(first)

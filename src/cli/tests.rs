@@ -111,6 +111,56 @@ fn a_store_is_named_by_a_uri_or_by_endpoints_of_etcd() {
 }
 
 #[test]
+fn up_has_the_store_in_memory_unless_another_is_named() {
+    let up = |flags: &[&str]| match settings_of(&["up"], flags) {
+        Ok(commands::Command::Up(settings)) => Ok(*settings),
+        Ok(_) => panic!("another command"),
+        Err(why) => Err(why),
+    };
+    for (flags, label, host_ip, set) in [
+        (&[][..], "memory", "127.0.0.1", &["loopback=true"][..]),
+        (
+            &["--store", "memory:"],
+            "memory",
+            "127.0.0.1",
+            &["loopback=true"],
+        ),
+        (&["--host-ip", "10.0.0.1"], "memory", "10.0.0.1", &[]),
+        (
+            &["--set", "loopback="],
+            "memory",
+            "127.0.0.1",
+            &["loopback="],
+        ),
+        (&["--etcd", "127.0.0.1:2379"], "etcd", "", &[]),
+        (&["--store", "redis://a"], "redis", "", &[]),
+    ] {
+        let settings = up(flags).expect("settings");
+        let (register, discover) = (settings.register.host, settings.discover.routing);
+        assert_eq!(register.store.label(), label, "{flags:?}");
+        assert_eq!(discover.store.label(), label, "{flags:?}");
+        assert_eq!(register.options.host_ip, host_ip, "{flags:?}");
+        let shown = register
+            .options
+            .set
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(shown.collect::<Vec<_>>(), set, "{flags:?}");
+        assert_eq!(register.options.prefix, discover.options.prefix);
+    }
+    let why = up(&["--store-user", "me"]).err().expect("a refusal");
+    assert!(
+        why.contains("--store-user is about a store in the network"),
+        "{why}"
+    );
+    let why = up(&["--proxy", "haproxy", "--pid-file", "x"]).err();
+    assert!(
+        why.expect("a refusal")
+            .contains("--pid-file is about nginx")
+    );
+}
+
+#[test]
 fn tls_and_the_user_have_names_of_every_store_and_of_etcd() {
     for [kind, cacert] in [
         ["etcds://a", "--store-cacert"],
@@ -120,6 +170,7 @@ fn tls_and_the_user_have_names_of_every_store_and_of_etcd() {
         let tls = match store_of(&["--store", kind, cacert, "x"]).expect("settings") {
             store::Settings::Etcd(settings) => settings.tls,
             store::Settings::Redis(settings) => settings.tls,
+            store::Settings::Memory(_) => None,
         };
         let authorities = tls.expect("TLS").authorities;
         assert_eq!(authorities, Some(PathBuf::from("x")));
@@ -159,6 +210,7 @@ fn flags_that_contradict_the_store_are_refused() {
             "--etcd-password-file needs --etcd-user <NAME>",
         ),
         (&["--store", "a:1"], "expected etcd://HOST:PORT"),
+        (&["--store", "memory:"], "run `docker-register up`"),
     ] {
         let why = store_of(flags).expect_err("a refusal");
         assert!(why.contains(wanted), "{why}");

@@ -9,7 +9,8 @@ const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 const EXPECTED: &str = "expected etcd://HOST:PORT, redis://HOST:PORT/DATABASE, valkey://HOST:PORT/DATABASE or \
-                        redis+sentinel://HOST:PORT/NAME/DATABASE; etcds://, rediss:// and valkeys:// use TLS";
+                        redis+sentinel://HOST:PORT/NAME/DATABASE; etcds://, rediss:// and valkeys:// use TLS; or, for `up`, \
+                        memory:";
 
 #[derive(Debug, Clone)]
 pub enum StoreUri {
@@ -17,6 +18,8 @@ pub enum StoreUri {
     Unset,
     /// There is a user or a password before the host, which none may have. An error here would print the password.
     HasUser,
+    /// The store inside the process.
+    Memory,
     Etcd {
         scheme: Scheme,
         endpoints: Vec<String>,
@@ -49,6 +52,9 @@ pub fn store(text: &str) -> Result<StoreUri, String> {
     }
     if text.contains('@') {
         return Ok(StoreUri::HasUser);
+    }
+    if text.eq_ignore_ascii_case("memory:") {
+        return Ok(StoreUri::Memory);
     }
     let (scheme, rest) = text.split_once("://").ok_or(EXPECTED)?;
     let (kind, scheme) = Scheme::read(scheme).ok_or(EXPECTED)?;
@@ -145,6 +151,7 @@ mod tests {
         match store(text) {
             Ok(StoreUri::Unset) => "unset".to_owned(),
             Ok(StoreUri::HasUser) => "has a user".to_owned(),
+            Ok(StoreUri::Memory) => "memory".to_owned(),
             Ok(StoreUri::Etcd { scheme, endpoints }) => {
                 format!("etcd {} {}", scheme.uses_tls, endpoints.join(" "))
             }
@@ -180,6 +187,7 @@ mod tests {
                 "redis true a:26379 asked for main 2",
             ),
             (" ", "unset"),
+            ("Memory:", "memory"),
             ("redis://user:p/w@a", "has a user"),
             ("user:pw@a", "has a user"),
         ] {
@@ -192,6 +200,7 @@ mod tests {
         for (text, wanted) in [
             ("10.0.0.1:6379", "expected etcd://HOST:PORT"),
             ("consul://a", "expected etcd://HOST:PORT"),
+            ("memory://a", "expected etcd://HOST:PORT"),
             ("redis://", "expected HOST:PORT"),
             ("redis:///0", "expected HOST:PORT"),
             ("redis://a/x", "`x` is not the number of a database"),

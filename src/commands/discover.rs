@@ -4,8 +4,5 @@ use crate::discover::{self, Settings};
 use crate::ops::log::Recent;
 
 pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<bool> {
-    // In place it would make every command's future as large as this one.
-    Box::pin(discover::run(settings, recent))
-        .await
-        .map(|()| true)
+    discover::run(settings, recent).await.map(|()| true)
 }

@@ -13,6 +13,7 @@ mod run;
 pub mod services;
 pub mod test;
 mod types;
+pub mod up;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -38,6 +39,7 @@ use crate::wanted::{Check, Claim, Wanted};
 pub enum Command {
     Run(register::Settings),
     Discover(routing::Settings),
+    Up(Box<up::Settings>),
     Files(files::Settings),
     Services(services::Settings),
     Keys(keys::Settings),
@@ -60,6 +62,7 @@ impl Command {
         match self {
             Self::Run(settings) => run::run(settings, recent).await,
             Self::Discover(settings) => discover::run(settings, recent).await,
+            Self::Up(settings) => up::run(*settings, recent).await,
             Self::Files(settings) => files::run(settings, out).await,
             Self::Services(settings) => services::run(settings, out).await,
             Self::Keys(settings) => keys::run(settings, out).await,

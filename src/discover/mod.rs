@@ -20,7 +20,7 @@ mod status;
 pub use dry_run::{owners as owners_of_a_dry_run, watch_keys};
 pub use haproxy::Sockets;
 pub use keeper::STATE as STATE_FILE;
-pub use run::run;
+pub use run::{role, run};
 pub use settings::{
     Commands, Mode, OnExit, Proxy, ProxySettings, RoutingSettings, Settings, Starter,
 };

@@ -10,31 +10,26 @@ use super::haproxy::Running;
 use super::metrics::Now;
 use super::settings::Settings;
 use super::status::{Shown, Status};
-use crate::ops::listen::{Kind, Route};
 use crate::ops::log::Recent;
 use crate::ops::page::Page;
+use crate::ops::role::View;
 use crate::routes;
 
 /// The facts about a process that never change, by name.
 type About = Arc<[(&'static str, String)]>;
 
-pub fn routes(status: &Arc<Status>, recent: Recent, about: About) -> Vec<Route> {
+/// An operator's view of the role.
+pub fn view(status: &Arc<Status>, recent: Recent, about: About) -> View {
     let (for_page, for_metrics) = (Arc::clone(status), Arc::clone(status));
-    vec![
-        Route {
-            path: "/",
-            kind: Kind::Page,
-            text: Arc::new(move || {
-                let page = draw(&for_page, &recent, &about);
-                Box::pin(async { Ok(page) })
-            }),
-        },
-        Route {
-            path: "/metrics",
-            kind: Kind::Metrics,
-            text: Arc::new(move || Box::pin(metrics(Arc::clone(&for_metrics)))),
-        },
-    ]
+    View {
+        name: "discover",
+        readiness: status.readiness(),
+        page: Arc::new(move || {
+            let page = draw(&for_page, &recent, &about);
+            Box::pin(async { Ok(page) })
+        }),
+        metrics: Arc::new(move || Box::pin(metrics(Arc::clone(&for_metrics)))),
+    }
 }
 
 /// The facts about this process for the page.

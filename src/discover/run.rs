@@ -19,9 +19,10 @@ use super::page;
 use super::settings::{Mode, Proxy, Settings};
 use super::status::Status;
 use crate::ops::log::Recent;
-use crate::ops::side_thread::{LastWords, SideThread};
+use crate::ops::role::{self, Process, Role};
+use crate::ops::side_thread::LastWords;
 use crate::ops::signals::Signals;
-use crate::ops::{listen, systemd};
+use crate::ops::systemd;
 use crate::policy::{KeySource, Report, Role as _, RoutingWorld, drive};
 use crate::routes::{Claim, Keys, Routes};
 
@@ -36,16 +37,29 @@ type RoutesReceiver = watch::Receiver<Option<Arc<Routes>>>;
 
 /// Runs until a signal ends it, or fails at once if the script is broken from the start. `recent` has the last warnings
 /// and errors, for the page.
-pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
+pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
+    role::run(recent, settings.listen, LAST_WORDS, |process| {
+        Ok(vec![role(settings, process)?])
+    })
+    .await
+}
+
+/// The role, in a process that may have others.
+pub fn role(mut settings: Settings, process: &Rc<Process>) -> anyhow::Result<Role> {
+    let signals = process.signals()?;
     let status = Arc::new(Status::default());
     status.metrics.introduce(&mut settings.routing);
-    let side = SideThread::start(LAST_WORDS)?;
-    side.spawn(systemd::follow(status.readiness()));
-    if let Some(address) = settings.listen {
-        let routes = page::routes(&status, recent, page::about(&settings));
-        side.enter(|| listen::start(address, status.readiness(), routes))?;
-    }
+    let view = page::view(&status, process.recent.clone(), page::about(&settings));
+    let work = Box::pin(work(settings, status, signals, Rc::clone(process)));
+    Ok(Role { view, work })
+}
+
+async fn work(
+    settings: Settings,
+    status: Arc<Status>,
+    mut signals: Signals,
+    process: Rc<Process>,
+) -> anyhow::Result<()> {
     let keys: KeysSender = watch::Sender::new(None);
     let world = world(&settings, &status, &keys);
     // A broken script ends the program before anything is touched.
@@ -85,7 +99,7 @@ pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
         never = answer(&status) => match never {},
     };
     systemd::say_goodbye().await;
-    side.program_ends();
+    process.side.program_ends();
     let Keeping { task, shutdown } = keeper;
     drop(shutdown);
     if !task.is_finished() {

@@ -1,4 +1,4 @@
-//! The metrics that every role has: the process, its version and settings, its partners, its policy and its log.
+//! The metrics that every role has: its version and settings, its partners, its policy and its log.
 
 use jiff::Timestamp;
 use prometheus::{
@@ -9,7 +9,6 @@ use super::collector::add;
 use super::condition::State;
 use super::loads::{LoadGauges, Loads};
 use super::log;
-use super::process_metrics::ProcessMetrics;
 use super::readiness::Readiness;
 use crate::base::calls::Calls;
 
@@ -19,7 +18,6 @@ const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2
 /// The metrics of a role. Events are counted where they happen, and the rest is set when somebody asks.
 #[derive(Debug)]
 pub struct RoleMetrics {
-    process: ProcessMetrics,
     settings: IntGaugeVec,
     up: IntGaugeVec,
     calls: HistogramVec,
@@ -48,7 +46,6 @@ impl RoleMetrics {
             "Time of a call, answered or not, by partner.",
         );
         let metrics = Self {
-            process: ProcessMetrics::new(registry),
             settings: gauges(
                 "settings_info",
                 "1, with settings of the process as labels.",
@@ -123,7 +120,6 @@ impl RoleMetrics {
 
     /// Sets what is not counted where it happens.
     pub fn set(&self, readiness: &Readiness, loads: &Loads) {
-        self.process.set();
         self.loads.set(loads);
         for (name, condition) in &readiness.conditions {
             let is_good = matches!(condition.state(), State::Good { .. });

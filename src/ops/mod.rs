@@ -1,5 +1,5 @@
-//! The running of a role, and an operator's view of it: signals, the second thread, the log, HTTP, systemd, and the
-//! state of partners. It knows no role; each role hands in its conditions and routes.
+//! The running of roles, and an operator's view of it: signals, the second thread, the log, HTTP, systemd, and the
+//! state of partners. It knows no role; each role hands in its conditions and pages.
 
 pub mod collector;
 pub mod condition;
@@ -12,6 +12,7 @@ pub mod outage;
 pub mod page;
 mod process_metrics;
 pub mod readiness;
+pub mod role;
 pub mod side_thread;
 pub mod signals;
 pub mod systemd;

@@ -1,11 +1,12 @@
 //! The page that a role shows to people: its conditions, facts about it, sections of its own, and the last warnings and
-//! errors.
+//! errors. If there are several roles, an index leads to their pages.
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::condition::State;
-use super::log::Line;
+use super::log::{Line, Recent};
+use super::role::View;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --dim: #6e7781 }
@@ -67,6 +68,26 @@ impl Page<'_> {
         }
         .into_string()
     }
+}
+
+/// A page with a link to that of each role.
+pub fn index(views: &[View], recent: &Recent) -> String {
+    let sections = html! {
+        @for view in views {
+            h2 { a href={ "/" (view.name) } { (view.name) } }
+            @let problems = view.readiness.problems();
+            @if problems.is_empty() { p.good { "ready" } }
+            ul { @for problem in &problems { li.bad { (problem) } } }
+        }
+    };
+    let page = Page {
+        title: "docker-register",
+        conditions: Vec::new(),
+        facts: &[("version", env!("VERSION_AND_COMMIT").to_owned())],
+        sections,
+        lines: &recent.lines(),
+    };
+    page.draw()
 }
 
 /// A time for people, to the second.

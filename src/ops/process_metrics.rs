@@ -3,7 +3,7 @@
 use std::fs;
 
 use jiff::Timestamp;
-use prometheus::{Counter, Gauge, IntGauge, Registry};
+use prometheus::{Counter, Encoder as _, Gauge, IntGauge, Registry, TextEncoder};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -12,6 +12,7 @@ use super::collector::add;
 /// Metrics of the process, set when somebody asks.
 #[derive(Debug)]
 pub struct ProcessMetrics {
+    registry: Registry,
     cpu: Counter,
     resident: IntGauge,
     open_files: IntGauge,
@@ -20,10 +21,11 @@ pub struct ProcessMetrics {
 
 impl ProcessMetrics {
     /// Call it once, at the start of the process.
-    pub fn new(registry: &Registry) -> Self {
-        let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
         let started = add(
-            registry,
+            &registry,
             Gauge::new(
                 "process_start_time_seconds",
                 "Time of the process's start, since 1970.",
@@ -32,7 +34,7 @@ impl ProcessMetrics {
         started.set(Timestamp::now().as_duration().as_secs_f64());
         Self {
             cpu: add(
-                registry,
+                &registry,
                 Counter::new(
                     "process_cpu_seconds_total",
                     "Processor time that the process has used.",
@@ -47,11 +49,20 @@ impl ProcessMetrics {
                 "process_max_fds",
                 "Most file descriptors that the process may open.",
             ),
+            registry: registry.clone(),
         }
     }
 
+    /// All of them in Prometheus's text format.
+    pub fn text(&self) -> anyhow::Result<String> {
+        self.set();
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+
     /// A value that cannot be read stays as it was.
-    pub fn set(&self) {
+    fn set(&self) {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
         let seconds = u32::try_from(time.tv_sec).unwrap_or(u32::MAX);
@@ -87,8 +98,7 @@ mod tests {
 
     #[test]
     fn the_process_knows_itself() {
-        let registry = Registry::new();
-        let metrics = ProcessMetrics::new(&registry);
+        let metrics = ProcessMetrics::new();
         metrics.set();
         assert!(metrics.cpu.get() > 0.0);
         assert!(metrics.resident.get() > 1024 * 1024);
@@ -96,7 +106,8 @@ mod tests {
         let before = metrics.cpu.get();
         metrics.set();
         assert!(metrics.cpu.get() >= before);
-        assert_eq!(registry.gather().len(), 5);
+        let text = metrics.text().expect("a text");
+        assert_eq!(text.matches("# TYPE process_").count(), 5, "{text}");
         assert_eq!(resident("Name: x\nVmRSS:\t    2 kB\n"), Some(2048));
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::log;
-use super::signals::Signals;
+use super::signals::{Ends, Signals};
 
 /// The time from a signal to the forced end of a program that has not begun to end. A script that hangs in a call of
 /// Lua's own library can be stopped in no other way.
@@ -43,7 +43,7 @@ pub struct SideThread {
 impl SideThread {
     pub fn start(last_words: LastWords) -> anyhow::Result<Self> {
         let side = Self::start_thread().context("cannot start a thread")?;
-        let signals = side.enter(Signals::listen)?;
+        let signals = side.enter(|| Signals::listen(&Ends::default()))?;
         side.spawn(end_by_force(signals, Arc::clone(&side.ends), last_words));
         Ok(side)
     }

@@ -11,24 +11,24 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::readiness::Readiness;
+use super::readiness::Roles;
 
 /// The longest time that the exit waits for the service manager.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Reports every change to systemd, for ever. Returns at once if systemd does not listen.
-pub async fn follow(readiness: Readiness) {
+pub async fn follow(roles: Roles) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let mut conditions = readiness.subscribe();
+    let mut conditions = roles.subscribe();
     let mut said = String::new();
     let mut is_ready = false;
-    let watchdog = feed_watchdog(&readiness);
+    let watchdog = feed_watchdog(&roles);
     tokio::pin!(watchdog);
     loop {
-        let problems = readiness.problems();
-        let notices = readiness.notices();
+        let problems = roles.problems();
+        let notices = roles.notices();
         let text = match problems.first().or(notices.first()) {
             None => "in step with Docker".to_owned(),
             // A status is one line.
@@ -64,7 +64,7 @@ pub async fn say_goodbye() {
 
 /// Feeds the watchdog, if there is one, while both threads are alive. It runs on the second thread, and asks the
 /// script's.
-async fn feed_watchdog(readiness: &Readiness) {
+async fn feed_watchdog(roles: &Roles) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return pending().await;
     };
@@ -72,7 +72,7 @@ async fn feed_watchdog(readiness: &Readiness) {
     loop {
         // More than a second, because one call of the policy may take that long.
         let patience = pause.max(Duration::from_secs(2));
-        if readiness.is_alive_within(patience).await {
+        if roles.is_alive_within(patience).await {
             tell(&[NotifyState::Watchdog]).await;
         }
         tokio::time::sleep(pause).await;

@@ -17,5 +17,5 @@ mod status;
 pub mod timetable;
 
 pub use host_ip::or_loopback as host_ip_or_loopback;
-pub use run::run;
+pub use run::{role, run};
 pub use settings::{HostSettings, Mode, OnExit, Settings};

@@ -16,9 +16,9 @@ use super::status::Status;
 use crate::checks::{CheckView, Verdict};
 use crate::ops;
 use crate::ops::condition::State;
-use crate::ops::listen::{Kind, Route};
 use crate::ops::log::{Line, Recent};
 use crate::ops::page::time;
+use crate::ops::role::View;
 use crate::policy::ContainerView;
 use crate::wanted::Entry;
 
@@ -45,23 +45,18 @@ struct Page<'a> {
     lines: &'a [Line],
 }
 
-pub fn routes(status: &Arc<Status>, recent: Recent, about: About) -> Vec<Route> {
+/// An operator's view of the registrar.
+pub fn view(status: &Arc<Status>, recent: Recent, about: About) -> View {
     let (for_page, for_metrics) = (Arc::clone(status), Arc::clone(status));
-    vec![
-        Route {
-            path: "/",
-            kind: Kind::Page,
-            text: Arc::new(move || {
-                let page = page(Arc::clone(&for_page), recent.clone(), Arc::clone(&about));
-                Box::pin(page)
-            }),
-        },
-        Route {
-            path: "/metrics",
-            kind: Kind::Metrics,
-            text: Arc::new(move || Box::pin(metrics(Arc::clone(&for_metrics)))),
-        },
-    ]
+    View {
+        name: "register",
+        readiness: status.readiness(),
+        page: Arc::new(move || {
+            let page = page(Arc::clone(&for_page), recent.clone(), Arc::clone(&about));
+            Box::pin(page)
+        }),
+        metrics: Arc::new(move || Box::pin(metrics(Arc::clone(&for_metrics)))),
+    }
 }
 
 /// The facts about this registrar for the page.

@@ -25,9 +25,10 @@ use crate::checks::Checks;
 use crate::docker::{self, Daemon, Feed, Snapshot, Snapshots};
 use crate::ops::log::Recent;
 use crate::ops::outage::Outage;
+use crate::ops::role::{self, Process, Role};
 use crate::ops::side_thread::{LastWords, SideThread};
 use crate::ops::signals::Signals;
-use crate::ops::{listen, systemd};
+use crate::ops::systemd;
 use crate::policy::{ContainerView, Report, Role as _, Script, Verdicts, World, drive};
 use crate::store::print::PrintStore;
 use crate::store::{Identity, Store as _};
@@ -44,31 +45,36 @@ const LAST_WORDS: LastWords = LastWords {
 
 /// Runs until a signal ends it, or fails at once if the script is broken from the start. `recent` has the last warnings
 /// and errors, for the page.
-pub async fn run(mut settings: Settings, recent: Recent) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, recent: Recent) -> anyhow::Result<()> {
+    role::run(recent, settings.listen, LAST_WORDS, |process| {
+        Ok(vec![role(settings, process)?])
+    })
+    .await
+}
+
+/// The role, in a process that may have others.
+pub fn role(mut settings: Settings, process: &Rc<Process>) -> anyhow::Result<Role> {
     // A wrong DOCKER_HOST can never work, so it is not retried.
     docker::Endpoint::from_env()?;
-    let signals = Signals::listen()?;
+    let signals = process.signals()?;
     check_ttl(&settings)?;
     let status = Arc::new(Status::new(settings.host.options.ttl, &settings.host.store));
     status.metrics.introduce(&mut settings.host);
-    let side = start_side_thread(&settings, &status, recent)?;
-    let verdicts = Rc::new(RefCell::new(Verdicts::default()));
-    let snapshots = watch::Sender::new(None);
-    let answers = answer(&status, &verdicts, snapshots.subscribe());
+    start_side_tasks(&settings, &status, &process.side);
+    let about = page::about(&settings.host);
+    let view = page::view(&status, process.recent.clone(), about);
     let work = Work {
         settings,
-        side: &side,
-        status: &status,
-        verdicts: Rc::clone(&verdicts),
-        snapshots,
+        process: Rc::clone(process),
+        status,
+        verdicts: Rc::default(),
+        snapshots: watch::Sender::new(None),
         signals,
     };
-    tokio::select! {
-        // Questions come last, so that they do not delay the work.
-        biased;
-        result = work.run() => result,
-        never = answers => match never {},
-    }
+    Ok(Role {
+        view,
+        work: Box::pin(work.run_and_answer()),
+    })
 }
 
 /// Fails if the store grants no leases of the default TTL.
@@ -85,26 +91,16 @@ fn check_ttl(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the tasks that must go on while a script hangs: late renewals, systemd's watchdog, HTTP, the forced end.
-fn start_side_thread(
-    settings: &Settings,
-    status: &Arc<Status>,
-    recent: Recent,
-) -> anyhow::Result<SideThread> {
-    let side = SideThread::start(LAST_WORDS)?;
-    side.spawn(systemd::follow(status.readiness()));
-    if settings.mode != Mode::DryRun {
-        let host = settings.host.clone();
-        let store = host.store.name();
-        let connect = move || host.connect();
-        side.spawn(renew_late(connect, status.leases.clone()));
-        side.spawn(watch_expiry(status.leases.clone(), store));
+/// Starts the tasks that must go on while a script hangs.
+fn start_side_tasks(settings: &Settings, status: &Arc<Status>, side: &SideThread) {
+    if settings.mode == Mode::DryRun {
+        return;
     }
-    if let Some(address) = settings.listen {
-        let routes = page::routes(status, recent, page::about(&settings.host));
-        side.enter(|| listen::start(address, status.readiness(), routes))?;
-    }
-    Ok(side)
+    let host = settings.host.clone();
+    let store = host.store.name();
+    let connect = move || host.connect();
+    side.spawn(renew_late(connect, status.leases.clone()));
+    side.spawn(watch_expiry(status.leases.clone(), store));
 }
 
 /// Answers questions in the script's thread. A script that hangs delays the answers.
@@ -123,10 +119,10 @@ async fn answer(status: &Status, verdicts: &RefCell<Verdicts>, snapshots: Snapsh
     }
 }
 
-struct Work<'a> {
+struct Work {
     settings: Settings,
-    side: &'a SideThread,
-    status: &'a Arc<Status>,
+    process: Rc<Process>,
+    status: Arc<Status>,
     verdicts: Rc<RefCell<Verdicts>>,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     signals: Signals,
@@ -138,7 +134,18 @@ struct Keeping {
     shutdown: oneshot::Sender<()>,
 }
 
-impl Work<'_> {
+impl Work {
+    async fn run_and_answer(self) -> anyhow::Result<()> {
+        let (status, verdicts) = (Arc::clone(&self.status), Rc::clone(&self.verdicts));
+        let answers = answer(&status, &verdicts, self.snapshots.subscribe());
+        tokio::select! {
+            // Questions come last, so that they do not delay the work.
+            biased;
+            result = self.run() => result,
+            never = answers => match never {},
+        }
+    }
+
     async fn run(mut self) -> anyhow::Result<()> {
         let found = host_ip::find(&mut self.settings, &self.status.store);
         match self.signals.unless_ended(found).await {
@@ -148,9 +155,9 @@ impl Work<'_> {
         let world = self.world();
         let wanted = world.wanted();
         let checks = Checks::new(self.status.checks.clone(), self.settings.explain);
-        let wanted = checks.start(wanted, |prober| drop(self.side.spawn(prober)));
-        let collisions = collisions::follow(wanted.clone(), Arc::clone(self.status));
-        let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, self.status);
+        let wanted = checks.start(wanted, |prober| drop(self.process.side.spawn(prober)));
+        let collisions = collisions::follow(wanted.clone(), Arc::clone(&self.status));
+        let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, &self.status);
         // A broken script ends the program before anything is touched.
         let script = world.load().map_err(|failure| anyhow!("{failure}"))?;
         self.status.loads.began(script.version());
@@ -197,6 +204,7 @@ impl Work<'_> {
         wanted: &WantedReceiver,
     ) -> (Option<Option<Daemon>>, Option<Keeping>) {
         let consequence = match (remembered, &self.settings.state_directory) {
+            _ if !self.settings.host.store.lasts() => "nothing is registered yet",
             (Some(_), _) => "only the keys of the process before this one are renewed",
             (None, Some(_)) => "nothing is registered yet",
             (None, None) => {
@@ -204,7 +212,7 @@ impl Work<'_> {
                  to a directory that stays, so that they are the next time"
             }
         };
-        let asked = ask_docker(&self.settings, self.status, consequence);
+        let asked = ask_docker(&self.settings, &self.status, consequence);
         tokio::pin!(asked);
         if let Ok(daemon) = timeout(AT_ONCE, self.signals.unless_ended(asked.as_mut())).await {
             return (daemon, None);
@@ -259,9 +267,9 @@ impl Work<'_> {
 
     /// Lets the keeper end its work on the store, unless a second signal comes.
     async fn end(&mut self, keeping: Option<Keeping>) {
-        self.side.program_ends();
+        self.process.side.program_ends();
         let Some(Keeping { task, shutdown }) = keeping else {
-            if self.signals.for_good().is_set() {
+            if self.signals.for_good().is_set() && self.settings.host.store.lasts() {
                 warn!(
                     "ending; keys of a process before this one stay until their TTL ends, because Docker did not answer"
                 );
@@ -314,13 +322,13 @@ impl Work<'_> {
             // The sender is dropped, which is an error here.
             let _ = ended.await;
         };
-        let (settings, status) = (self.settings.clone(), Arc::clone(self.status));
+        let (settings, status) = (self.settings.clone(), Arc::clone(&self.status));
         let for_good = self.signals.for_good();
         let task = match settings.mode {
             // On the second thread, because a slow reader of the output may block it.
             Mode::DryRun => {
                 let store = PrintStore::new(stdout(), settings.host.store.name());
-                self.side.spawn(keep(
+                self.process.side.spawn(keep(
                     store, identity, settings, wanted, status, ended, for_good,
                 ))
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::etcd::{self, EtcdStore};
+use super::memory::{self, MemoryStore, MemoryWatch};
 use super::redis::{self, Place, RedisStore};
 use super::{
     Changes, Found, Lease, LeaseId, Limits, Listing, Outcome, Store, StoreError, Transaction,
@@ -20,18 +21,22 @@ use crate::base::key::Key;
 pub enum Settings {
     Etcd(etcd::Settings),
     Redis(redis::Settings),
+    /// Every connection of this process is to this one.
+    Memory(MemoryStore),
 }
 
 #[expect(clippy::large_enum_variant, reason = "a process has few of them")]
 pub enum AnyStore {
     Etcd(EtcdStore),
     Redis(RedisStore),
+    Memory(MemoryStore),
 }
 
 #[expect(clippy::large_enum_variant, reason = "a process has few of them")]
 pub enum AnyWatching {
     Etcd(<EtcdStore as Store>::Watching),
     Redis(<RedisStore as Store>::Watching),
+    Memory(MemoryWatch),
 }
 
 impl Settings {
@@ -40,6 +45,7 @@ impl Settings {
         match self {
             Self::Etcd(settings) => AnyStore::Etcd(EtcdStore::new(settings.clone(), limit)),
             Self::Redis(settings) => AnyStore::Redis(RedisStore::new(settings.clone(), limit)),
+            Self::Memory(store) => AnyStore::Memory(store.clone()),
         }
     }
 
@@ -48,7 +54,13 @@ impl Settings {
         match self {
             Self::Etcd(_) => etcd::NAME,
             Self::Redis(_) => redis::NAME,
+            Self::Memory(_) => memory::NAME,
         }
+    }
+
+    /// Whether its keys outlast this process.
+    pub fn lasts(&self) -> bool {
+        !matches!(self, Self::Memory(_))
     }
 
     /// The name of the store's condition and of its metrics' label.
@@ -56,6 +68,7 @@ impl Settings {
         match self {
             Self::Etcd(_) => "etcd",
             Self::Redis(_) => "redis",
+            Self::Memory(_) => "memory",
         }
     }
 
@@ -64,10 +77,11 @@ impl Settings {
         match self {
             Self::Etcd(_) => "etcd endpoints",
             Self::Redis(_) => "Redis endpoints",
+            Self::Memory(_) => "store",
         }
     }
 
-    /// The addresses that are connected to, `host:port` each.
+    /// The addresses that are connected to, `host:port` each. None if the store is in memory.
     pub fn endpoints(&self) -> &[String] {
         match self {
             Self::Etcd(settings) => &settings.endpoints,
@@ -75,6 +89,7 @@ impl Settings {
                 Place::Servers(servers) => servers,
                 Place::Sentinel { sentinels, .. } => sentinels,
             },
+            Self::Memory(_) => &[],
         }
     }
 
@@ -87,6 +102,7 @@ impl Settings {
                 Place::Servers(_) => format!("{endpoints}/{}", settings.db),
                 Place::Sentinel { master, .. } => format!("{endpoints}/{master}/{}", settings.db),
             },
+            Self::Memory(_) => "in-process".to_owned(),
         }
     }
 
@@ -96,15 +112,16 @@ impl Settings {
             Self::Etcd(_) => {
                 format!("; `etcdctl lease timetolive {lease} --keys` shows its keys")
             }
-            Self::Redis(_) => String::new(),
+            Self::Redis(_) | Self::Memory(_) => String::new(),
         }
     }
 
-    /// Tells `calls` of each call from now on.
+    /// Tells `calls` of each call from now on. One in memory takes no time.
     pub fn tell_calls(&mut self, calls: Calls) {
         match self {
             Self::Etcd(settings) => settings.calls = calls,
             Self::Redis(settings) => settings.calls = calls,
+            Self::Memory(_) => {}
         }
     }
 }
@@ -122,6 +139,7 @@ macro_rules! either {
         match $any {
             Self::Etcd($store) => $call,
             Self::Redis($store) => $call,
+            Self::Memory($store) => $call,
         }
     };
 }
@@ -139,6 +157,10 @@ impl Store for AnyStore {
 
     fn limit_calls(&mut self, limit: Duration) {
         either!(self, store => store.limit_calls(limit));
+    }
+
+    fn in_step(&self, is_proven: bool) {
+        either!(self, store => store.in_step(is_proven));
     }
 
     fn ways(&self) -> usize {
@@ -196,6 +218,7 @@ impl Store for AnyStore {
         Ok(match self {
             Self::Etcd(store) => AnyWatching::Etcd(store.watch(prefix, revision).await?),
             Self::Redis(store) => AnyWatching::Redis(store.watch(prefix, revision).await?),
+            Self::Memory(store) => AnyWatching::Memory(store.watch(prefix, revision).await?),
         })
     }
 }

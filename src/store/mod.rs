@@ -7,7 +7,7 @@ pub mod conformance;
 mod endpoint;
 pub mod etcd;
 mod lease_id;
-mod memory;
+pub mod memory;
 #[cfg(test)]
 pub mod model;
 pub mod print;
@@ -175,6 +175,10 @@ pub trait Store: Send + 'static {
 
     /// Sets the time limit of each call.
     fn limit_calls(&mut self, limit: Duration);
+
+    /// Hears from the registrar that its keys are in the store. `is_proven` is false while some of them wait for the first
+    /// verdict of their check.
+    fn in_step(&self, _is_proven: bool) {}
 
     /// The number of known ways to the store, such as endpoints. A call that fails makes the next one take another.
     fn ways(&self) -> usize {

@@ -246,15 +246,8 @@ impl ModelWatch {
         let first = model
             .changes
             .partition_point(|it| it.revision < self.revision);
-        let told = model.changes[first..].iter().find_map(|it| {
-            let is_below = |change: &&Change| match change {
-                Change::Put(found) => found.key.starts_with(&self.prefix),
-                Change::Delete(key) => key.starts_with(&self.prefix),
-            };
-            let changes: Vec<Change> = it.changes.iter().filter(is_below).cloned().collect();
-            let revision = it.revision;
-            (!changes.is_empty()).then_some(Changes { revision, changes })
-        })?;
+        let mut later = model.changes[first..].iter();
+        let told = later.find_map(|changes| changes.below(&self.prefix))?;
         self.revision = told.revision + 1;
         Some(told)
     }

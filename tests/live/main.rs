@@ -54,4 +54,5 @@ mod systemd;
 mod targets;
 mod udp;
 mod unit;
+mod up;
 mod ways_to_etcd;

@@ -1,5 +1,5 @@
-//! HTTP for operators: `/healthz`, `/readyz`, and the routes that a role hands in. There is no authentication, and no
-//! request changes anything.
+//! HTTP for operators: `/healthz`, `/readyz`, and the pages and metrics that the roles hand in. There is no
+//! authentication, and no request changes anything.
 
 mod bounded;
 
@@ -12,10 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener as _;
 use axum::{Router, middleware, serve};
-use futures_util::future::BoxFuture;
 use tracing::{error, info};
 
-use super::readiness::Readiness;
+use super::log::Recent;
+use super::page;
+use super::process_metrics::ProcessMetrics;
+use super::readiness::Roles;
+use super::role::View;
 use bounded::Bounded;
 
 /// The headers of a page. It shows names that others chose, so it may neither run nor load anything.
@@ -29,24 +32,14 @@ const PAGE: [(HeaderName, &str); 3] = [
 ];
 const METRICS: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
 
-/// A path, and the function that makes its text.
-pub struct Route {
-    pub path: &'static str,
-    pub kind: Kind,
-    pub text: Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<String>> + Send + Sync>,
-}
-
-/// The kind of a route's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// HTML for people.
-    Page,
-    /// Prometheus's text format.
-    Metrics,
-}
-
-/// Listens on `address`, and answers in the background of this runtime until the program ends.
-pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> anyhow::Result<()> {
+/// Listens on `address`, and answers in the background of this runtime until the program ends. Each of several roles has
+/// its page below its name.
+pub fn start(
+    address: SocketAddr,
+    roles: Roles,
+    views: Vec<View>,
+    recent: Recent,
+) -> anyhow::Result<()> {
     let listener = Bounded::bind(address).with_context(|| {
         format!(
             "cannot listen on {address}; pass --listen with an address of this host and a free port"
@@ -54,12 +47,26 @@ pub fn start(address: SocketAddr, readiness: Readiness, routes: Vec<Route>) -> a
     })?;
     let address = listener.local_addr().unwrap_or(address);
     info!("listening on http://{address}");
-    let alive = readiness.clone();
+    let (alive, process) = (roles.clone(), Arc::new(ProcessMetrics::new()));
+    let of_metrics: Arc<[View]> = views.clone().into();
     let mut paths = Router::new()
         .route("/healthz", get(async move || healthz(&alive).await))
-        .route("/readyz", get(async move || readyz(&readiness).await));
-    for Route { path, kind, text } in routes {
-        paths = paths.route(path, get(async move || answer(kind, text().await)));
+        .route("/readyz", get(async move || readyz(&roles).await))
+        .route(
+            "/metrics",
+            get(async move || answer(METRICS, metrics(&of_metrics, &process).await)),
+        );
+    if let [alone] = &views[..] {
+        let page = Arc::clone(&alone.page);
+        paths = paths.route("/", get(async move || answer(PAGE, page().await)));
+    } else {
+        for view in &views {
+            let page = Arc::clone(&view.page);
+            let path = format!("/{}", view.name);
+            paths = paths.route(&path, get(async move || answer(PAGE, page().await)));
+        }
+        let index = move || page::index(&views, &recent);
+        paths = paths.route("/", get(async move || answer(PAGE, Ok(index()))));
     }
     let paths = paths.layer(middleware::map_response(close));
     tokio::spawn(async move {
@@ -75,8 +82,8 @@ async fn close(answer: Response) -> impl IntoResponse {
     ([(header::CONNECTION, "close")], answer)
 }
 
-async fn healthz(readiness: &Readiness) -> Response {
-    if readiness.is_alive().await {
+async fn healthz(roles: &Roles) -> Response {
+    if roles.is_alive().await {
         (StatusCode::OK, "alive\n").into_response()
     } else {
         let text = "the script hangs\n";
@@ -84,24 +91,33 @@ async fn healthz(readiness: &Readiness) -> Response {
     }
 }
 
-async fn readyz(readiness: &Readiness) -> Response {
-    let mut lines = readiness.ask().await;
+async fn readyz(roles: &Roles) -> Response {
+    let mut lines = roles.ask().await;
     let status = if lines.is_empty() {
         lines.push("ready".to_owned());
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    lines.extend(readiness.notices());
+    lines.extend(roles.notices());
     (status, lines.join("\n") + "\n").into_response()
 }
 
-fn answer(kind: Kind, text: anyhow::Result<String>) -> Response {
-    match (text, kind) {
-        (Ok(text), Kind::Page) => (PAGE, text).into_response(),
-        (Ok(text), Kind::Metrics) => (METRICS, text).into_response(),
-        (Err(error), _) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
-        }
+/// The metrics of all roles and of the process. Their names differ.
+async fn metrics(views: &[View], process: &ProcessMetrics) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for view in views {
+        text += &(view.metrics)().await?;
+    }
+    Ok(text + &process.text()?)
+}
+
+fn answer<const N: usize>(
+    headers: [(HeaderName, &'static str); N],
+    text: anyhow::Result<String>,
+) -> Response {
+    match text {
+        Ok(text) => (headers, text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
     }
 }

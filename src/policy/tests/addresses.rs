@@ -4,6 +4,15 @@ use super::*;
 
 /// The value and the reason for one port with these bindings, on a host with this address.
 async fn registered(host_ip: &str, bindings: &[&str]) -> (Option<String>, String) {
+    registered_with(&[], host_ip, bindings).await
+}
+
+/// The same, with settings of the policy.
+async fn registered_with(
+    set: &[(&str, &str)],
+    host_ip: &str,
+    bindings: &[&str],
+) -> (Option<String>, String) {
     let mut container = web("a");
     let bindings = bindings
         .iter()
@@ -13,6 +22,10 @@ async fn registered(host_ip: &str, bindings: &[&str]) -> (Option<String>, String
     container["NetworkSettings"]["Networks"]["bridge"]["IPv6Gateway"] = json!("fd00:30::1");
     let mut site = Site::new(&[container]);
     host_ip.clone_into(&mut site.world.options.host_ip);
+    let set = set
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    site.world.options.set.extend(set);
     let left_out = left_out(&mut site).await;
     let keys = site.keys();
     let value = keys.first().and_then(|key| key.rsplit_once(' '));
@@ -77,6 +90,25 @@ async fn an_address_that_other_hosts_do_not_reach_is_none() {
         let (registered, left_out) = registered("10.0.0.1", bindings).await;
         assert_eq!(registered, None);
         assert_eq!(left_out, format!("port 80/tcp: {why}"));
+    }
+}
+
+#[tokio::test]
+async fn a_loopback_address_is_registered_if_it_is_the_hosts_and_asked_for() {
+    let loopback = "127.0.0.1";
+    for (set, bindings, value) in [
+        (&[][..], &["127.0.0.1"][..], None),
+        (&[][..], &["0.0.0.0"], Some("127.0.0.1:80")),
+        (
+            &[("loopback", "true")],
+            &["127.0.0.1"],
+            Some("127.0.0.1:80"),
+        ),
+        (&[("loopback", "false")], &["127.0.0.1"], None),
+        (&[("loopback", "true")], &["172.17.0.1"], None),
+    ] {
+        let (registered, _) = registered_with(set, loopback, bindings).await;
+        assert_eq!(registered.as_deref(), value, "{set:?} {bindings:?}");
     }
 }
 

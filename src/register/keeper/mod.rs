@@ -63,6 +63,9 @@ pub async fn keep<S: Store>(
     let Mode::Write(on_exit) = settings.mode else {
         return;
     };
+    if !settings.host.store.lasts() {
+        return;
+    }
     match on_exit {
         _ if keeper.gives_way.is_some() => info!("ending; the keys belong to another registrar"),
         OnExit::Leave if !for_good.is_set() => keeper.leave().await,
@@ -149,7 +152,7 @@ impl<S: Store> Keeper<S> {
 
     /// Returns when the sender of the wanted state is gone, or nobody reads the store's output.
     async fn run(&mut self) {
-        let mut in_step = false;
+        let (mut in_step, mut is_proven) = (false, false);
         loop {
             // Until the running containers are known, the keys of an earlier process are only kept alive.
             let newest = self.newest.borrow_and_update().clone();
@@ -159,6 +162,7 @@ impl<S: Store> Keeper<S> {
                     self.forget();
                 }
                 self.plan.want(&newest);
+                is_proven = is_proven || newest.claims.iter().all(|it| it.unproven.is_empty());
             }
             let begun = Instant::now();
             let result = self.bring_in_step().await;
@@ -176,10 +180,13 @@ impl<S: Store> Keeper<S> {
                     }
                     if self.gives_way.is_some() {
                         in_step = false;
-                    } else if !in_step && self.plan.is_wanting() {
-                        let (keys, containers) =
-                            (self.plan.wanted_keys().count(), self.plan.container_count());
-                        info!("in step with Docker: keys: {keys}, containers: {containers}");
+                    } else if self.plan.is_wanting() {
+                        self.store.in_step(is_proven);
+                        if !in_step {
+                            let (keys, containers) =
+                                (self.plan.wanted_keys().count(), self.plan.container_count());
+                            info!("in step with Docker: keys: {keys}, containers: {containers}");
+                        }
                         in_step = true;
                     }
                     let next_at = self.next_at();

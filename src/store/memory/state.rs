@@ -1,5 +1,4 @@
-//! A store in memory, with etcd's semantics. It reads no clock: callers pass the time. `print` and `model` make a
-//! [`Store`](super::Store) of it.
+//! The state of a store in memory, with etcd's semantics. It reads no clock: callers pass the time.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -9,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
+use crate::base::key::Key;
+use crate::store::{
     Change, Changes, Found, Lease, LeaseId, Listing, On, Outcome, Step, StoreError, Sweep,
     Transaction,
 };
-use crate::base::key::Key;
 
 /// Keys, and the leases that they are on.
 #[derive(Debug, Default)]
@@ -46,6 +45,19 @@ impl Life {
     fn remaining(self, now: Instant) -> u32 {
         let remaining = self.ends.saturating_duration_since(now).as_secs();
         u32::try_from(remaining).unwrap_or(u32::MAX)
+    }
+}
+
+impl Changes {
+    /// Those of keys that begin with `prefix`; none if there are none.
+    pub fn below(&self, prefix: &str) -> Option<Self> {
+        let is_below = |change: &&Change| match change {
+            Change::Put(found) => found.key.starts_with(prefix),
+            Change::Delete(key) => key.starts_with(prefix),
+        };
+        let changes: Vec<Change> = self.changes.iter().filter(is_below).cloned().collect();
+        let revision = self.revision;
+        (!changes.is_empty()).then_some(Self { revision, changes })
     }
 }
 
@@ -160,6 +172,27 @@ impl Memory {
         Ok(Outcome::Done { swept })
     }
 
+    /// The leases that have ended by now, in the order of their ends, with those.
+    pub fn over(&self, now: Instant) -> Vec<(Instant, LeaseId)> {
+        let over = self.leases.iter().filter(|(_, life)| life.ends <= now);
+        let mut over: Vec<_> = over.map(|(lease, life)| (life.ends, *lease)).collect();
+        over.sort();
+        over
+    }
+
+    /// The end of the first lease, unless it is renewed.
+    pub fn first_end(&self) -> Option<Instant> {
+        self.leases.values().map(|life| life.ends).min()
+    }
+
+    /// Elects a new leader, which gives every lease its whole TTL.
+    pub fn elect(&mut self, now: Instant) {
+        self.term += 1;
+        for life in self.leases.values_mut() {
+            *life = Life::new(life.ttl, now);
+        }
+    }
+
     pub fn revoke(&mut self, lease: LeaseId) {
         self.leases.remove(&lease);
         let keys = self.keys_on(lease).into_iter();
@@ -210,20 +243,8 @@ impl Memory {
     /// Ends the expired leases, each at its own revision. The last to expire comes first, because etcd promises no
     /// order.
     pub fn expire(&mut self, now: Instant) {
-        let over = self.leases.iter().filter(|(_, life)| life.ends <= now);
-        let mut over: Vec<(Instant, LeaseId)> =
-            over.map(|(lease, life)| (life.ends, *lease)).collect();
-        over.sort();
-        for (_, lease) in over.into_iter().rev() {
+        for (_, lease) in self.over(now).into_iter().rev() {
             self.revoke(lease);
-        }
-    }
-
-    /// Elects a new leader, which gives every lease its whole TTL.
-    pub fn elect(&mut self, now: Instant) {
-        self.term += 1;
-        for life in self.leases.values_mut() {
-            *life = Life::new(life.ttl, now);
         }
     }
 

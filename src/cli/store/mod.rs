@@ -1,5 +1,7 @@
 //! The flags for the store of the keys: which one it is, its endpoints, TLS, and the user.
 
+mod checker;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,10 +9,12 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::uri::{self, Scheme, StoreUri};
+use super::uri::{self, StoreUri};
 use super::{Wrong, value};
 use crate::base::calls::Calls;
-use crate::store::{Password, Settings, Tls, User, etcd, redis};
+use crate::store::memory::MemoryStore;
+use crate::store::{Settings, etcd, redis};
+use checker::Checker;
 
 /// The variables with the password, the second only for etcd. It has no flag, because others can read the command line.
 pub(super) const PASSWORDS: [&str; 2] = [
@@ -35,10 +39,12 @@ const DEFAULT: &str = "127.0.0.1:2379";
 const REDIS_USER: &str = "default";
 
 /// The flags of every command that may reach the store, with the places that they come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoreArgs {
     flags: Flags,
     named: Named,
+    /// Whether an endpoint of etcd is set, and not only the default.
+    names_etcd: bool,
 }
 
 /// The flag or variable that says which store it is.
@@ -159,6 +165,12 @@ impl StoreArgs {
                     PASSWORDS[0]
                 ),
             )),
+            Some(StoreUri::Memory) => Err((
+                ErrorKind::ValueValidation,
+                "memory: is a store inside one process, so no other command reaches it: run `docker-register up`, or name \
+                 a store that several programs reach"
+                    .to_owned(),
+            )),
             Some(StoreUri::Etcd { scheme, endpoints }) => {
                 let flags = self.flags.clone().with_other_names()?;
                 let by_uri = Checker {
@@ -189,6 +201,26 @@ impl StoreArgs {
             }
         }
     }
+
+    /// The settings for `up`: the store in memory is possible, and the default.
+    pub(super) fn check_or_memory(&self) -> Result<Settings, Wrong> {
+        let is_memory = match (self.named, &self.flags.store) {
+            (Named::ByUri, Some(StoreUri::Memory)) => true,
+            (Named::ByUri, Some(StoreUri::Unset) | None) | (Named::ByEtcd, _) => !self.names_etcd,
+            _ => false,
+        };
+        if !is_memory {
+            return self.check();
+        }
+        if let Some(flag) = self.flags.first_of_network() {
+            let message = format!(
+                "{flag} is about a store in the network, and `up` without --store and --etcd has its own: name a store, \
+                 or leave it out"
+            );
+            return Err((ErrorKind::ArgumentConflict, message));
+        }
+        Ok(Settings::Memory(MemoryStore::default()))
+    }
 }
 
 impl Args for StoreArgs {
@@ -203,9 +235,13 @@ impl Args for StoreArgs {
 
 impl FromArgMatches for StoreArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flags = Flags::from_arg_matches(matches)?;
+        let is_default = matches.value_source("etcd") == Some(ValueSource::DefaultValue);
+        let is_set = flags.etcd.iter().any(|one| !one.address.is_empty());
         Ok(Self {
-            flags: Flags::from_arg_matches(matches)?,
+            names_etcd: !is_default && is_set,
             named: Named::of(matches),
+            flags,
         })
     }
 
@@ -232,6 +268,20 @@ impl Named {
 }
 
 impl Flags {
+    /// The first flag that is set and that a store in memory has no use for.
+    fn first_of_network(&self) -> Option<&'static str> {
+        let set = [
+            ("--store-cacert", self.store_cacert.is_some()),
+            ("--store-cert", self.store_cert.is_some()),
+            ("--store-key", self.store_key.is_some()),
+            ("--store-server-name", self.store_server_name.is_some()),
+            ("--store-user", self.store_user.is_some()),
+            ("--store-password-file", self.store_password_file.is_some()),
+        ];
+        let first = set.into_iter().find(|(_, is_set)| *is_set);
+        first.map(|(flag, _)| flag)
+    }
+
     /// The same, with the variables of etcd's other names where nothing else is set.
     fn with_other_names(mut self) -> Result<Self, Wrong> {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -254,143 +304,5 @@ impl Flags {
             .store_password_file
             .or(password_file.map(PathBuf::from));
         Ok(self)
-    }
-}
-
-/// Makes settings of the flags. Messages call them by one of their names.
-struct Checker<'a> {
-    flags: &'a Flags,
-    /// The beginning of the flags' names in messages.
-    prefix: &'static str,
-    is_etcd: bool,
-}
-
-impl Checker<'_> {
-    fn etcd_by_endpoints(&self) -> Result<Settings, Wrong> {
-        if self.flags.etcd.iter().any(|one| one.has_user) {
-            return Err((
-                ErrorKind::ValueValidation,
-                format!(
-                    "an endpoint of etcd (--etcd, ETCD_HOST) has no user: leave out everything up to `@`, pass \
-                     --etcd-user NAME, and pass --etcd-password-file FILE or set {}",
-                    PASSWORDS[1]
-                ),
-            ));
-        }
-        Ok(Settings::Etcd(etcd::Settings {
-            endpoints: self.endpoints(),
-            user: self.user()?,
-            tls: self.tls_of_endpoints()?,
-            calls: Calls::default(),
-        }))
-    }
-
-    fn endpoints(&self) -> Vec<String> {
-        let addresses = self.flags.etcd.iter().map(|one| one.address.clone());
-        let mut endpoints: Vec<String> = addresses.filter(|one| !one.is_empty()).collect();
-        if endpoints.is_empty() {
-            endpoints.push(DEFAULT.to_owned());
-        }
-        endpoints
-    }
-
-    fn tls_of_endpoints(&self) -> Result<Option<Tls>, Wrong> {
-        let (tls, flag) = self.tls()?;
-        let secure = self.flags.etcd.iter().find(|one| one.tls == Some(true));
-        let plain = self.flags.etcd.iter().find(|one| one.tls == Some(false));
-        let conflict = match (plain, secure, flag) {
-            (Some(plain), Some(secure), _) => format!(
-                "etcd's endpoints must all use TLS, or none of them: `{}` begins with http:// and `{}` with https://",
-                plain.address, secure.address
-            ),
-            (Some(plain), None, Some(flag)) => format!(
-                "{flag} turns on TLS, but etcd's endpoint `{}` begins with http://: write https://",
-                plain.address
-            ),
-            (None | Some(_), None, None) => return Ok(None),
-            (None, _, _) => return Ok(Some(tls)),
-        };
-        Err((ErrorKind::ArgumentConflict, conflict))
-    }
-
-    fn tls_of(&self, scheme: &Scheme) -> Result<Option<Tls>, Wrong> {
-        let (tls, flag) = self.tls()?;
-        match flag {
-            _ if scheme.uses_tls => Ok(Some(tls)),
-            None => Ok(None),
-            Some(flag) => Err((
-                ErrorKind::ArgumentConflict,
-                format!(
-                    "{flag} is about TLS, which {}:// does not use: write {}://",
-                    scheme.name,
-                    scheme.with_tls()
-                ),
-            )),
-        }
-    }
-
-    /// The certificates, and the first flag that asks for TLS.
-    fn tls(&self) -> Result<(Tls, Option<String>), Wrong> {
-        let Flags {
-            store_cacert,
-            store_cert,
-            store_key,
-            store_server_name,
-            ..
-        } = self.flags;
-        let prefix = self.prefix;
-        let without = |flag: &str, missing: &str| {
-            let message = format!("{prefix}-{flag} needs {prefix}-{missing} <FILE>: pass both");
-            Err((ErrorKind::MissingRequiredArgument, message))
-        };
-        let identity = match (store_cert.clone(), store_key.clone()) {
-            (Some(_), None) => return without("cert", "key"),
-            (None, Some(_)) => return without("key", "cert"),
-            (cert, key) => cert.zip(key),
-        };
-        let asked_by = [
-            ("cacert", store_cacert.is_some()),
-            ("cert", identity.is_some()),
-            ("server-name", store_server_name.is_some()),
-        ];
-        let flag = asked_by.iter().find(|(_, given)| *given);
-        let tls = Tls {
-            authorities: store_cacert.clone(),
-            identity,
-            server_name: store_server_name.clone(),
-        };
-        Ok((tls, flag.map(|(flag, _)| format!("{prefix}-{flag}"))))
-    }
-
-    fn user(&self) -> Result<Option<User>, Wrong> {
-        let Flags {
-            store_user,
-            store_password_file,
-            ..
-        } = self.flags;
-        let (prefix, is_etcd) = (self.prefix, self.is_etcd);
-        let variables = &PASSWORDS[..if is_etcd { 2 } else { 1 }];
-        let text = || variables.iter().find_map(|name| std::env::var(name).ok());
-        let file = store_password_file.clone().map(Password::File);
-        let needs = |what: String| Err((ErrorKind::MissingRequiredArgument, what));
-        let named = |name: String, password| Ok(Some(User { name, password }));
-        match (store_user.clone(), file, text()) {
-            (Some(name), Some(password), _) => named(name, password),
-            (Some(name), None, Some(text)) => named(name, Password::Text(text)),
-            (Some(_), None, None) => {
-                let variable = PASSWORDS[usize::from(prefix == "--etcd")];
-                needs(format!(
-                    "{prefix}-user needs a password: pass {prefix}-password-file FILE, or set {variable}"
-                ))
-            }
-            (None, Some(_), _) if is_etcd => needs(format!(
-                "{prefix}-password-file needs {prefix}-user <NAME>: pass both"
-            )),
-            (None, Some(password), _) => named(REDIS_USER.to_owned(), password),
-            (None, None, Some(text)) if !is_etcd => {
-                named(REDIS_USER.to_owned(), Password::Text(text))
-            }
-            (None, None, _) => Ok(None),
-        }
     }
 }
