@@ -73,7 +73,7 @@ enum Command {
     Discover(Box<DiscoverArgs>),
     /// Run both roles in one process: register, and route
     ///
-    /// Without a store (--store, --etcd, ETCD_HOST), the keys are in this process alone, and the services are those of
+    /// Without a store (`--store`, `--etcd`, `ETCD_HOST`), the keys are in this process alone, and the services are those of
     /// this host; `--store memory:` says the same. It needs Docker and the proxy, and nothing else.
     Up(Box<UpArgs>),
     /// Print the registered services of all hosts, and exit

@@ -146,6 +146,14 @@ pub fn wait_until_ready(discover: &Registrar) {
     });
 }
 
+/// Waits until HAProxy refuses connections at a port.
+#[track_caller]
+pub fn wait_until_refused(port: u16) {
+    eventually(SOON, "connections to be refused", || {
+        answers(port).is_err_and(|error| error.contains("refused"))
+    });
+}
+
 /// The servers that answer at a port.
 pub fn answers(port: u16) -> Result<BTreeSet<String>, String> {
     let address = format!("127.0.0.1:{port}");

@@ -4,12 +4,21 @@
 use tokio::time::{advance, timeout};
 
 use super::*;
-use crate::store::conformance::{Bench, check};
+use crate::base::key::Key;
+use crate::store::conformance::{self, Bench, Facts, Server, check};
+use crate::store::model::ModelStore;
 use crate::store::{Change, Identity, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Bench for MemoryStore {
+    const FACTS: Facts = Facts {
+        survives_a_crash: false,
+        ..ModelStore::FACTS
+    };
+
+    type Events = <Self as Store>::Watching;
+
     fn connect(&self) -> Self {
         self.clone()
     }
@@ -17,6 +26,22 @@ impl Bench for MemoryStore {
     async fn put_by_hand(&mut self, key: &str, value: &str) {
         let put = |memory: &mut Memory, _| memory.put(&key.into(), value, None);
         self.shared.call(put);
+    }
+
+    async fn subscribe(&mut self, prefix: &str) -> Self::Events {
+        conformance::subscribe(self, prefix).await
+    }
+
+    async fn told(events: &mut Self::Events) -> Vec<Key> {
+        conformance::told(events).await
+    }
+}
+
+/// The process that the store is in.
+impl Server for MemoryStore {
+    async fn restart(&mut self, down: Duration) {
+        tokio::time::sleep(down).await;
+        self.shared.call(|memory, _| *memory = Memory::default());
     }
 }
 
@@ -41,7 +66,8 @@ async fn put(store: &mut MemoryStore, key: &str, ttl: u32) -> LeaseId {
 
 #[tokio::test(start_paused = true)]
 async fn the_store_in_memory_keeps_every_promise() {
-    check(&store()).await;
+    let store = store();
+    check(&store, &mut store.clone()).await;
 }
 
 #[tokio::test(start_paused = true)]

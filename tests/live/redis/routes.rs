@@ -6,7 +6,7 @@ use super::{Site, TTL};
 use crate::common::{
     Container, Load, Registrar, SOON, count, eventually, free_port, in_step, let_time_pass,
 };
-use crate::discover::{answers, wait_for_answers, wait_until_ready};
+use crate::discover::{answers, wait_for_answers, wait_until_ready, wait_until_refused};
 
 on_each_server! {
     a_rolling_replacement_fails_no_request,
@@ -71,9 +71,7 @@ fn a_rolling_replacement_fails_no_request(site: &Site) {
     for container in &containers {
         container.kill("KILL");
     }
-    eventually(SOON, "connections to be refused", || {
-        answers(port).is_err_and(|error| error.contains("refused"))
-    });
+    wait_until_refused(port);
 }
 
 #[test]
