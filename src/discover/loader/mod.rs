@@ -196,7 +196,8 @@ impl Loader {
             }
         }
         let Some((process, name)) = running else {
-            self.started_with = Some(wanted);
+            // Somebody else's may be running, and be named again.
+            self.started_with = self.settings.proxy.is_ours().then_some(wanted);
             return self.start_or_wait(main, is_absent).await;
         };
         if step != Step::Nothing {
