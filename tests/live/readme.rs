@@ -177,6 +177,7 @@ fn each_shell_command_is_run_by_a_test_or_is_a_target() {
         .partition(|line| line.starts_with("make "));
     // The ones that are run below.
     let run = [
+        "docker-register up",
         "docker run",
         "docker-register --host-ip",
         "etcdctl role add",
@@ -407,6 +408,24 @@ fn its_least_role_is_enough_for_both_roles_and_allows_nothing_else() {
     drop(stays);
 }
 
+/// Runs a command that routes, with these further words, until a port answers this.
+fn route(words: &[String], more: &[&str], port: u16, wanted: &str) {
+    let directory = ProxyDirectory::new();
+    let mut command = Command::new(PROGRAM);
+    let command = command.args(&words[1..]).args(more);
+    let child = command.arg("--directory").arg(directory.path()).spawn();
+    let mut child = child.expect("the program");
+    let there = std::panic::catch_unwind(|| {
+        let address = format!("127.0.0.1:{port}");
+        eventually(SOON, "an answer", || {
+            ask(&address, "x").is_ok_and(|answer| answer.trim_end() == wanted)
+        });
+    });
+    common::signal(child.id(), "TERM");
+    child.wait().expect("the end of the program");
+    there.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
 #[test]
 fn it_routes_to_what_is_registered() {
     let bed = TestBed::new();
@@ -415,23 +434,21 @@ fn it_routes_to_what_is_registered() {
     bed.etcd
         .put("/backends/web/1/a", &server.address.to_string());
     let words = with_etcd(&command("docker-register discover"), &bed);
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let own = ["--set", "bind=127.0.0.1", "--directory"];
-    let child = Command::new(PROGRAM)
-        .args(&words[1..])
-        .args(own)
-        .arg(directory.path())
-        .spawn();
-    let mut child = child.expect("the program");
-    let there = std::panic::catch_unwind(|| {
-        let address = format!("127.0.0.1:{port}");
-        eventually(SOON, "an answer", || {
-            ask(&address, "x") == Ok("a".to_owned())
-        });
-    });
-    common::signal(child.id(), "TERM");
-    child.wait().expect("the end of the program");
-    there.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    route(&words, &["--set", "bind=127.0.0.1"], port, "a");
+}
+
+#[test]
+fn one_host_needs_no_store() {
+    let bed = TestBed::new();
+    let port = free_port();
+    let web = bed.container().publish_all();
+    let web = web.args(&["--hostname", "a"]);
+    // Other tests use port 8006 too.
+    let web = web.env("SERVICE_8006_IGNORE", "true");
+    let _web = web.env("SERVICE_8005_PORT", &port.to_string()).start();
+    let filter = bed.filter();
+    let own = ["--filter", &filter, "--discover-set", "bind=127.0.0.1"];
+    route(&command("docker-register up"), &own, port, "a 8005");
 }
 
 #[test]
