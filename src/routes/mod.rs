@@ -12,7 +12,7 @@ pub use file::{File, Piece, Servers};
 pub use keys::Keys;
 pub use listener::{Bound, Claim, Listener, Server};
 pub use service::{LeftOut, Member, Protocol, Service, ServiceId};
-pub use services::{Located, Part, Services};
+pub use services::{Located, Part, Places, Services};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

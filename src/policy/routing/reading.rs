@@ -53,12 +53,12 @@ pub fn read_located(
     let index = index
         .parse()
         .map_err(|_| format!("returned the `index` {}, which is no number", quote(&index)))?;
-    let pair = |name: &str, text: &str| -> Result<(Arc<str>, String), String> {
+    let pair = |name: &str, text: &str| -> Result<(Arc<str>, Arc<str>), String> {
         let name = fields.text(name)?.unwrap_or_default();
         let text = fields
             .text(text)?
             .ok_or_else(|| format!("returned no `{text}`"))?;
-        Ok((name.into(), text))
+        Ok((name.into(), text.into()))
     };
     let of_port = fields.text("port")?;
     let part = if fields.has("member") {
@@ -72,7 +72,6 @@ pub fn read_located(
         Part::Port(port)
     } else if fields.has("attribute") {
         let (name, value) = pair("attribute", "value")?;
-        let value = value.into();
         Part::Attribute { name, value }
     } else {
         return Err("returned neither `port` nor `member` nor `attribute`".to_owned());

@@ -1,6 +1,6 @@
 //! The module `store` of a reading policy, also called `etcd`: the registered services, as lists of their tables.
 
-use std::collections::HashMap;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::world::KeySource;
 use crate::base::text::quote;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
-use crate::routes::{Keys, Located, Member, Registered, Service};
+use crate::routes::{Keys, Located, Member, Places, Registered, Service};
 use crate::store::Found;
 
 /// How long `etcd.services` calls the policy before other tasks get a turn.
@@ -45,27 +45,37 @@ fn services(
     locate: Function,
 ) -> Result<Function> {
     context.may_wait("etcd.services")?;
-    state.located.borrow_mut().clear();
     let mut source = state.world.source.clone();
     if let KeySource::Live(keys) = &mut source {
         // Keys that are there already are new to this loop.
         keys.mark_changed();
     }
-    let source = Rc::new(Mutex::new(Some(source)));
+    let moments = Moments {
+        source: Some(source),
+        places: Places::default(),
+    };
+    let moments = Rc::new(Mutex::new(moments));
     let (context, state) = (Rc::clone(context), Rc::clone(state));
     lua.create_async_function(move |lua, _: MultiValue| {
         let (context, state) = (Rc::clone(&context), Rc::clone(&state));
-        let (source, locate) = (Rc::clone(&source), locate.clone());
+        let (moments, locate) = (Rc::clone(&moments), locate.clone());
         async move {
             context.may_wait("etcd.services")?;
-            let mut source = source.lock().await;
-            let Some(keys) = next(&mut source).await else {
+            let mut moments = moments.lock().await;
+            let Some(keys) = next(&mut moments.source).await else {
                 return Ok(Value::Nil);
             };
-            let list = list(&lua, &context, &state, &locate, &keys).await?;
+            let list = list(&lua, &context, &state, &locate, &keys, &mut moments.places).await?;
             Ok(Value::Table(list))
         }
     })
+}
+
+/// What one loop over the services has yet to see, and where it has located the keys that it has seen.
+struct Moments {
+    /// None at the end.
+    source: Option<KeySource>,
+    places: Places,
 }
 
 /// Waits for keys that have not been returned yet; none if there will be no more.
@@ -93,25 +103,22 @@ async fn list(
     state: &Rc<RoutingState>,
     locate: &Function,
     keys: &Keys,
+    places: &mut Places,
 ) -> Result<Table> {
     let mut turn = Instant::now();
-    let mut parts = Vec::with_capacity(keys.found.len());
-    let mut located = HashMap::with_capacity(keys.found.len());
-    for (key, found) in &keys.found {
-        let known = state.located.borrow_mut().remove(key);
-        let place = match known {
-            Some((value, place)) if value == found.value => place,
-            _ => locate_key(context, state, locate, found),
-        };
-        located.insert(Arc::clone(key), (Arc::clone(&found.value), place.clone()));
-        parts.push((found.clone(), place));
+    // One that is interrupted here begins anew.
+    let mut known = mem::take(places);
+    for found in known.unlocated(&keys.found) {
+        let place = locate_key(context, state, locate, &found);
+        known.locate(&found.key, place);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();
         }
     }
-    state.located.replace(located);
-    let (services, left_out) = state.world.services.borrow_mut().build(parts);
+    known.follow(&keys.found);
+    let (services, left_out) = state.world.services.borrow_mut().update(&mut known);
+    *places = known;
     let registered = Registered {
         services: services.clone(),
         left_out: left_out.clone(),
