@@ -42,7 +42,7 @@ pub struct Registered {
 pub struct Route {
     pub service: Arc<Service>,
     /// With the addresses that the service has got.
-    pub listener: Listener,
+    pub listener: Arc<Listener>,
     /// The policy's failure. What it said before it failed is still in force.
     pub failure: Option<String>,
 }

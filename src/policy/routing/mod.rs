@@ -6,8 +6,10 @@ mod reading;
 mod script;
 mod services;
 mod state;
+mod tables;
 mod world;
 
 pub use proxy::{files_of, read_listener_of};
 pub use script::proxy_for_tests;
+pub use tables::with_listener;
 pub use world::{KeySource, Owners, ProxyOptions, RoutingOptions, RoutingWorld};

@@ -17,7 +17,7 @@ const MAX_NAME: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// With the servers that are left out, and why.
-    Listener(Listener, Vec<(String, String)>),
+    Listener(Arc<Listener>, Vec<(String, String)>),
     /// It is left out, with the reason.
     Nothing(String),
 }
@@ -105,7 +105,7 @@ pub fn read_listener(frozen: &Frozen, values: &MultiValue) -> Result<Said, Strin
         shared: fields.addresses("shared")?,
         servers,
     };
-    Ok(Said::Listener(listener, left_out))
+    Ok(Said::Listener(Arc::new(listener), left_out))
 }
 
 /// Reads a file, or a list of files.

@@ -14,7 +14,7 @@ use super::world::KeySource;
 use crate::base::text::quote;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
-use crate::routes::{Keys, Located, Member, Places, Registered, Service};
+use crate::routes::{Keys, Located, Places, Registered};
 use crate::store::Found;
 
 /// How long `etcd.services` calls the policy before other tasks get a turn.
@@ -127,23 +127,11 @@ async fn list(
         .world
         .registered
         .send_replace(Some(Arc::new(registered)));
-    let mut before = state.tables.take();
-    let mut with_tables = Vec::with_capacity(services.len());
-    for service in services {
-        let table = match before.remove(&service.id) {
-            Some((known, table)) if known == service => table,
-            _ => table_of(lua, context, &service)?,
-        };
-        with_tables.push((service, table));
-    }
-    let tables = with_tables.iter().map(|(service, table)| {
-        let known = (Arc::clone(service), table.clone());
-        (service.id.clone(), known)
-    });
-    state.tables.replace(tables.collect());
-    let list = lua.create_sequence_from(with_tables.iter().map(|(_, table)| table))?;
+    let mut tables = state.tables.borrow_mut();
+    let services = tables.update(lua, context.frozen(), &services)?;
+    let list = lua.create_sequence_from(services.iter().map(|service| &service.table))?;
     state.current.replace(Some(Current {
-        services: with_tables,
+        services,
         left_out,
         revision: keys.revision,
     }));
@@ -170,40 +158,4 @@ fn locate_key(
             ))
         }
     }
-}
-
-fn table_of(lua: &Lua, context: &Context, service: &Service) -> Result<Table> {
-    let table = fields_of(lua, service)?;
-    match context.frozen().freeze_deeply(Value::Table(table))? {
-        Value::Table(table) => Ok(table),
-        _ => Err(Failure::raise("a service has no table")),
-    }
-}
-
-/// A new table with the fields of a service.
-fn fields_of(lua: &Lua, service: &Service) -> Result<Table> {
-    let table = lua.create_table()?;
-    table.raw_set("name", &*service.id.name)?;
-    table.raw_set("index", service.id.index)?;
-    table.raw_set("port", service.port)?;
-    table.raw_set("protocol", service.protocol.name())?;
-    table.raw_set("created", service.created)?;
-    table.raw_set("revision", service.revision)?;
-    let attributes = service.attributes.iter();
-    let attributes = attributes.map(|(name, value)| (&**name, &**value));
-    table.raw_set("attributes", lua.create_table_from(attributes)?)?;
-    let members = service.members.iter().map(|member| member_of(lua, member));
-    let members = members.collect::<Result<Vec<Table>>>()?;
-    table.raw_set("members", lua.create_sequence_from(members)?)?;
-    Ok(table)
-}
-
-fn member_of(lua: &Lua, member: &Member) -> Result<Table> {
-    let table = lua.create_table()?;
-    table.raw_set("name", &*member.name)?;
-    table.raw_set("host", &*member.host)?;
-    table.raw_set("port", member.port)?;
-    table.raw_set("address", &*member.address)?;
-    table.raw_set("created", member.created)?;
-    Ok(table)
 }

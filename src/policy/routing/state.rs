@@ -4,29 +4,28 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use mlua::{Function, Table};
+use mlua::Function;
 
+use super::tables::{ServiceTable, Tables};
 use super::world::RoutingWorld;
 use crate::policy::api::options::Given;
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{LeftOut, Service, ServiceId};
+use crate::routes::LeftOut;
 
 pub struct RoutingState {
     pub world: RoutingWorld,
     pub given: Rc<Given>,
     /// The services that the script has got and not yet given to `proxy.sync`.
     pub current: RefCell<Option<Current>>,
-    /// The table of each service. A service that has not changed keeps its table.
-    pub tables: RefCell<HashMap<ServiceId, (Arc<Service>, Table)>>,
+    pub tables: RefCell<Tables>,
     /// The functions that were given last, by the name of their parameter.
     functions: RefCell<HashMap<&'static str, (Function, FunctionId)>>,
 }
 
 /// The services of one moment.
 pub struct Current {
-    pub services: Vec<(Arc<Service>, Table)>,
+    pub services: Vec<Rc<ServiceTable>>,
     pub left_out: Vec<LeftOut>,
     pub revision: i64,
 }
