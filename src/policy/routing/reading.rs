@@ -142,7 +142,7 @@ fn read_file(frozen: &Frozen, table: &Table) -> Result<File, String> {
         .ok_or("returned a file without `name`")?;
     check_name(&name)?;
     let piece = |value: &Value| match value {
-        Value::Table(servers) => read_servers(frozen, servers).map(Piece::Servers),
+        Value::Table(servers) => read_servers(frozen, servers).map(|it| Piece::Servers(it.into())),
         value => read_text(value).map(|text| Piece::Text(text.into())),
     };
     let pieces = match fields.get("text") {
