@@ -1,5 +1,6 @@
 //! A reading policy: its world, and its modules `etcd` and `proxy`. `discover` loads it and makes its routes so.
 
+mod files;
 mod listeners;
 mod proxy;
 mod reading;
@@ -9,6 +10,7 @@ mod state;
 mod tables;
 mod world;
 
+pub use files::Reader as FileReader;
 pub use proxy::{files_of, read_listener_of};
 pub use script::proxy_for_tests;
 pub use tables::with_listener;

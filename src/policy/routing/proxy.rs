@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 use tracing::{debug, error, info, warn};
 
+use super::files::Reader;
 use super::listeners::Listeners;
-use super::reading::{Said, read_files, read_listener};
+use super::reading::{Said, read_listener};
 use super::state::{Current, RoutingState};
 use super::tables::ServiceTable;
 use crate::base::text::quote;
@@ -34,12 +35,13 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Res
     module.set("socket", options.socket.as_str())?;
     module.set("state_file", options.state_file.as_str())?;
     module.set("pid_file", options.pid_file.as_str())?;
-    let shared = (Rc::clone(context), Rc::clone(state));
+    let reader = Rc::new(Reader::new(lua, context)?);
+    let shared = (Rc::clone(context), Rc::clone(state), reader);
     module.set(
         "sync",
         lua.create_async_function(move |lua, arguments: MultiValue| {
-            let (context, state) = shared.clone();
-            async move { sync(&lua, &context, &state, arguments).await }
+            let (context, state, reader) = shared.clone();
+            async move { sync(&lua, &context, &state, &reader, arguments).await }
         })?,
     )?;
     Ok(module)
@@ -49,6 +51,7 @@ async fn sync(
     lua: &Lua,
     context: &Context,
     state: &RoutingState,
+    reader: &Reader,
     arguments: MultiValue,
 ) -> Result<()> {
     context.may_wait("proxy.sync")?;
@@ -79,8 +82,8 @@ async fn sync(
         .filter(|(route, _)| route.listener.has_address())
         .map(|(route, table)| table.with_listener(lua, context.frozen(), &route.listener));
     let tables = tables.collect::<Result<Vec<Table>>>()?;
-    let files =
-        files_of(lua, context, files, tables).inspect_err(|_| state.world.errors.add_one())?;
+    let files = files_of(lua, context, reader, files, tables);
+    let files = files.inspect_err(|_| state.world.errors.add_one())?;
     let routes: Vec<Route> = routed.into_iter().map(|(route, _)| route).collect();
     report(state, &routes, &left_out);
     let routes = Routes {
@@ -281,14 +284,15 @@ pub fn read_listener_of(
 pub fn files_of(
     lua: &Lua,
     context: &Context,
+    reader: &Reader,
     function: &Function,
     services: Vec<Table>,
 ) -> Result<Vec<File>> {
     let services = lua.create_sequence_from(services)?;
     let result = context.call(function, services, Phase::Policy);
     let result = result.and_then(|values| {
-        read_files(context.frozen(), &values)
-            .map_err(|why| Failure::of(function, context.name_of(function), format!("it {why}")))
+        let files = reader.read(lua, &values);
+        files.map_err(|why| Failure::of(function, context.name_of(function), format!("it {why}")))
     });
     result.map_err(mlua::Error::external)
 }

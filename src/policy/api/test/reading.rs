@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, Result, Table, Value};
 
-use crate::policy::routing::{files_of, read_listener_of, with_listener};
+use crate::policy::routing::{FileReader, files_of, read_listener_of, with_listener};
 use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
 
@@ -109,7 +109,8 @@ fn file(
             tables.push(with_listener(lua, context.frozen(), &service, &listener)?);
         }
     }
-    let made: Vec<_> = files_of(lua, context, &files, tables)?;
+    let reader = FileReader::new(lua, context)?;
+    let made: Vec<_> = files_of(lua, context, &reader, &files, tables)?;
     made.into_iter()
         .find(|file| *file.name == *name)
         .map(|file| file.text())
