@@ -40,3 +40,9 @@ pub struct Claim {
     pub bound: Bound,
     pub is_shared: bool,
 }
+
+impl Listener {
+    pub fn has_address(&self) -> bool {
+        !self.listen.is_empty() || !self.shared.is_empty()
+    }
+}

@@ -12,7 +12,7 @@ pub use file::{File, Piece, Servers};
 pub use keys::Keys;
 pub use listener::{Bound, Claim, Listener, Server};
 pub use service::{LeftOut, Member, Protocol, Service, ServiceId};
-pub use services::{Located, Part, Services};
+pub use services::{Located, Part, Places, Services};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct Registered {
 pub struct Route {
     pub service: Arc<Service>,
     /// With the addresses that the service has got.
-    pub listener: Listener,
+    pub listener: Arc<Listener>,
     /// The policy's failure. What it said before it failed is still in force.
     pub failure: Option<String>,
 }

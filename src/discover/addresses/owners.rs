@@ -1,15 +1,17 @@
 //! Decides which service has an address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Probe, overlap, shown};
-use crate::routes::{Bound, Claim, ServiceId};
+use crate::routes::{Bound, Claim, Protocol, ServiceId};
 
 /// The owners of all addresses that were settled last. An owner keeps its address until it no longer claims it.
 #[derive(Debug)]
 pub struct Owners {
     probe: Option<Probe>,
     owned: BTreeSet<Tenure>,
+    /// The claims that were settled last, if each got its address: the same claims get them again.
+    granted: Option<Vec<Claim>>,
 }
 
 /// An address, and who has it.
@@ -35,12 +37,14 @@ impl Owners {
         Self {
             probe,
             owned: BTreeSet::new(),
+            granted: None,
         }
     }
 
     /// Forgets the owners, so that every address is tried again: the proxy could not listen on one of them.
     pub fn forget(&mut self) {
         self.owned.clear();
+        self.granted = None;
     }
 
     /// Which of the claims get their address, in their order; the others have the reason for an operator.
@@ -53,9 +57,12 @@ impl Owners {
         claims: &[Claim],
         held_by_proxy: &BTreeSet<Bound>,
     ) -> Vec<Result<(), String>> {
+        if self.granted.as_deref() == Some(claims) {
+            return vec![Ok(()); claims.len()];
+        }
         let mut ranked: Vec<(Tenure, Candidate)> = candidates(claims).into_iter().collect();
         // Tenures are sorted already, so that the order never depends on that of the claims.
-        ranked.sort_by_key(|(tenure, candidate)| {
+        ranked.sort_by_cached_key(|(tenure, candidate)| {
             let is_new = !self.owned.contains(tenure);
             (is_new, candidate.eldest.clone())
         });
@@ -63,9 +70,11 @@ impl Owners {
             probe.begin();
         }
         let mut settled: Vec<Result<(), String>> = vec![Ok(()); claims.len()];
-        let mut owned: Vec<(Tenure, Candidate)> = Vec::new();
+        // By port, because those of different ports never collide.
+        let mut owned: HashMap<(Protocol, u16), Vec<(Tenure, Candidate)>> = HashMap::new();
         for (tenure, candidate) in ranked {
-            let rival = owned.iter().find(|(rival, _)| rival.collides(&tenure));
+            let of_port = owned.entry(tenure.port()).or_default();
+            let rival = of_port.iter().find(|(rival, _)| rival.collides(&tenure));
             let result = match rival {
                 Some((rival, of)) => Err(self.lost(&tenure, &candidate, rival, of)),
                 None => self.try_address(&tenure, held_by_proxy),
@@ -74,10 +83,13 @@ impl Owners {
                 settled[*claim].clone_from(&result);
             }
             if result.is_ok() {
-                owned.push((tenure, candidate));
+                of_port.push((tenure, candidate));
             }
         }
-        self.owned = owned.into_iter().map(|(tenure, _)| tenure).collect();
+        let owned = owned.into_values().flatten();
+        self.owned = owned.map(|(tenure, _)| tenure).collect();
+        let is_granted = settled.iter().all(Result::is_ok);
+        self.granted = is_granted.then(|| claims.to_vec());
         settled
     }
 
@@ -127,6 +139,10 @@ impl Owners {
 }
 
 impl Tenure {
+    fn port(&self) -> (Protocol, u16) {
+        (self.bound.protocol, self.bound.address.port())
+    }
+
     fn collides(&self, other: &Self) -> bool {
         overlap(self.bound, other.bound)
     }
@@ -157,9 +173,11 @@ fn candidates(claims: &[Claim]) -> BTreeMap<Tenure, Candidate> {
 mod tests {
     use std::net::TcpListener;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::super::testing::comes_true;
     use super::*;
-    use crate::routes::Protocol;
 
     fn claim(service: &str, created: i64, address: &str) -> Claim {
         Claim {
@@ -318,5 +336,49 @@ mod tests {
         assert_eq!(settle(&mut owners, &claims), [false]);
         drop(holder);
         assert!(comes_true(|| settle(&mut owners, &claims) == [true]));
+    }
+
+    /// The claims of a moment: few services, ports and addresses, so that many collide.
+    fn any_claims() -> impl Strategy<Value = Vec<Claim>> {
+        let addresses = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::]", "[::1]"];
+        let any_claim = (
+            prop::sample::select(vec!["a", "b", "c", "d"]),
+            0..3_i64,
+            prop::sample::select(addresses.to_vec()),
+            80..83_u16,
+            any::<bool>(),
+        );
+        let any_claim = any_claim.prop_map(|(service, created, ip, port, is_shared)| Claim {
+            is_shared,
+            ..claim(service, created, &format!("{ip}:{port}"))
+        });
+        vec(any_claim, 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn claims_that_were_granted_are_settled_as_any_others(
+            moments in vec(any_claims(), 1..6),
+            order in vec(any::<prop::sample::Index>(), 1..20),
+        ) {
+            let [mut owners, mut from_scratch] = [(); 2].map(|()| Owners::new(None));
+            for place in order {
+                let claims = place.get(&moments);
+                from_scratch.granted = None;
+                let settled = owners.settle(claims, &BTreeSet::new());
+                prop_assert_eq!(&settled, &from_scratch.settle(claims, &BTreeSet::new()));
+                let owned: Vec<&Tenure> = owners.owned.iter().collect();
+                for (place, tenure) in owned.iter().enumerate() {
+                    let others = &owned[place + 1..];
+                    prop_assert!(!others.iter().any(|other| other.collides(tenure)));
+                }
+                for (claim, settled) in claims.iter().zip(&settled) {
+                    let collides = owned.iter().any(|it| overlap(it.bound, claim.bound));
+                    prop_assert!(collides, "{:?} {:?}", claim, settled);
+                }
+            }
+        }
     }
 }

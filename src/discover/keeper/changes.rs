@@ -8,7 +8,7 @@ use anyhow::bail;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::Keeper;
+use super::{Keeper, Seen};
 use crate::discover::haproxy::{Change, Running, Version};
 use crate::routes::File;
 
@@ -148,7 +148,10 @@ impl Keeper {
                 None => return Ok(None),
             },
         };
-        self.seen = Some(Arc::clone(&running));
+        self.seen = Some(Seen {
+            running: Arc::clone(&running),
+            file: main.clone(),
+        });
         let workers = self.haproxy.workers().await.ok();
         self.status
             .show(running, workers.map(|workers| workers.old.len()));
@@ -167,7 +170,7 @@ impl Keeper {
     /// Reads what runs after changes. It is an error if that is not what is wanted.
     async fn read_changed(&mut self, main: &File, fresh: bool) -> anyhow::Result<Option<Running>> {
         let running = self.haproxy.running().await?;
-        let mut plan = self.plan(main, &running);
+        let mut plan = self.plan(main, &running, None);
         // A reload opens the frontends of services without a server.
         let closes = |change: &Change| matches!(change, Change::Disable { .. });
         if plan.reload.is_none() && plan.changes.iter().all(closes) {

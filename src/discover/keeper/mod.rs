@@ -27,7 +27,7 @@ use super::applied::Applied;
 use super::files::{Files, main_file};
 use super::haproxy::{Haproxy, Running, Sockets, Version};
 use super::loader::Beside;
-use super::plan::{Abilities, Plan, plan};
+use super::plan::{Abilities, Plan, plan, plan_servers};
 use super::process::{Event, FIRST_ROUTES, GRACE, Process, tend};
 use super::refused::Refusals;
 use super::settings::OnExit;
@@ -59,8 +59,8 @@ pub struct Keeper {
     answers: bool,
     /// None while it is not known what the proxy has loaded.
     applied: Option<Applied>,
-    /// The running state after the last change; none if it is to be read anew.
-    seen: Option<Arc<Running>>,
+    /// None if the running state is to be read anew.
+    seen: Option<Seen>,
     /// Since when servers are in maintenance, by backend and name.
     maint: HashMap<(Arc<str>, Arc<str>), Instant>,
     /// What was last written about that.
@@ -73,6 +73,13 @@ pub struct Keeper {
     deaths: u32,
     outage: Outage,
     status: Arc<Status>,
+}
+
+/// The running state after the last change, and the file that it is in step with: so far as the next one shares its
+/// pieces, it needs no look. An error drops it, and so does everything that may change what the proxy has loaded.
+struct Seen {
+    running: Arc<Running>,
+    file: File,
 }
 
 /// Keeps the proxy in step with `routes` until `shutdown` completes.
@@ -202,7 +209,7 @@ impl Keeper {
     async fn step(
         &mut self,
         routes: &Routes,
-        seen: Option<Arc<Running>>,
+        seen: Option<Seen>,
     ) -> anyhow::Result<Option<Instant>> {
         let main = main_file(&routes.files).context("the policy makes no file")?;
         // A command about them holds up no run-time change of a proxy that answers.
@@ -224,11 +231,11 @@ impl Keeper {
             self.applied = recalled.filter(|applied| applied.is_about(&on_disk));
         }
         let is_fresh = seen.is_none();
-        let running = match seen {
-            Some(seen) => seen,
-            None => Arc::new(self.haproxy.running().await?),
+        let (running, in_step) = match seen {
+            Some(Seen { running, file }) => (running, Some(file)),
+            None => (Arc::new(self.haproxy.running().await?), None),
         };
-        let mut plan = self.plan(main, &running);
+        let mut plan = self.plan(main, &running, in_step.as_ref());
         let was_refused = self.change(main, &plan.changes, &mut plan.reload).await?;
         if !plan.changes.is_empty() {
             sleep(UNDISTURBED).await;
@@ -313,14 +320,17 @@ impl Keeper {
         }
     }
 
-    fn plan(&self, main: &File, running: &Running) -> Plan {
+    /// The plan, which looks at less where the proxy is `in_step` with an earlier file.
+    fn plan(&self, main: &File, running: &Running, in_step: Option<&File>) -> Plan {
+        let applied = self.applied.as_ref();
         let can_add_servers = self.version.is_some_and(Version::can_add_servers);
-        plan(
-            main,
-            self.applied.as_ref(),
-            running,
-            Abilities { can_add_servers },
-        )
+        let abilities = Abilities { can_add_servers };
+        match in_step.and_then(|file| main.changed_servers(file)) {
+            Some(changed) if applied.is_some() => {
+                plan_servers(&changed, applied, running, abilities)
+            }
+            _ => plan(main, applied, running, abilities),
+        }
     }
 
     fn retry_at(&self) -> Instant {

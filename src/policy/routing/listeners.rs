@@ -1,10 +1,12 @@
 //! What the policy said of each service: its last good answer, and its last failure. It outlives a script, so that
 //! neither an error nor a reload takes a route away.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::reading::Said;
+use super::tables::ServiceTable;
 use crate::policy::Failure;
 use crate::policy::verdicts::FunctionId;
 use crate::routes::{LeftOut, Service, ServiceId};
@@ -63,9 +65,13 @@ impl Listeners {
         }
     }
 
-    /// Forgets the services that are not registered any more.
-    pub fn retain(&mut self, services: &HashMap<&ServiceId, &Arc<Service>>) {
-        self.services.retain(|id, _| services.contains_key(id));
+    /// Forgets all services but these, of which each has a verdict.
+    pub fn retain(&mut self, services: &[Rc<ServiceTable>]) {
+        if self.services.len() > services.len() {
+            let ids = services.iter().map(|table| &table.service.id);
+            let ids: HashSet<&ServiceId> = ids.collect();
+            self.services.retain(|id, _| ids.contains(id));
+        }
     }
 
     /// Takes the addresses that services did not get. Returns those that are news.

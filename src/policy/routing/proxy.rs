@@ -2,7 +2,6 @@
 //! address have one owner, and asks for the files; `discover` makes them so.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,18 +9,34 @@ use std::time::{Duration, Instant};
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 use tracing::{debug, error, info, warn};
 
+use super::files::Reader;
 use super::listeners::Listeners;
-use super::reading::{Said, read_files, read_listener};
+use super::reading::{Said, read_listener};
 use super::state::{Current, RoutingState};
+use super::tables::ServiceTable;
 use crate::base::text::quote;
 use crate::policy::Report;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service, ServiceId};
+use crate::routes::{Bound, Claim, File, LeftOut, Listener, Route, Routes, Service};
 
 /// How long `proxy.sync` calls the policy before other tasks get a turn.
 const LONG_TURN: Duration = Duration::from_millis(10);
+
+/// A route, and its service's table.
+struct Routed {
+    route: Route,
+    table: Rc<ServiceTable>,
+    wants_address: bool,
+}
+
+impl Routed {
+    /// A service that wants addresses and has got none is in no file.
+    fn is_in_files(&self) -> bool {
+        !self.wants_address || self.route.listener.has_address()
+    }
+}
 
 pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Result<Table> {
     let module = lua.create_table()?;
@@ -31,12 +46,13 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Res
     module.set("socket", options.socket.as_str())?;
     module.set("state_file", options.state_file.as_str())?;
     module.set("pid_file", options.pid_file.as_str())?;
-    let shared = (Rc::clone(context), Rc::clone(state));
+    let reader = Rc::new(Reader::new(lua, context)?);
+    let shared = (Rc::clone(context), Rc::clone(state), reader);
     module.set(
         "sync",
         lua.create_async_function(move |lua, arguments: MultiValue| {
-            let (context, state) = shared.clone();
-            async move { sync(&lua, &context, &state, arguments).await }
+            let (context, state, reader) = shared.clone();
+            async move { sync(&lua, &context, &state, &reader, arguments).await }
         })?,
     )?;
     Ok(module)
@@ -46,6 +62,7 @@ async fn sync(
     lua: &Lua,
     context: &Context,
     state: &RoutingState,
+    reader: &Reader,
     arguments: MultiValue,
 ) -> Result<()> {
     context.may_wait("proxy.sync")?;
@@ -69,21 +86,15 @@ async fn sync(
     } = current;
     let services = listed(list, services)?;
     ask(context, state, listener, &services).await?;
-    let (routes, unrouted, refused, without_address) = settle(state, &services);
+    let (settled, unrouted, refused) = settle(state, services);
     let left_out: BTreeSet<LeftOut> = left_out.into_iter().chain(unrouted).collect();
-    let by_id: HashMap<_, _> = services
-        .iter()
-        .map(|(service, table)| (&service.id, table))
-        .collect();
-    let in_files = routes.iter();
-    let in_files = in_files.filter(|route| !without_address.contains(&route.service.id));
-    let listeners = in_files.filter_map(|route| {
-        let table = by_id.get(&route.service.id)?;
-        Some(((*table).clone(), route.listener.clone()))
-    });
-    let listeners: Vec<(Table, Listener)> = listeners.collect();
-    let files =
-        files_of(lua, context, files, &listeners).inspect_err(|_| state.world.errors.add_one())?;
+    let tables = settled.iter().filter(|routed| routed.is_in_files()).map(
+        |Routed { route, table, .. }| table.with_listener(lua, context.frozen(), &route.listener),
+    );
+    let tables = tables.collect::<Result<Vec<Table>>>()?;
+    let files = files_of(lua, context, reader, files, tables);
+    let files = files.inspect_err(|_| state.world.errors.add_one())?;
+    let routes: Vec<Route> = settled.into_iter().map(|routed| routed.route).collect();
     report(state, &routes, &left_out);
     let routes = Routes {
         services: routes,
@@ -97,13 +108,10 @@ async fn sync(
 }
 
 /// The services in a script's list, which may lack some of those that it got.
-fn listed(
-    list: &Table,
-    services: Vec<(Arc<Service>, Table)>,
-) -> Result<Vec<(Arc<Service>, Table)>> {
+fn listed(list: &Table, services: Vec<Rc<ServiceTable>>) -> Result<Vec<Rc<ServiceTable>>> {
     let by_table = services
         .into_iter()
-        .map(|(service, table)| (table.to_pointer(), (service, table)));
+        .map(|service| (service.table.to_pointer(), service));
     let mut by_table: HashMap<_, _> = by_table.collect();
     let items = list.sequence_values::<Value>().enumerate().map(|(place, item)| {
         by_table.remove(&item?.to_pointer()).ok_or_else(|| {
@@ -121,13 +129,12 @@ async fn ask(
     context: &Context,
     state: &RoutingState,
     function: &Function,
-    services: &[(Arc<Service>, Table)],
+    services: &[Rc<ServiceTable>],
 ) -> Result<()> {
     let id = state.id_of("listener", function);
-    let by_id = services.iter().map(|(service, _)| (&service.id, service));
-    state.world.listeners.borrow_mut().retain(&by_id.collect());
     let mut turn = Instant::now();
-    for (service, table) in services {
+    for known in services {
+        let (service, table) = (&known.service, &known.table);
         if state.world.listeners.borrow().is_current(service, id) {
             continue;
         }
@@ -150,6 +157,7 @@ async fn ask(
             turn = Instant::now();
         }
     }
+    state.world.listeners.borrow_mut().retain(services);
     Ok(())
 }
 
@@ -182,21 +190,17 @@ fn consequence(listeners: &Listeners, service: &Service) -> &'static str {
     }
 }
 
-/// Gives each address an owner. Returns the routes of all services, those that are left out, the addresses that none
-/// got, and the services that want addresses and have got none, which are in no file.
+/// Gives each address an owner. Returns the routes of all services, those that are left out, and the addresses that
+/// none got.
 fn settle(
     state: &RoutingState,
-    services: &[(Arc<Service>, Table)],
-) -> (
-    Vec<Route>,
-    BTreeSet<LeftOut>,
-    BTreeSet<LeftOut>,
-    BTreeSet<ServiceId>,
-) {
+    services: Vec<Rc<ServiceTable>>,
+) -> (Vec<Routed>, BTreeSet<LeftOut>, BTreeSet<LeftOut>) {
     let mut listeners = state.world.listeners.borrow_mut();
     let mut left_out = BTreeSet::new();
-    let mut routes = Vec::with_capacity(services.len());
-    for (service, _) in services {
+    let mut routed: Vec<Routed> = Vec::with_capacity(services.len());
+    for table in services {
+        let service = &table.service;
         let what = || format!("service {}", service.id);
         let Some(verdict) = listeners.get(service) else {
             continue;
@@ -208,10 +212,15 @@ fn settle(
                     what: format!("server {} of service {}", quote(name), service.id),
                     why: why.clone(),
                 }));
-                routes.push(Route {
+                let route = Route {
                     service: Arc::clone(service),
-                    listener: listener.clone(),
+                    listener: Arc::clone(listener),
                     failure,
+                };
+                routed.push(Routed {
+                    wants_address: listener.has_address(),
+                    route,
+                    table,
                 });
             }
             (Some(Said::Nothing(why)), _) => drop(left_out.insert(LeftOut {
@@ -225,17 +234,25 @@ fn settle(
             (None, None) => {}
         }
     }
-    let claims: Vec<Claim> = routes.iter().flat_map(claims_of).collect();
+    let refused = share_out(state, &mut routed);
+    for news in listeners.refuse(refused.clone()) {
+        warn!("{news}");
+    }
+    (routed, left_out, refused)
+}
+
+/// Takes the addresses from the routes that do not get them. Returns the reasons.
+fn share_out(state: &RoutingState, routed: &mut [Routed]) -> BTreeSet<LeftOut> {
+    let (mut claims, mut places) = (Vec::new(), Vec::new());
+    for (place, routed) in routed.iter().enumerate() {
+        claims.extend(claims_of(&routed.route));
+        places.resize(claims.len(), place);
+    }
     let verdicts = (state.world.owners)(&claims);
-    let (mut refused, mut without_address) = (BTreeSet::new(), BTreeSet::new());
-    for (claim, verdict) in claims.iter().zip(verdicts) {
+    let mut refused = BTreeSet::new();
+    for ((claim, place), verdict) in claims.iter().zip(places).zip(verdicts) {
         let Err(why) = verdict else { continue };
-        let route = routes
-            .iter_mut()
-            .find(|route| route.service.id == claim.service);
-        let Some(Route { listener, .. }) = route else {
-            continue;
-        };
+        let listener = Arc::make_mut(&mut routed[place].route.listener);
         let addresses = if claim.is_shared {
             &mut listener.shared
         } else {
@@ -243,16 +260,10 @@ fn settle(
         };
         let lost = claim.bound.address;
         addresses.retain(|address| *address != lost);
-        if listener.listen.is_empty() && listener.shared.is_empty() {
-            without_address.insert(claim.service.clone());
-        }
         let what = format!("address {lost} of service {}", claim.service);
         refused.insert(LeftOut { what, why });
     }
-    for news in listeners.refuse(refused.clone()) {
-        warn!("{news}");
-    }
-    (routes, left_out, refused, without_address)
+    refused
 }
 
 fn claims_of(route: &Route) -> impl Iterator<Item = Claim> {
@@ -276,55 +287,28 @@ fn claims_of(route: &Route) -> impl Iterator<Item = Claim> {
 pub fn read_listener_of(
     context: &Context,
     values: &MultiValue,
-) -> std::result::Result<Option<Listener>, String> {
+) -> std::result::Result<Option<Arc<Listener>>, String> {
     Ok(match read_listener(context.frozen(), values)? {
         Said::Listener(listener, _) => Some(listener),
         Said::Nothing(_) => None,
     })
 }
 
-/// The files that a policy's function makes of services.
+/// The files that a policy's function makes of services, which have their listener in their tables.
 pub fn files_of(
     lua: &Lua,
     context: &Context,
+    reader: &Reader,
     function: &Function,
-    services: &[(Table, Listener)],
+    services: Vec<Table>,
 ) -> Result<Vec<File>> {
-    let tables = services
-        .iter()
-        .map(|(table, listener)| with_listener(lua, table, listener));
-    let tables = lua.create_sequence_from(tables.collect::<Result<Vec<Table>>>()?)?;
-    let result = context.call(function, tables, Phase::Policy);
+    let services = lua.create_sequence_from(services)?;
+    let result = context.call(function, services, Phase::Policy);
     let result = result.and_then(|values| {
-        read_files(context.frozen(), &values)
-            .map_err(|why| Failure::of(function, context.name_of(function), format!("it {why}")))
+        let files = reader.read(lua, &values);
+        files.map_err(|why| Failure::of(function, context.name_of(function), format!("it {why}")))
     });
     result.map_err(mlua::Error::external)
-}
-
-/// The table of a service, with its listener.
-fn with_listener(lua: &Lua, table: &Table, listener: &Listener) -> Result<Table> {
-    let addresses =
-        |all: &[SocketAddr]| lua.create_sequence_from(all.iter().map(ToString::to_string));
-    let servers = listener.servers.iter().map(|server| {
-        let table = lua.create_table()?;
-        table.raw_set("name", &*server.name)?;
-        table.raw_set("address", server.address.to_string())?;
-        table.raw_set("options", &*server.options)?;
-        Ok(table)
-    });
-    let fields = lua.create_table()?;
-    fields.raw_set("listen", addresses(&listener.listen)?)?;
-    fields.raw_set("shared", addresses(&listener.shared)?)?;
-    let servers = servers.collect::<Result<Vec<Table>>>()?;
-    fields.raw_set("servers", lua.create_sequence_from(servers)?)?;
-    let service = lua.create_table()?;
-    service.raw_set("listener", fields)?;
-    // The fields of the service are read through it.
-    let metatable = lua.create_table()?;
-    metatable.raw_set("__index", table)?;
-    service.set_metatable(Some(metatable))?;
-    Ok(service)
 }
 
 fn report(state: &RoutingState, routes: &[Route], left_out: &BTreeSet<LeftOut>) {

@@ -8,16 +8,13 @@ use mlua::{MultiValue, Table, Value};
 
 use crate::base::text::{printable, quote};
 use crate::policy::sandbox::frozen::Frozen;
-use crate::routes::{File, Listener, Located, Part, Piece, Server, Servers};
-
-/// The longest name of a file, in bytes.
-const MAX_NAME: usize = 255;
+use crate::routes::{Listener, Located, Part, Server};
 
 /// What a policy said of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// With the servers that are left out, and why.
-    Listener(Listener, Vec<(String, String)>),
+    Listener(Arc<Listener>, Vec<(String, String)>),
     /// It is left out, with the reason.
     Nothing(String),
 }
@@ -53,12 +50,12 @@ pub fn read_located(
     let index = index
         .parse()
         .map_err(|_| format!("returned the `index` {}, which is no number", quote(&index)))?;
-    let pair = |name: &str, text: &str| -> Result<(Arc<str>, String), String> {
+    let pair = |name: &str, text: &str| -> Result<(Arc<str>, Arc<str>), String> {
         let name = fields.text(name)?.unwrap_or_default();
         let text = fields
             .text(text)?
             .ok_or_else(|| format!("returned no `{text}`"))?;
-        Ok((name.into(), text))
+        Ok((name.into(), text.into()))
     };
     let of_port = fields.text("port")?;
     let part = if fields.has("member") {
@@ -72,7 +69,6 @@ pub fn read_located(
         Part::Port(port)
     } else if fields.has("attribute") {
         let (name, value) = pair("attribute", "value")?;
-        let value = value.into();
         Part::Attribute { name, value }
     } else {
         return Err("returned neither `port` nor `member` nor `attribute`".to_owned());
@@ -106,117 +102,19 @@ pub fn read_listener(frozen: &Frozen, values: &MultiValue) -> Result<Said, Strin
         shared: fields.addresses("shared")?,
         servers,
     };
-    Ok(Said::Listener(listener, left_out))
-}
-
-/// Reads a file, or a list of files.
-pub fn read_files(frozen: &Frozen, values: &MultiValue) -> Result<Vec<File>, String> {
-    let Some(Value::Table(table)) = values.front() else {
-        let got = values.front().map_or("nothing".to_owned(), a);
-        return Err(format!("returned {got}; return a list of files"));
-    };
-    let contents = frozen.contents(table).map_err(|error| error.to_string())?;
-    if !contents
-        .raw_get::<Value>("name")
-        .is_ok_and(|name| name.is_nil())
-    {
-        return Ok(vec![read_file(frozen, &contents)?]);
-    }
-    let files = contents.sequence_values::<Value>().map(|file| match file {
-        Ok(Value::Table(file)) => read_file(frozen, &file),
-        Ok(other) => Err(format!("returned {} in its list of files", a(&other))),
-        Err(error) => Err(error.to_string()),
-    });
-    let files = files.collect::<Result<Vec<File>, String>>()?;
-    let mut names = HashSet::new();
-    match files.iter().find(|file| !names.insert(&file.name)) {
-        Some(twice) => Err(format!("returned two files named {}", quote(&twice.name))),
-        None => Ok(files),
-    }
-}
-
-fn read_file(frozen: &Frozen, table: &Table) -> Result<File, String> {
-    let fields = Fields::of(frozen, table)?;
-    fields.only(&["name", "text"])?;
-    let name = fields
-        .text("name")?
-        .ok_or("returned a file without `name`")?;
-    check_name(&name)?;
-    let piece = |value: &Value| match value {
-        Value::Table(servers) => read_servers(frozen, servers).map(Piece::Servers),
-        value => read_text(value).map(|text| Piece::Text(text.into())),
-    };
-    let pieces = match fields.get("text") {
-        Value::Table(list) => {
-            let list = frozen.contents(&list).map_err(|error| error.to_string())?;
-            let pieces = list.sequence_values::<Value>();
-            let pieces = pieces.map(|value| piece(&value.map_err(|error| error.to_string())?));
-            pieces.collect::<Result<Vec<Piece>, String>>()
-        }
-        value => piece(&value).map(|piece| vec![piece]),
-    };
-    let pieces =
-        pieces.map_err(|why| format!("returned a `text` of {} that {why}", quote(&name)))?;
-    let name = name.into();
-    Ok(File { name, pieces })
-}
-
-/// A name that stays below the directory of all files.
-fn check_name(name: &str) -> Result<(), String> {
-    let is_bad = |part: &str| part.is_empty() || part.starts_with('.');
-    if name.len() > MAX_NAME || name.chars().any(char::is_control) || name.split('/').any(is_bad) {
-        return Err(format!(
-            "returned the file name {}: a name has up to {MAX_NAME} bytes, single slashes between its parts, and no part \
-             that begins with a dot",
-            quote(name)
-        ));
-    }
-    Ok(())
-}
-
-fn read_servers(frozen: &Frozen, table: &Table) -> Result<Servers, String> {
-    let fields = Fields::of(frozen, table)?;
-    fields.only(&["backend", "frontend", "servers", "lines"])?;
-    let servers = fields.servers(frozen)?;
-    let mut lines: Vec<Arc<str>> = Vec::with_capacity(servers.len());
-    for line in fields.list(frozen, "lines")? {
-        let line = read_text(&line)?;
-        if line.is_empty() || line.trim_end_matches('\n').contains('\n') {
-            return Err(format!(
-                "has a server's line that is not one line: {}",
-                quote(&line)
-            ));
-        }
-        lines.push(format!("{}\n", line.trim_end_matches('\n')).into());
-    }
-    if lines.len() != servers.len() {
-        return Err(format!(
-            "has {} servers and {} lines for them",
-            servers.len(),
-            lines.len()
-        ));
-    }
-    let backend = fields
-        .text("backend")?
-        .ok_or("has servers without `backend`")?;
-    Ok(Servers {
-        backend: backend.into(),
-        frontend: fields.text("frontend")?.map(Into::into),
-        servers,
-        lines,
-    })
+    Ok(Said::Listener(Arc::new(listener), left_out))
 }
 
 /// The fields of a table that a script has made.
-struct Fields(Table);
+pub struct Fields(Table);
 
 impl Fields {
-    fn of(frozen: &Frozen, table: &Table) -> Result<Self, String> {
+    pub fn of(frozen: &Frozen, table: &Table) -> Result<Self, String> {
         let contents = frozen.contents(table);
         contents.map(Self).map_err(|error| error.to_string())
     }
 
-    fn get(&self, name: &str) -> Value {
+    pub fn get(&self, name: &str) -> Value {
         self.0.raw_get(name).unwrap_or(Value::Nil)
     }
 
@@ -225,7 +123,7 @@ impl Fields {
     }
 
     /// Refuses fields of other names, which are misspelt.
-    fn only(&self, names: &[&str]) -> Result<(), String> {
+    pub fn only(&self, names: &[&str]) -> Result<(), String> {
         for pair in self.0.pairs::<Value, Value>() {
             let (name, _) = pair.map_err(|error| error.to_string())?;
             let name = match &name {
@@ -243,7 +141,7 @@ impl Fields {
         Ok(())
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, String> {
+    pub fn text(&self, name: &str) -> Result<Option<String>, String> {
         match self.get(name) {
             Value::Nil => Ok(None),
             value => read_text(&value)
@@ -252,7 +150,7 @@ impl Fields {
         }
     }
 
-    fn list(&self, frozen: &Frozen, name: &str) -> Result<Vec<Value>, String> {
+    pub fn list(&self, frozen: &Frozen, name: &str) -> Result<Vec<Value>, String> {
         match self.get(name) {
             Value::Nil => Ok(Vec::new()),
             Value::Table(list) => {
@@ -291,7 +189,7 @@ impl Fields {
         Ok(addresses)
     }
 
-    fn servers(&self, frozen: &Frozen) -> Result<Vec<Server>, String> {
+    pub fn servers(&self, frozen: &Frozen) -> Result<Vec<Server>, String> {
         let mut names = HashSet::new();
         let servers = self.list(frozen, "servers")?.into_iter().enumerate();
         let servers =
@@ -371,7 +269,7 @@ fn read_address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("{}, which is not an IP address and a port", quote(text)))
 }
 
-fn read_text(value: &Value) -> Result<String, String> {
+pub fn read_text(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => match text.to_str() {
             Ok(text) => Ok(text.to_owned()),
@@ -391,7 +289,7 @@ fn reason(values: &MultiValue) -> String {
 }
 
 /// A value's type with its article.
-fn a(value: &Value) -> String {
+pub fn a(value: &Value) -> String {
     match value.type_name() {
         "nil" => "nil".to_owned(),
         "integer" | "number" => "a number".to_owned(),

@@ -1,6 +1,6 @@
 //! The module `store` of a reading policy, also called `etcd`: the registered services, as lists of their tables.
 
-use std::collections::HashMap;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::world::KeySource;
 use crate::base::text::quote;
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::{Context, Phase};
-use crate::routes::{Keys, Located, Member, Registered, Service};
+use crate::routes::{Keys, Located, Places, Registered};
 use crate::store::Found;
 
 /// How long `etcd.services` calls the policy before other tasks get a turn.
@@ -45,27 +45,37 @@ fn services(
     locate: Function,
 ) -> Result<Function> {
     context.may_wait("etcd.services")?;
-    state.located.borrow_mut().clear();
     let mut source = state.world.source.clone();
     if let KeySource::Live(keys) = &mut source {
         // Keys that are there already are new to this loop.
         keys.mark_changed();
     }
-    let source = Rc::new(Mutex::new(Some(source)));
+    let moments = Moments {
+        source: Some(source),
+        places: Places::default(),
+    };
+    let moments = Rc::new(Mutex::new(moments));
     let (context, state) = (Rc::clone(context), Rc::clone(state));
     lua.create_async_function(move |lua, _: MultiValue| {
         let (context, state) = (Rc::clone(&context), Rc::clone(&state));
-        let (source, locate) = (Rc::clone(&source), locate.clone());
+        let (moments, locate) = (Rc::clone(&moments), locate.clone());
         async move {
             context.may_wait("etcd.services")?;
-            let mut source = source.lock().await;
-            let Some(keys) = next(&mut source).await else {
+            let mut moments = moments.lock().await;
+            let Some(keys) = next(&mut moments.source).await else {
                 return Ok(Value::Nil);
             };
-            let list = list(&lua, &context, &state, &locate, &keys).await?;
+            let list = list(&lua, &context, &state, &locate, &keys, &mut moments.places).await?;
             Ok(Value::Table(list))
         }
     })
+}
+
+/// What one loop over the services has yet to see, and where it has located the keys that it has seen.
+struct Moments {
+    /// None at the end.
+    source: Option<KeySource>,
+    places: Places,
 }
 
 /// Waits for keys that have not been returned yet; none if there will be no more.
@@ -93,25 +103,22 @@ async fn list(
     state: &Rc<RoutingState>,
     locate: &Function,
     keys: &Keys,
+    places: &mut Places,
 ) -> Result<Table> {
     let mut turn = Instant::now();
-    let mut parts = Vec::with_capacity(keys.found.len());
-    let mut located = HashMap::with_capacity(keys.found.len());
-    for (key, found) in &keys.found {
-        let known = state.located.borrow_mut().remove(key);
-        let place = match known {
-            Some((value, place)) if value == found.value => place,
-            _ => locate_key(context, state, locate, found),
-        };
-        located.insert(Arc::clone(key), (Arc::clone(&found.value), place.clone()));
-        parts.push((found.clone(), place));
+    // One that is interrupted here begins anew.
+    let mut known = mem::take(places);
+    for found in known.unlocated(&keys.found) {
+        let place = locate_key(context, state, locate, &found);
+        known.locate(&found.key, place);
         if turn.elapsed() > LONG_TURN {
             tokio::task::yield_now().await;
             turn = Instant::now();
         }
     }
-    state.located.replace(located);
-    let (services, left_out) = state.world.services.borrow_mut().build(parts);
+    known.follow(&keys.found);
+    let (services, left_out) = state.world.services.borrow_mut().update(&mut known);
+    *places = known;
     let registered = Registered {
         services: services.clone(),
         left_out: left_out.clone(),
@@ -120,23 +127,11 @@ async fn list(
         .world
         .registered
         .send_replace(Some(Arc::new(registered)));
-    let mut before = state.tables.take();
-    let mut with_tables = Vec::with_capacity(services.len());
-    for service in services {
-        let table = match before.remove(&service.id) {
-            Some((known, table)) if known == service => table,
-            _ => table_of(lua, context, &service)?,
-        };
-        with_tables.push((service, table));
-    }
-    let tables = with_tables.iter().map(|(service, table)| {
-        let known = (Arc::clone(service), table.clone());
-        (service.id.clone(), known)
-    });
-    state.tables.replace(tables.collect());
-    let list = lua.create_sequence_from(with_tables.iter().map(|(_, table)| table))?;
+    let mut tables = state.tables.borrow_mut();
+    let services = tables.update(lua, context.frozen(), &services)?;
+    let list = lua.create_sequence_from(services.iter().map(|service| &service.table))?;
     state.current.replace(Some(Current {
-        services: with_tables,
+        services,
         left_out,
         revision: keys.revision,
     }));
@@ -163,40 +158,4 @@ fn locate_key(
             ))
         }
     }
-}
-
-fn table_of(lua: &Lua, context: &Context, service: &Service) -> Result<Table> {
-    let table = fields_of(lua, service)?;
-    match context.frozen().freeze_deeply(Value::Table(table))? {
-        Value::Table(table) => Ok(table),
-        _ => Err(Failure::raise("a service has no table")),
-    }
-}
-
-/// A new table with the fields of a service.
-fn fields_of(lua: &Lua, service: &Service) -> Result<Table> {
-    let table = lua.create_table()?;
-    table.raw_set("name", &*service.id.name)?;
-    table.raw_set("index", service.id.index)?;
-    table.raw_set("port", service.port)?;
-    table.raw_set("protocol", service.protocol.name())?;
-    table.raw_set("created", service.created)?;
-    table.raw_set("revision", service.revision)?;
-    let attributes = service.attributes.iter();
-    let attributes = attributes.map(|(name, value)| (&**name, &**value));
-    table.raw_set("attributes", lua.create_table_from(attributes)?)?;
-    let members = service.members.iter().map(|member| member_of(lua, member));
-    let members = members.collect::<Result<Vec<Table>>>()?;
-    table.raw_set("members", lua.create_sequence_from(members)?)?;
-    Ok(table)
-}
-
-fn member_of(lua: &Lua, member: &Member) -> Result<Table> {
-    let table = lua.create_table()?;
-    table.raw_set("name", &*member.name)?;
-    table.raw_set("host", &*member.host)?;
-    table.raw_set("port", member.port)?;
-    table.raw_set("address", &*member.address)?;
-    table.raw_set("created", member.created)?;
-    Ok(table)
 }

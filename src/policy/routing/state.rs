@@ -4,35 +4,28 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use mlua::{Function, Table};
+use mlua::Function;
 
+use super::tables::{ServiceTable, Tables};
 use super::world::RoutingWorld;
-use crate::base::key::Key;
 use crate::policy::api::options::Given;
 use crate::policy::verdicts::FunctionId;
-use crate::routes::{LeftOut, Located, Service, ServiceId};
+use crate::routes::LeftOut;
 
 pub struct RoutingState {
     pub world: RoutingWorld,
     pub given: Rc<Given>,
     /// The services that the script has got and not yet given to `proxy.sync`.
     pub current: RefCell<Option<Current>>,
-    /// The place of each key as the script told it, with the key's value.
-    pub located: RefCell<HashMap<Key, Place>>,
-    /// The table of each service. A service that has not changed keeps its table.
-    pub tables: RefCell<HashMap<ServiceId, (Arc<Service>, Table)>>,
+    pub tables: RefCell<Tables>,
     /// The functions that were given last, by the name of their parameter.
     functions: RefCell<HashMap<&'static str, (Function, FunctionId)>>,
 }
 
-/// Where a key with this value belongs, or why it is left out.
-pub type Place = (Arc<str>, Result<Located, String>);
-
 /// The services of one moment.
 pub struct Current {
-    pub services: Vec<(Arc<Service>, Table)>,
+    pub services: Vec<Rc<ServiceTable>>,
     pub left_out: Vec<LeftOut>,
     pub revision: i64,
 }
@@ -43,7 +36,6 @@ impl RoutingState {
             given: Rc::new(Given::new(&world.options.set)),
             world,
             current: RefCell::default(),
-            located: RefCell::default(),
             tables: RefCell::default(),
             functions: RefCell::default(),
         }

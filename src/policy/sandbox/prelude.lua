@@ -167,8 +167,75 @@ local same = repeated(function(list, other, length)
   return other[length + 1] == nil
 end)
 
+-- Whether a list has the same texts as a copy of it.
+local function same_texts(list, copy)
+  list = contents(list) or list
+  for place = 1, #copy + 1 do
+    if not raw_equal(raw_get(list, place), copy[place]) then return false end
+  end
+  return true
+end
+
+-- Whether a table of servers is as its copy. Of its tables, `lines` is compared, and another must be read-only.
+local function same_servers(servers, copy)
+  servers = contents(servers) or servers
+  for field, value in raw_next, servers do
+    local known = copy[field]
+    if field == "lines" and type(value) == "table" and type(known) == "table" then
+      if not same_texts(value, known) then return false end
+    elseif not raw_equal(value, known) or type(value) == "table" and not contents(value) then
+      return false
+    end
+  end
+  for field in raw_next, copy do
+    if raw_get(servers, field) == nil then return false end
+  end
+  return true
+end
+
+-- A copy of a table and of the list `lines` in it; any other value is its own copy.
+local function copied(piece)
+  if type(piece) ~= "table" then return piece end
+  local copy = {}
+  for field, value in raw_next, contents(piece) or piece do copy[field] = value end
+  if type(copy.lines) == "table" then
+    local lines = {}
+    for place, line in raw_next, contents(copy.lines) or copy.lines do lines[place] = line end
+    copy.lines = lines
+  end
+  return copy
+end
+
+-- Compares the pieces of a text with the copies in `known`, which then has copies of these pieces. Returns the places
+-- that differ, with the number of all in `length`.
+local differences = repeated(function(pieces, known)
+  local places, place = {}, 1
+  local piece = raw_get(pieces, place)
+  while piece ~= nil do
+    local copy, is_same = known[place], nil
+    if type(piece) == "table" and type(copy) == "table" then
+      is_same = same_servers(piece, copy)
+    else
+      is_same = raw_equal(piece, copy)
+    end
+    if not is_same then
+      places[#places + 1] = place
+      known[place] = copied(piece)
+    end
+    place = place + 1
+    piece = raw_get(pieces, place)
+  end
+  places.length = place - 1
+  while known[place] ~= nil do
+    known[place] = nil
+    place = place + 1
+  end
+  return places
+end)
+
 return {
   copy = copy,
+  differences = differences,
   splice = splice,
   same = same,
   slim = slim,

@@ -1,5 +1,9 @@
 //! Makes services of the keys that a policy has located. A malformed key costs itself alone.
 
+mod places;
+
+pub use places::Places;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +31,7 @@ pub enum Part {
     Member {
         name: Arc<str>,
         /// `host:port`, an IPv6 address in brackets.
-        address: String,
+        address: Arc<str>,
         /// The service's port, in a layout that has no key for it.
         port: Option<String>,
     },
@@ -37,10 +41,13 @@ pub enum Part {
     },
 }
 
-/// The services of the last snapshot.
+/// The services of the last snapshot. They outlive the places that they were made of, because an unchanged service
+/// stays the same allocation, and keeps a port that is known.
 #[derive(Debug, Default)]
 pub struct Services {
     known: BTreeMap<ServiceId, Arc<Service>>,
+    /// What is left out of each service.
+    left_out: BTreeMap<ServiceId, Vec<LeftOut>>,
 }
 
 /// A service whose keys are being read.
@@ -68,97 +75,56 @@ struct Port {
 
 impl Services {
     /// The services of a snapshot, sorted by id, and everything that belongs to none. An unchanged service is the same
-    /// allocation as before.
+    /// allocation as before. Only services whose keys have changed are made anew.
     ///
     /// Without a `port` key, a service has the port that its oldest member tells. A `port` key may expire before the
     /// members beside it. They keep the known port meanwhile.
-    pub fn build(
-        &mut self,
-        parts: impl IntoIterator<Item = (Found, Result<Located, String>)>,
-    ) -> (Vec<Arc<Service>>, Vec<LeftOut>) {
-        let mut drafts: BTreeMap<ServiceId, Draft> = BTreeMap::new();
+    pub fn update(&mut self, places: &mut Places) -> (Vec<Arc<Service>>, Vec<LeftOut>) {
+        let touched = places.take_touched().unwrap_or_else(|| {
+            let left = self.known.keys().chain(self.left_out.keys());
+            left.chain(places.services()).cloned().collect()
+        });
+        for id in touched {
+            self.make(id, places);
+        }
+        let of_services = self.left_out.values().flatten().cloned();
+        let mut left_out: Vec<LeftOut> = places.left_out().chain(of_services).collect();
+        left_out.sort();
+        (self.known.values().cloned().collect(), left_out)
+    }
+
+    /// Makes a service of its keys.
+    fn make(&mut self, id: ServiceId, places: &Places) {
+        let mut draft = Draft::default();
         let mut left_out = Vec::new();
-        for (found, located) in parts {
-            if let Err(why) = located.and_then(|located| add(&mut drafts, &found, located)) {
+        for (found, part) in places.of(&id) {
+            if let Err(why) = draft.add(&id, found, part) {
                 let what = format!("key {}", quote(&found.key));
                 left_out.push(LeftOut { what, why });
             }
         }
-        let before = std::mem::take(&mut self.known);
-        for (id, mut draft) in drafts {
-            left_out.extend(draft.take_members_port(&id));
-            let known = before.get(&id);
-            if let Some(port) = draft.port(known) {
-                let service = draft.finish(id.clone(), port);
-                let unchanged = known.filter(|known| ***known == service).cloned();
-                self.known
-                    .insert(id, unchanged.unwrap_or_else(|| Arc::new(service)));
-            } else if !draft.members.is_empty() {
+        left_out.extend(draft.take_members_port(&id));
+        let known = self.known.get(&id);
+        if let Some(port) = draft.port(known) {
+            let service = draft.finish(id.clone(), port);
+            if known.is_none_or(|known| **known != service) {
+                self.known.insert(id.clone(), Arc::new(service));
+            }
+        } else {
+            if !draft.members.is_empty() {
                 left_out.push(LeftOut {
                     what: format!("service {id}"),
                     why: "it has members, and no port is registered beside them".to_owned(),
                 });
             }
+            self.known.remove(&id);
         }
-        left_out.sort();
-        (self.known.values().cloned().collect(), left_out)
+        if left_out.is_empty() {
+            self.left_out.remove(&id);
+        } else {
+            self.left_out.insert(id, left_out);
+        }
     }
-}
-
-/// Adds a key to the draft of its service.
-fn add(
-    drafts: &mut BTreeMap<ServiceId, Draft>,
-    found: &Found,
-    located: Located,
-) -> Result<(), String> {
-    check_name("the service name", &located.service)?;
-    let id = ServiceId {
-        name: located.service,
-        index: located.index,
-    };
-    // A malformed key begins no service.
-    let draft = match located.part {
-        Part::Port(text) => {
-            let port = Port::read(&text, found)?;
-            let draft = drafts.entry(id).or_default();
-            is_first(draft.port.is_none(), || "port".to_owned())?;
-            draft.port = Some(port);
-            draft
-        }
-        Part::Member {
-            name,
-            address,
-            port,
-        } => {
-            check_name("the member", &name)?;
-            let port = port.map(|text| Port::read(&text, found)).transpose()?;
-            let (host, number) = read_address(&address)?;
-            let member = Member {
-                name: name.clone(),
-                host: host.into(),
-                port: number,
-                address: address.as_str().into(),
-                created: found.created,
-            };
-            let draft = drafts.entry(id).or_default();
-            is_first(!draft.members.contains_key(&name), || {
-                format!("member {}", quote(&name))
-            })?;
-            draft.members.insert(name, MemberDraft { member, port });
-            draft
-        }
-        Part::Attribute { name, value } => {
-            check_name("the attribute", &name)?;
-            let draft = drafts.entry(id).or_default();
-            is_first(!draft.attributes.contains_key(&name), || {
-                format!("attribute {}", quote(&name))
-            })?;
-            draft.attributes.insert(name, value);
-            draft
-        }
-    };
-    draft.revision = draft.revision.max(found.revision);
-    Ok(())
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
@@ -200,6 +166,49 @@ impl fmt::Display for Port {
 }
 
 impl Draft {
+    /// Adds a key. A malformed one changes nothing.
+    fn add(&mut self, id: &ServiceId, found: &Found, part: &Part) -> Result<(), String> {
+        check_name("the service name", &id.name)?;
+        match part {
+            Part::Port(text) => {
+                let told = Port::read(text, found)?;
+                is_first(self.port.is_none(), || "port".to_owned())?;
+                self.port = Some(told);
+            }
+            Part::Member {
+                name,
+                address,
+                port,
+            } => {
+                check_name("the member", name)?;
+                let told = port.as_deref().map(|text| Port::read(text, found));
+                let told = told.transpose()?;
+                let (host, number) = read_address(address)?;
+                is_first(!self.members.contains_key(name), || {
+                    format!("member {}", quote(name))
+                })?;
+                let member = Member {
+                    name: Arc::clone(name),
+                    host: host.into(),
+                    port: number,
+                    address: Arc::clone(address),
+                    created: found.created,
+                };
+                self.members
+                    .insert(Arc::clone(name), MemberDraft { member, port: told });
+            }
+            Part::Attribute { name, value } => {
+                check_name("the attribute", name)?;
+                is_first(!self.attributes.contains_key(name), || {
+                    format!("attribute {}", quote(name))
+                })?;
+                self.attributes.insert(Arc::clone(name), Arc::clone(value));
+            }
+        }
+        self.revision = self.revision.max(found.revision);
+        Ok(())
+    }
+
     /// Without a `port` key, takes the port that the oldest member tells, and leaves the members out that tell another.
     fn take_members_port(&mut self, id: &ServiceId) -> Vec<LeftOut> {
         if self.port.is_some() {

@@ -1,5 +1,25 @@
+use imbl::OrdMap;
+use proptest::prelude::*;
+
 use super::*;
+use crate::base::key::Key;
 use crate::store::On;
+
+impl Services {
+    /// The services of these keys, which are all located anew.
+    fn build(
+        &mut self,
+        keys: impl IntoIterator<Item = (Found, Result<Located, String>)>,
+    ) -> (Vec<Arc<Service>>, Vec<LeftOut>) {
+        let (mut places, mut snapshot) = (Places::default(), OrdMap::new());
+        for (found, located) in keys {
+            places.locate(&found.key, located);
+            snapshot.insert(Key::clone(&found.key), found);
+        }
+        places.follow(&snapshot);
+        self.update(&mut places)
+    }
+}
 
 /// A key at `/b/<path>`, put at a revision and never changed.
 fn key(path: &str, value: &str, revision: i64) -> (Found, Result<Located, String>) {
@@ -23,7 +43,7 @@ fn key(path: &str, value: &str, revision: i64) -> (Found, Result<Located, String
         name => Part::Member {
             // Two keys of one member.
             name: name.trim_end_matches('+').into(),
-            address: value.to_owned(),
+            address: value.into(),
             port: None,
         },
     };
@@ -46,7 +66,7 @@ fn registrators(path: &str, value: &str, revision: i64) -> (Found, Result<Locate
     let (_, number) = member_of_tcp.rsplit_once(':').expect("a port");
     let part = Part::Member {
         name: member.into(),
-        address: value.to_owned(),
+        address: value.into(),
         port: Some(format!("{number}{protocol}")),
     };
     let located = Located {
@@ -237,7 +257,7 @@ fn a_port_key_beats_the_ports_that_members_tell() {
     let located = located.map(|located| Located {
         part: Part::Member {
             name: "a".into(),
-            address: "10.0.0.1:1".to_owned(),
+            address: "10.0.0.1:1".into(),
             port: Some("0".to_owned()),
         },
         ..located
@@ -260,4 +280,54 @@ fn an_unchanged_service_is_the_same_allocation() {
         .0;
     assert!(Arc::ptr_eq(&before[0], &after[0]));
     assert!(!Arc::ptr_eq(&before[1], &after[1]));
+}
+
+/// A key of few services, and its value if it is put. Some values are malformed, and some keys belong to none.
+fn any_change() -> impl Strategy<Value = (&'static str, Option<&'static str>)> {
+    let paths = [
+        "a/1/port", "a/1/http", "a/1/m", "a/1/m+", "a/1/n", "a/2/m", "b/1/port", "b/1/m", "c",
+        "b/1/x/y",
+    ];
+    let values = ["80", "81/udp", "10.0.0.1:1", "h.example:2", "malformed"];
+    (
+        prop::sample::select(paths.to_vec()),
+        prop::option::weighted(0.7, prop::sample::select(values.to_vec())),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changes_make_the_same_services_as_all_keys_do(
+        bursts in prop::collection::vec(prop::collection::vec(any_change(), 0..5), 1..20),
+    ) {
+        let (mut services, mut places) = (Services::default(), Places::default());
+        let mut from_scratch = Services::default();
+        let mut snapshot: OrdMap<Key, Found> = OrdMap::new();
+        let mut revision = 0;
+        for (place, burst) in bursts.into_iter().enumerate() {
+            for (path, value) in burst {
+                revision += 1;
+                let (mut found, _) = key(path, value.unwrap_or_default(), revision);
+                let before = snapshot.remove(&found.key);
+                if value.is_some() {
+                    found.created = before.map_or(revision, |before| before.created);
+                    snapshot.insert(Key::clone(&found.key), found);
+                }
+            }
+            let located = |found: &Found| key(&found.key["/b/".len()..], &found.value, 0).1;
+            if place % 7 == 6 {
+                // The policy is loaded again.
+                places = Places::default();
+            }
+            for found in places.unlocated(&snapshot) {
+                places.locate(&found.key, located(&found));
+            }
+            places.follow(&snapshot);
+            let updated = services.update(&mut places);
+            let all = snapshot.values().map(|found| (found.clone(), located(found)));
+            prop_assert_eq!(updated, from_scratch.build(all));
+        }
+    }
 }

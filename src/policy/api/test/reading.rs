@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, Result, Table, Value};
 
-use crate::policy::routing::{files_of, read_listener_of};
+use crate::policy::routing::{FileReader, files_of, read_listener_of, with_listener};
 use crate::policy::sandbox::Context;
 use crate::policy::sandbox::failure::Failure;
 
@@ -99,15 +99,18 @@ fn file(
             "test.file takes a policy, a list of services, and a file's name",
         ));
     };
-    let mut listeners = Vec::with_capacity(services.len());
+    let mut tables = Vec::with_capacity(services.len());
     for service in services {
         // So a failure names the line in the policy and not the test's.
         let values = context.call_within((&listener, &service));
         let values = values.map_err(mlua::Error::external)?;
         let said = read_listener_of(context, &values).map_err(Failure::raise)?;
-        listeners.extend(said.map(|listener| (service, listener)));
+        if let Some(listener) = said.filter(|listener| listener.has_address()) {
+            tables.push(with_listener(lua, context.frozen(), &service, &listener)?);
+        }
     }
-    let made: Vec<_> = files_of(lua, context, &files, &listeners)?;
+    let reader = FileReader::new(lua, context)?;
+    let made: Vec<_> = files_of(lua, context, &reader, &files, tables)?;
     made.into_iter()
         .find(|file| *file.name == *name)
         .map(|file| file.text())
