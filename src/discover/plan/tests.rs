@@ -199,7 +199,8 @@ fn an_unknown_state_an_old_version_and_a_missing_backend_need_a_reload() {
 
 /// The servers of three services.
 fn any_servers() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let of_one = btree_set(1..5_u8, 0..3).prop_map(|numbers| numbers.into_iter().collect());
+    let of_one =
+        btree_set(1..5_u8, 0..3).prop_map(|numbers| numbers.into_iter().collect::<Vec<u8>>());
     prop::collection::vec(of_one, 3)
 }
 
