@@ -94,22 +94,45 @@ haproxy.http = table.concat({
   "",
 }, "\n")
 
+-- What was made of read-only tables: a service with its listener, and a list of servers. Each is the same table until it
+-- changes.
+local made = setmetatable({}, { __mode = "k" })
+
+local function keep(t, result)
+  if getmetatable(t) == "read-only" then made[t] = result end
+end
+
 -- The servers of a backend, which can change without a reload. `frontend` refuses connections while there is none.
 function haproxy.servers(backend, frontend, servers)
-  local lines = {}
-  for i, server in ipairs(servers) do
-    lines[i] = "  server " .. server.name .. " " .. server.address .. " " .. server.options
+  local lines = made[servers]
+  if not lines then
+    lines = {}
+    for i, server in ipairs(servers) do
+      lines[i] = "  server " .. server.name .. " " .. server.address .. " " .. server.options
+    end
+    keep(servers, lines)
   end
-  return { backend = backend, frontend = frontend, servers = servers, lines = lines }
+  -- A copy, which a site may change.
+  return { backend = backend, frontend = frontend, servers = servers, lines = table.move(lines, 1, #lines, 1, {}) }
 end
 
 -- The section of a service, as pieces of a file's text. Without an address of its own it is a backend alone.
 function haproxy.listen(service, mode)
-  local name, own = haproxy.section(service), service.listener.listen
-  local lines = { (own[1] and "listen " or "backend ") .. name }
-  for _, address in ipairs(own) do lines[#lines + 1] = "  bind " .. address end
-  local text = table.concat(lines, "\n") .. "\n" .. (mode == "http" and haproxy.http or "")
-  return { text, haproxy.servers(name, own[1] and name or nil, service.listener.servers), "\n" }
+  local section = made[service]
+  if not section or section.mode ~= mode then
+    local name, own = haproxy.section(service), service.listener.listen
+    local lines = { (own[1] and "listen " or "backend ") .. name }
+    for _, address in ipairs(own) do lines[#lines + 1] = "  bind " .. address end
+    section = {
+      mode = mode,
+      text = table.concat(lines, "\n") .. "\n" .. (mode == "http" and haproxy.http or ""),
+      name = name,
+      frontend = own[1] and name or nil,
+      servers = service.listener.servers,
+    }
+    keep(service, section)
+  end
+  return { section.text, haproxy.servers(section.name, section.frontend, section.servers), "\n" }
 end
 
 -- A frontend on shared addresses that finds the service of a request by its host name.

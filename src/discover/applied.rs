@@ -18,9 +18,13 @@ pub struct Applied {
     text: String,
     /// The digest of the file without its servers, which only a reload changes.
     skeleton: String,
-    /// The line of each server that the process has, by backend and name: also of those that are in maintenance.
-    servers: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<str>>>,
+    /// The line of each server that the process has, by backend and name: also of those that are in maintenance. A copy
+    /// shares the backends that have not changed since.
+    servers: BTreeMap<Arc<str>, Arc<Lines>>,
 }
+
+/// The lines of a backend's servers, by their names.
+type Lines = BTreeMap<Arc<str>, Arc<str>>;
 
 impl Applied {
     /// The state of a proxy that has just loaded this file.
@@ -35,6 +39,7 @@ impl Applied {
                 .servers
                 .entry(Arc::clone(&servers.backend))
                 .or_default();
+            let backend = Arc::make_mut(backend);
             for (server, line) in servers.servers.iter().zip(&servers.lines) {
                 backend.insert(Arc::clone(&server.name), Arc::clone(line));
             }
@@ -79,12 +84,12 @@ impl Applied {
 
     pub fn add(&mut self, backend: &Arc<str>, name: &Arc<str>, line: &Arc<str>) {
         let servers = self.servers.entry(Arc::clone(backend)).or_default();
-        servers.insert(Arc::clone(name), Arc::clone(line));
+        Arc::make_mut(servers).insert(Arc::clone(name), Arc::clone(line));
     }
 
     pub fn remove(&mut self, backend: &str, name: &str) {
         if let Some(servers) = self.servers.get_mut(backend) {
-            servers.remove(name);
+            Arc::make_mut(servers).remove(name);
         }
     }
 

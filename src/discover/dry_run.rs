@@ -113,7 +113,8 @@ fn running(file: &File) -> Running {
             (Arc::clone(&server.name), found)
         });
         let found: BTreeMap<_, _> = found.collect();
-        running.backends.insert(Arc::clone(&servers.backend), found);
+        let backend = Arc::clone(&servers.backend);
+        running.backends.insert(backend, Arc::new(found));
         if let Some(frontend) = &servers.frontend {
             running
                 .frontends

@@ -125,7 +125,11 @@ impl Gauges {
         }
         if let Some(running) = running {
             let mut by_health: BTreeMap<&str, i64> = BTreeMap::new();
-            for server in running.backends.values().flat_map(BTreeMap::values) {
+            for server in running
+                .backends
+                .values()
+                .flat_map(|servers| servers.values())
+            {
                 *by_health.entry(server.health.name()).or_default() += 1;
             }
             self.servers.reset();

@@ -131,7 +131,7 @@ impl Change {
 }
 
 /// A name, if it can be nothing but a name on a command line.
-fn name(name: &str) -> Result<&str, String> {
+pub(super) fn name(name: &str) -> Result<&str, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
     if !name.is_empty() && name.chars().all(is_allowed) {
         return Ok(name);

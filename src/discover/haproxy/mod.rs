@@ -26,6 +26,7 @@ pub use version::Version;
 
 use super::refused::Refused;
 use crate::base::text::quote;
+use crate::routes::Servers;
 use workers::Workers;
 
 /// The longest silence of a socket.
@@ -65,6 +66,35 @@ impl Haproxy {
     pub async fn running(&self) -> anyhow::Result<Running> {
         let [state, stat] = self.ask(["show servers state", "show stat"]).await?;
         Running::read(&state, &stat).map_err(|strange| self.is_strange(strange))
+    }
+
+    /// What was known to run, with these servers read anew. Somebody else's change of any others is not seen.
+    pub async fn running_again(
+        &self,
+        known: &Running,
+        servers: &[&Servers],
+    ) -> anyhow::Result<Running> {
+        let mut lines = Vec::new();
+        for servers in servers {
+            let backend = change::name(&servers.backend).map_err(anyhow::Error::msg)?;
+            let frontend = servers.frontend.as_deref().unwrap_or(backend);
+            let frontend = change::name(frontend).map_err(anyhow::Error::msg)?;
+            lines.push(format!("show servers state {backend}"));
+            // Of all kinds: the frontend, the backend and its servers.
+            lines.push(format!("show stat {backend} 7 -1"));
+            lines.push(format!("show stat {frontend} 1 -1"));
+        }
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let answers = dialogue::with_worker(&self.sockets.stats, &lines).await?;
+        let mut running = known.clone();
+        for (servers, answers) in servers.iter().zip(answers.chunks(3)) {
+            let [state, stat, of_frontend] = answers else {
+                break;
+            };
+            let newer = Running::read_one(state, stat, of_frontend);
+            running.replace(servers, newer.map_err(|strange| self.is_strange(strange))?);
+        }
+        Ok(running)
     }
 
     /// Makes changes, in order, and returns those that `HAProxy` did not confirm. A refused one does not stop the rest.

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::routes::Servers;
+
 /// The bits of `srv_admin_state` that mean maintenance, for any reason: forced, inherited, configured, for lack of an
 /// address, by its name in DNS.
 const MAINTENANCE: u32 = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Running {
-    /// All backends with their servers, by their names.
-    pub backends: BTreeMap<Arc<str>, BTreeMap<Arc<str>, RunningServer>>,
+    /// All backends with their servers, by their names. Two looks share those that only one of them was about.
+    pub backends: BTreeMap<Arc<str>, Arc<BTreeMap<Arc<str>, RunningServer>>>,
     /// Whether each accepts connections.
     pub frontends: BTreeMap<Arc<str>, bool>,
 }
@@ -69,9 +71,30 @@ impl Running {
         for row in rows(state)? {
             let (backend, server) = server(row, &statistics).ok_or(row.line)?;
             let backend = running.backends.entry(backend.into()).or_default();
-            backend.insert(Arc::clone(&server.name), server);
+            Arc::make_mut(backend).insert(Arc::clone(&server.name), server);
         }
         Ok(running)
+    }
+
+    /// One backend with its frontend. `show stat` has been asked for each.
+    pub(super) fn read_one<'a>(
+        state: &'a str,
+        stat: &'a str,
+        of_frontend: &'a str,
+    ) -> Result<Self, &'a str> {
+        let mut running = Self::read(state, stat)?;
+        running.read_statistics(of_frontend).ok_or(of_frontend)?;
+        Ok(running)
+    }
+
+    /// Takes in a newer look at some servers. What it lacks runs no more.
+    pub(super) fn replace(&mut self, servers: &Servers, newer: Self) {
+        self.backends.remove(&servers.backend);
+        if let Some(frontend) = &servers.frontend {
+            self.frontends.remove(frontend);
+        }
+        self.backends.extend(newer.backends);
+        self.frontends.extend(newer.frontends);
     }
 
     /// Notes backends and frontends, and returns what `show stat` has about servers, by backend and name.

@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{Keeper, Seen};
-use crate::discover::haproxy::{Change, Running, Version};
+use crate::discover::haproxy::{Change, Haproxy, Running, Version};
 use crate::routes::File;
 
 /// The most servers in maintenance that a version that cannot delete them safely keeps before a reload.
 const MAX_MAINT: usize = 200;
+/// The most backends that are read back one by one. Above, all are read at once.
+const MOST_ALONE: usize = 20;
 
 impl Keeper {
     /// Sends run-time changes. One that is refused is a reason for a reload. Returns whether there is one.
@@ -132,18 +134,21 @@ impl Keeper {
         }
     }
 
-    /// Compares what runs with what is wanted, unless nothing has been changed since it was `seen`. Returns the time of
-    /// the next round. A difference is an error, and the next round mends it; it is none if the changes were made to
-    /// something that was remembered and not `fresh`.
+    /// Compares what runs with what is wanted, unless that is `unchanged`. Returns the time of the next round. A
+    /// difference is an error, and the next round mends it; it is none if the changes were made to something that was
+    /// remembered from `before`.
     pub(super) async fn read_back(
         &mut self,
         main: &File,
-        seen: Option<Arc<Running>>,
-        fresh: bool,
+        unchanged: Option<Arc<Running>>,
+        before: Option<Seen>,
     ) -> anyhow::Result<Option<Instant>> {
-        let running = match seen {
+        let read_at = before
+            .as_ref()
+            .map_or_else(Instant::now, |seen| seen.read_at);
+        let running = match unchanged {
             Some(running) => running,
-            None => match self.read_changed(main, fresh).await? {
+            None => match self.read_changed(main, before.as_ref()).await? {
                 Some(running) => Arc::new(running),
                 None => return Ok(None),
             },
@@ -151,6 +156,7 @@ impl Keeper {
         self.seen = Some(Seen {
             running: Arc::clone(&running),
             file: main.clone(),
+            read_at,
         });
         let workers = self.haproxy.workers().await.ok();
         self.status
@@ -168,9 +174,13 @@ impl Keeper {
     }
 
     /// Reads what runs after changes. It is an error if that is not what is wanted.
-    async fn read_changed(&mut self, main: &File, fresh: bool) -> anyhow::Result<Option<Running>> {
-        let running = self.haproxy.running().await?;
-        let mut plan = self.plan(main, &running, None);
+    async fn read_changed(
+        &mut self,
+        main: &File,
+        before: Option<&Seen>,
+    ) -> anyhow::Result<Option<Running>> {
+        let running = look(&self.haproxy, main, before).await?;
+        let mut plan = self.plan(main, &running, before);
         // A reload opens the frontends of services without a server.
         let closes = |change: &Change| matches!(change, Change::Disable { .. });
         if plan.reload.is_none() && plan.changes.iter().all(closes) {
@@ -180,7 +190,7 @@ impl Keeper {
         let missing = plan.changes.first();
         let missing = || missing.map(|change| format!("{change} is missing"));
         if let Some(why) = plan.reload.or_else(missing) {
-            if !fresh {
+            if before.is_some() {
                 debug!("HAProxy was changed by somebody else: {why}");
                 return Ok(None);
             }
@@ -190,4 +200,18 @@ impl Keeper {
         }
         Ok(Some(running))
     }
+}
+
+/// What runs. Where the rest is known from `before`, only the servers that differ are read.
+async fn look(haproxy: &Haproxy, main: &File, before: Option<&Seen>) -> anyhow::Result<Running> {
+    if let Some(before) = before
+        && let Some(changed) = main.changed_servers(&before.file)
+        && changed.len() <= MOST_ALONE
+    {
+        match haproxy.running_again(&before.running, &changed).await {
+            Ok(running) => return Ok(running),
+            Err(error) => debug!("cannot read some servers alone: {error:#}"),
+        }
+    }
+    haproxy.running().await
 }

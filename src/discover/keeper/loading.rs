@@ -1,6 +1,5 @@
 //! The configuration: checks it, installs it, makes the proxy load it, and starts the proxy if it is ours.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -25,19 +24,16 @@ impl Keeper {
     /// Begins to write the file that is now in force, and waits for the end if that is `urgent`: a process that has just
     /// begun is not ready before. After a failure it waits too, to tell of the next one.
     pub(super) async fn install(&mut self, main: &File, urgent: bool) -> anyhow::Result<()> {
-        let text = main.text();
-        let Some(applied) = &mut self.applied else {
+        let Some(applied) = self.applied.clone() else {
             return Ok(());
         };
-        applied.set_text(&text);
         let has_failed = self.writer.has_failed();
-        let is_saved = !has_failed && self.saved == self.applied;
-        let applied = self.applied.clone().filter(|_| !is_saved);
-        self.saved.clone_from(&self.applied);
+        let saved = Some((applied.clone(), main.clone()));
+        let is_saved = !has_failed && self.saved == saved;
+        self.saved = saved;
         self.writer.write(Job {
-            name: Arc::clone(&main.name),
-            text,
-            applied: applied.map(|applied| (self.files.path(APPLIED), applied)),
+            file: main.clone(),
+            applied: (!is_saved).then(|| (self.files.path(APPLIED), applied)),
         });
         if has_failed || urgent {
             self.writer.flush().await?;
@@ -50,18 +46,6 @@ impl Keeper {
         if let Err(error) = self.writer.flush().await {
             debug!("{error:#}");
         }
-    }
-
-    /// Writes what the proxy is known to have, if that has changed.
-    fn save(&mut self) -> anyhow::Result<()> {
-        if self.saved != self.applied {
-            if let Some(applied) = &self.applied {
-                let saved = applied.save(&self.files.path(APPLIED));
-                saved.context("cannot write what the proxy has loaded")?;
-            }
-            self.saved.clone_from(&self.applied);
-        }
-        Ok(())
     }
 
     /// Checks, installs and loads a configuration. Returns false if it was refused, and is to be tried later.
@@ -168,8 +152,11 @@ impl Keeper {
         self.show_good();
         self.maint.clear();
         self.status.hold(routes.addresses());
-        self.applied = Some(Applied::loaded(main));
-        self.save()?;
+        let applied = Applied::loaded(main);
+        self.applied = Some(applied.clone());
+        let saved = applied.save(&self.files.path(APPLIED));
+        saved.context("cannot write what the proxy has loaded")?;
+        self.saved = Some((applied, main.clone()));
         self.files.keep_good(&main.name, text)
     }
 

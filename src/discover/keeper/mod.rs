@@ -5,8 +5,8 @@
 //!
 //! - The file on disk is what should run, so a proxy that starts by itself comes up right.
 //! - A configuration is checked before it is installed. One that is refused changes nothing.
-//! - The running state is read back after each change, and remembered only until the next one, which so begins at once. A
-//!   look at other times reads it anew, and so does a round after an error.
+//! - The running state of what has changed is read back after each change, and remembered until the next one, which so
+//!   begins at once. All of it is read anew at each look without a change, or when one is due, and after an error.
 
 mod changes;
 mod loading;
@@ -63,8 +63,8 @@ pub struct Keeper {
     seen: Option<Seen>,
     /// Since when servers are in maintenance, by backend and name.
     maint: HashMap<(Arc<str>, Arc<str>), Instant>,
-    /// What was last written about that.
-    saved: Option<Applied>,
+    /// What was last written about that, and the file that was written with it.
+    saved: Option<(Applied, File)>,
     /// The files beside the main one.
     beside: Beside,
     refusals: Refusals,
@@ -80,6 +80,8 @@ pub struct Keeper {
 struct Seen {
     running: Arc<Running>,
     file: File,
+    /// When all of it was read. After a change, only the servers that differ are.
+    read_at: Instant,
 }
 
 /// Keeps the proxy in step with `routes` until `shutdown` completes.
@@ -194,7 +196,9 @@ impl Keeper {
     }
 
     async fn bring_in_step(&mut self, routes: &Routes) -> anyhow::Result<Instant> {
-        let remembered = self.seen.take().filter(|_| !self.is_drain_due());
+        let is_old = |seen: &Seen| seen.read_at.elapsed() >= self.settings.pause();
+        let seen = self.seen.take();
+        let remembered = seen.filter(|seen| !is_old(seen) && !self.is_drain_due());
         if let Some(seen) = remembered
             && let Some(next_at) = self.step(routes, Some(seen)).await?
         {
@@ -231,11 +235,11 @@ impl Keeper {
             self.applied = recalled.filter(|applied| applied.is_about(&on_disk));
         }
         let is_fresh = seen.is_none();
-        let (running, in_step) = match seen {
-            Some(Seen { running, file }) => (running, Some(file)),
-            None => (Arc::new(self.haproxy.running().await?), None),
+        let running = match &seen {
+            Some(seen) => Arc::clone(&seen.running),
+            None => Arc::new(self.haproxy.running().await?),
         };
-        let mut plan = self.plan(main, &running, in_step.as_ref());
+        let mut plan = self.plan(main, &running, seen.as_ref());
         let was_refused = self.change(main, &plan.changes, &mut plan.reload).await?;
         if !plan.changes.is_empty() {
             sleep(UNDISTURBED).await;
@@ -258,8 +262,8 @@ impl Keeper {
             self.install(main, is_fresh).await?;
             self.refusals.clear();
             self.show_good();
-            let seen = plan.changes.is_empty().then_some(running);
-            return self.read_back(main, seen, is_fresh).await;
+            let unchanged = plan.changes.is_empty().then_some(running);
+            return self.read_back(main, unchanged, seen).await;
         };
         let now = Instant::now();
         let soonest = self
@@ -271,7 +275,7 @@ impl Keeper {
         if !self.reload(main, routes, &why).await? {
             return Ok(Some(self.retry_at()));
         }
-        self.read_back(main, None, true).await
+        self.read_back(main, None, None).await
     }
 
     /// Learns the version of a proxy that answers. One that does not gets the newest configuration, which it starts
@@ -320,12 +324,12 @@ impl Keeper {
         }
     }
 
-    /// The plan, which looks at less where the proxy is `in_step` with an earlier file.
-    fn plan(&self, main: &File, running: &Running, in_step: Option<&File>) -> Plan {
+    /// The plan, for less than the whole file if it is known what the proxy was in step with.
+    fn plan(&self, main: &File, running: &Running, seen: Option<&Seen>) -> Plan {
         let applied = self.applied.as_ref();
         let can_add_servers = self.version.is_some_and(Version::can_add_servers);
         let abilities = Abilities { can_add_servers };
-        match in_step.and_then(|file| main.changed_servers(file)) {
+        match seen.and_then(|seen| main.changed_servers(&seen.file)) {
             Some(changed) if applied.is_some() => {
                 plan_servers(&changed, applied, running, abilities)
             }

@@ -2,18 +2,17 @@
 //! server waits for it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::discover::applied::Applied;
 use crate::discover::files::Files;
+use crate::routes::File;
 
 /// A file as it should be, and what the proxy is known to have if that has changed.
 pub struct Job {
-    pub name: Arc<str>,
-    pub text: String,
+    pub file: File,
     pub applied: Option<(PathBuf, Applied)>,
 }
 
@@ -37,7 +36,9 @@ impl Writer {
     }
 
     /// Begins to write, or replaces the job that waits.
-    pub fn write(&mut self, job: Job) {
+    pub fn write(&mut self, mut job: Job) {
+        let waiting = self.next.take().and_then(|waiting| waiting.applied);
+        job.applied = job.applied.or(waiting);
         self.next = Some(job);
         if self.running.is_none() {
             self.begin();
@@ -84,15 +85,17 @@ impl Writer {
     fn begin(&mut self) {
         if let Some(job) = self.next.take() {
             let files = self.files.clone();
-            self.running = Some(spawn_blocking(move || carry_out(&files, &job)));
+            self.running = Some(spawn_blocking(move || carry_out(&files, job)));
         }
     }
 }
 
-fn carry_out(files: &Files, job: &Job) -> anyhow::Result<()> {
-    files.put(&job.name, &job.text)?;
-    if let Some((path, applied)) = &job.applied {
-        let saved = applied.save(path);
+fn carry_out(files: &Files, job: Job) -> anyhow::Result<()> {
+    let text = job.file.text();
+    files.put(&job.file.name, &text)?;
+    if let Some((path, mut applied)) = job.applied {
+        applied.set_text(&text);
+        let saved = applied.save(&path);
         saved.context("cannot write what the proxy has loaded")?;
     }
     Ok(())

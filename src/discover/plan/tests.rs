@@ -47,7 +47,7 @@ fn server(number: u8, options: &str) -> Server {
 /// A process with these servers of `web`, those in maintenance apart.
 fn running(ready: &[u8], maint: &[u8], is_open: bool) -> Running {
     Running {
-        backends: [("web".into(), found(ready, maint))].into(),
+        backends: [("web".into(), Arc::new(found(ready, maint)))].into(),
         frontends: [("web".into(), is_open)].into(),
     }
 }
@@ -199,7 +199,8 @@ fn an_unknown_state_an_old_version_and_a_missing_backend_need_a_reload() {
 
 /// The servers of three services.
 fn any_servers() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let of_one = btree_set(1..5_u8, 0..3).prop_map(|numbers| numbers.into_iter().collect());
+    let of_one =
+        btree_set(1..5_u8, 0..3).prop_map(|numbers| numbers.into_iter().collect::<Vec<u8>>());
     prop::collection::vec(of_one, 3)
 }
 
@@ -228,7 +229,7 @@ proptest! {
         let mut running = Running::default();
         for ((name, ready), maint) in ["a", "b", "c"].into_iter().zip(&before).zip(&in_maint) {
             let maint: Vec<u8> = maint.iter().copied().filter(|it| !ready.contains(it)).collect();
-            running.backends.insert(name.into(), found(ready, &maint));
+            running.backends.insert(name.into(), Arc::new(found(ready, &maint)));
             running.frontends.insert(name.into(), !ready.is_empty());
         }
         let (before, wanted) = (file_of(&before, "check"), file_of(&wanted, options));

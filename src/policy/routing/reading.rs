@@ -194,7 +194,9 @@ impl Fields {
         let servers = self.list(frozen, "servers")?.into_iter().enumerate();
         let servers =
             servers.map(|(place, server)| Self::read_server(frozen, place, server, &mut names));
-        servers.collect()
+        servers
+            .collect::<Result<Vec<Server>, String>>()
+            .map(with_shared_options)
     }
 
     /// Reads a server of a list, whose other servers have these names.
@@ -245,7 +247,8 @@ impl Fields {
         let servers = servers.into_iter().enumerate();
         let servers =
             servers.map(|(place, server)| Self::read_server(frozen, place, server, &mut names));
-        Ok((servers.collect::<Result<Vec<Server>, String>>()?, left_out))
+        let servers = servers.collect::<Result<Vec<Server>, String>>()?;
+        Ok((with_shared_options(servers), left_out))
     }
 
     fn server(&self) -> Result<Server, String> {
@@ -260,6 +263,18 @@ impl Fields {
             options: options.into(),
         })
     }
+}
+
+/// The servers of a service mostly have the same options: one text for all saves most of their memory.
+fn with_shared_options(mut servers: Vec<Server>) -> Vec<Server> {
+    let mut last: Option<Arc<str>> = None;
+    for server in &mut servers {
+        match &last {
+            Some(last) if *last == server.options => server.options = Arc::clone(last),
+            _ => last = Some(Arc::clone(&server.options)),
+        }
+    }
+    servers
 }
 
 fn read_address(text: &str) -> Result<SocketAddr, String> {

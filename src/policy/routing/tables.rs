@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Lua, Result, Table, Value};
+use mlua::{Lua, LuaString, Result, Table, Value};
 
 use crate::policy::sandbox::failure::Failure;
 use crate::policy::sandbox::frozen::Frozen;
@@ -94,11 +94,17 @@ pub fn with_listener(
 ) -> Result<Table> {
     let addresses =
         |all: &[SocketAddr]| lua.create_sequence_from(all.iter().map(ToString::to_string));
+    let mut last: Option<(Arc<str>, LuaString)> = None;
     let servers = listener.servers.iter().map(|server| {
+        let options = match &last {
+            Some((known, options)) if Arc::ptr_eq(known, &server.options) => options.clone(),
+            _ => lua.create_string(&*server.options)?,
+        };
+        last = Some((Arc::clone(&server.options), options.clone()));
         let table = lua.create_table()?;
         table.raw_set("name", &*server.name)?;
         table.raw_set("address", server.address.to_string())?;
-        table.raw_set("options", &*server.options)?;
+        table.raw_set("options", options)?;
         Ok(table)
     });
     let fields = lua.create_table()?;

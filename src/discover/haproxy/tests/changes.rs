@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{delete, disable, enable, eventually, maint, make, ready, server, servers};
 use crate::discover::haproxy::testing::{Place, programs};
 use crate::discover::haproxy::{Change, Health};
+use crate::routes::Servers;
 
 #[tokio::test]
 async fn changes_are_read_back() {
@@ -56,6 +57,33 @@ async fn changes_are_read_back() {
         make(&haproxy, &[maint("a"), ready("b"), disable("front")]).await;
         make(&haproxy, &[enable("front"), enable("front")]).await;
         assert!(haproxy.running().await.unwrap().frontends["front"]);
+    }
+}
+
+#[tokio::test]
+async fn some_servers_are_read_back_alone() {
+    for program in programs() {
+        let place = Place::new();
+        let _running = place.start(&program).await;
+        let haproxy = place.haproxy();
+        let known = haproxy.running().await.unwrap();
+        let servers = |backend: &str, frontend: Option<&str>| Servers {
+            backend: backend.into(),
+            frontend: frontend.map(Into::into),
+            servers: Vec::new(),
+            lines: Vec::new(),
+        };
+        let [web, empty] = [servers("web", Some("front")), servers("empty", None)];
+        let changes = [server("c", 3, ""), maint("a"), disable("front")];
+        make(&haproxy, &changes).await;
+        let of_other = haproxy.running_again(&known, &[&empty]).await.unwrap();
+        assert_eq!(of_other, known);
+        let again = haproxy.running_again(&known, &[&empty, &web]).await;
+        assert_eq!(again.unwrap(), haproxy.running().await.unwrap());
+        for strange in ["none", "a b", "a;b"] {
+            let strange = servers(strange, None);
+            assert!(haproxy.running_again(&known, &[&strange]).await.is_err());
+        }
     }
 }
 
