@@ -105,7 +105,7 @@ fn file(
         let values = context.call_within((&listener, &service));
         let values = values.map_err(mlua::Error::external)?;
         let said = read_listener_of(context, &values).map_err(Failure::raise)?;
-        if let Some(listener) = said.filter(|listener| listener.has_address()) {
+        if let Some(listener) = said {
             tables.push(with_listener(lua, context.frozen(), &service, &listener)?);
         }
     }
