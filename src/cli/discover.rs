@@ -218,11 +218,14 @@ impl DiscoverArgs {
 
     pub(super) fn check(self) -> Result<Command, Wrong> {
         match self.action {
-            Some(Action::Files(args)) => Ok(Command::Files(files::Settings {
-                keys: args.keys,
-                explain: args.explain,
-                routing: args.routing.check_alone()?,
-            })),
+            Some(Action::Files(args)) => {
+                args.routing.check_target()?;
+                Ok(Command::Files(files::Settings {
+                    keys: args.keys,
+                    explain: args.explain,
+                    routing: args.routing.check_alone()?,
+                }))
+            }
             None => self.settings().map(Command::Discover),
         }
     }
@@ -235,6 +238,7 @@ impl DiscoverArgs {
     /// The settings with a store that the caller has checked.
     pub(super) fn settings_with(self, store: store::Settings) -> Result<Settings, Wrong> {
         let proxy = self.proxy.check(&self.routing.target, self.command)?;
+        self.routing.check_target()?;
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Ok(Settings {
             routing: self.routing.check(&proxy.proxy, store),
@@ -311,6 +315,18 @@ impl ProxyArgs {
 }
 
 impl RoutingArgs {
+    /// Fails if the default policy would not know which files to make.
+    fn check_target(&self) -> Result<(), Wrong> {
+        let is_named = self.set.iter().any(|(name, _)| name == "target");
+        if self.target.proxy == ProxyName::None && self.script.is_none() && !is_named {
+            let message = "--proxy none needs a target: pass --set target=file_sd (`up`: --discover-set), or a script \
+                           that sets `discover.targets`"
+                .to_owned();
+            return Err((ErrorKind::ValueValidation, message));
+        }
+        Ok(())
+    }
+
     /// The settings of a command that reaches no proxy. They are those of our own.
     pub(super) fn check_alone(self) -> Result<RoutingSettings, Wrong> {
         let (store, proxy) = (self.store.check()?, self.target.own_proxy()?);

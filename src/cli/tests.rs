@@ -261,7 +261,7 @@ fn a_policy_learns_the_paths_of_the_proxy() {
             false,
         ),
         (
-            &["--proxy", "none", "--check", "c", "--reload", "r"],
+            &["--proxy", "none", "--set", "target=hosts", "--check", "c"],
             "none",
             ["/d/admin.sock", "/d/nginx.pid"],
             false,
@@ -283,11 +283,12 @@ fn a_policy_learns_the_paths_of_the_proxy() {
 fn the_commands_about_files_may_be_passed_with_every_proxy() {
     for proxy in ["haproxy", "nginx", "envoy", "none"] {
         let flags = ["--proxy", proxy, "--check", "test a", "--reload", "b"];
+        let flags = [&flags[..], &["--set", "target=hosts"]].concat();
         let settings = discover_of(&flags).expect("settings");
         assert_eq!(settings.commands.check.as_deref(), Some("test a"));
         assert_eq!(settings.commands.reload.as_deref(), Some("b"));
     }
-    let settings = discover_of(&["--proxy", "none"]).expect("settings");
+    let settings = discover_of(&["--proxy", "none", "--script", "mine.lua"]).expect("settings");
     assert!(matches!(settings.proxy.proxy, Proxy::None));
     assert!(settings.proxy.proxy.protocols().is_empty());
 }
@@ -334,6 +335,7 @@ fn flags_that_contradict_the_proxy_are_refused() {
             &["--proxy", "none", "--", "prometheus"],
             "--proxy none starts no proxy, so there is no COMMAND",
         ),
+        (&["--proxy", "none"], "--proxy none needs a target"),
         (&["--proxy", "traefik"], "invalid value 'traefik'"),
         (&["--check", " "], "expected a command"),
         (
@@ -358,7 +360,14 @@ fn a_directory_is_too_long_for_the_sockets_of_a_proxy_that_has_some() {
         ("nginx", &long[..], true),
         ("none", &long[..], true),
     ] {
-        let flags = ["--proxy", proxy, "--directory", directory];
+        let flags = [
+            "--proxy",
+            proxy,
+            "--directory",
+            directory,
+            "--set",
+            "target=hosts",
+        ];
         let settings = settings_of(&["discover"], &flags);
         assert_eq!(settings.is_ok(), is_good, "{proxy}");
         let why = settings.err().unwrap_or_default();

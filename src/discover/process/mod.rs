@@ -209,9 +209,9 @@ impl Process {
             info!("{name} already runs, as process {pid}; using it");
             Running::Adopted(adopted)
         } else {
-            let child = self
-                .spawn()
-                .with_context(|| format!("cannot start {program}"))?;
+            let child = self.spawn().with_context(|| {
+                format!("cannot start {program}; install it, or name another command after `--`")
+            })?;
             info!(
                 "{program} started, as process {}",
                 child.id().unwrap_or_default()
