@@ -231,4 +231,8 @@ impl Watching for AnyWatching {
     fn heard_at(&self) -> Instant {
         either!(self, watching => watching.heard_at())
     }
+
+    fn compares_itself(&self) -> bool {
+        either!(self, watching => watching.compares_itself())
+    }
 }
