@@ -85,10 +85,7 @@ impl Settings {
     pub fn endpoints(&self) -> &[String] {
         match self {
             Self::Etcd(settings) => &settings.endpoints,
-            Self::Redis(settings) => match &settings.place {
-                Place::Servers(servers) => servers,
-                Place::Sentinel { sentinels, .. } => sentinels,
-            },
+            Self::Redis(settings) => settings.place.endpoints(),
             Self::Memory(_) => &[],
         }
     }
