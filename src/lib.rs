@@ -1,4 +1,4 @@
-//! `docker-register` keeps etcd in step with the containers that run on a Docker host.
+//! `docker-register` keeps a store in step with the containers that run on a Docker host.
 //!
 //! ```text
 //! docker daemon ─> feed ─snapshots─> script: docker.watch() ─policy─ etcd.sync() ─wanted─> plan ─changes─> store

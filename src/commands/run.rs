@@ -1,4 +1,4 @@
-//! `run`: keeps etcd in step until a signal ends it.
+//! `run`: keeps the store in step until a signal ends it.
 
 use crate::ops::log::Recent;
 use crate::register::{self, Settings};

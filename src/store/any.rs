@@ -85,10 +85,7 @@ impl Settings {
     pub fn endpoints(&self) -> &[String] {
         match self {
             Self::Etcd(settings) => &settings.endpoints,
-            Self::Redis(settings) => match &settings.place {
-                Place::Servers(servers) => servers,
-                Place::Sentinel { sentinels, .. } => sentinels,
-            },
+            Self::Redis(settings) => settings.place.endpoints(),
             Self::Memory(_) => &[],
         }
     }
@@ -230,5 +227,9 @@ impl Watching for AnyWatching {
 
     fn heard_at(&self) -> Instant {
         either!(self, watching => watching.heard_at())
+    }
+
+    fn compares_itself(&self) -> bool {
+        either!(self, watching => watching.compares_itself())
     }
 }

@@ -57,7 +57,7 @@ pub enum On {
     Stranger(Arc<str>),
 }
 
-/// The keys that begin with a prefix, all read at one revision.
+/// The keys that begin with a prefix, all read at one revision if the store can do that.
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// Sorted by key.
@@ -257,4 +257,10 @@ pub trait Watching: Send {
 
     /// The time of the store's last answer.
     fn heard_at(&self) -> Instant;
+
+    /// Whether it compares what it has told with listings of its own. Its revisions may then differ from those of a
+    /// listing, so nobody else can compare them.
+    fn compares_itself(&self) -> bool {
+        false
+    }
 }

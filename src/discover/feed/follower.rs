@@ -1,6 +1,7 @@
 //! Follows the store's keys from a listing on, and decides which of them are published.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,12 +115,15 @@ impl Follower {
         end
     }
 
-    /// Watches, and compares the watched keys with a listing every `resync`.
+    /// Watches, and compares the watched keys with a listing every `resync`, unless the watch does that.
     async fn watch<S: Source>(
         &mut self,
         source: &mut S,
         watch: &mut S::Watching,
     ) -> Result<Infallible, End> {
+        if watch.compares_itself() {
+            return self.watch_during(watch, pending()).await;
+        }
         loop {
             let pause = self
                 .feed
@@ -260,7 +264,7 @@ async fn until(time: Option<Instant>) {
         // A timer would round it up to the next millisecond.
         Some(time) if time <= Instant::now() => {}
         Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The promises of every store, each a test that runs on the model and on every real store. A new store implements [`Bench`]
-//! and passes all of them.
+//! and passes all of them. Random calls on a real store and on the model must give the same answers.
 
 mod leases;
+mod oracle;
 mod reading;
 mod renewals;
 mod restarts;
@@ -23,6 +24,8 @@ use super::{
     Transaction, Watching,
 };
 use crate::base::key::Key;
+
+pub use oracle::answers_like_the_model;
 
 /// The TTL of leases that must not expire during a test, in seconds.
 const TTL: u32 = 60;
@@ -78,6 +81,8 @@ pub trait Bench: Store + Sized {
     /// Puts a key on no lease.
     async fn put_by_hand(&mut self, key: &str, value: &str);
 
+    async fn delete_by_hand(&mut self, key: &str);
+
     /// The number of writes so far.
     async fn writes(&mut self) -> i64 {
         self.scan("/none/").await.expect("keys").revision
@@ -108,6 +113,10 @@ impl Bench for ModelStore {
 
     async fn put_by_hand(&mut self, key: &str, value: &str) {
         self.model().put(&key.into(), value, None);
+    }
+
+    async fn delete_by_hand(&mut self, key: &str) {
+        self.model().delete(key);
     }
 
     async fn subscribe(&mut self, prefix: &str) -> Self::Events {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::KvClient;
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::process::{Process, SOON};
@@ -40,6 +41,10 @@ impl Bench for EtcdStore {
 
     async fn put_by_hand(&mut self, key: &str, value: &str) {
         self.connection.put(key, value).await;
+    }
+
+    async fn delete_by_hand(&mut self, key: &str) {
+        self.connection.delete(key).await;
     }
 
     async fn subscribe(&mut self, prefix: &str) -> Watch {
@@ -99,6 +104,14 @@ async fn etcd_keeps_every_promise() {
             matches!(refused, Err(StoreError::Refused(_))),
             "{refused:?}"
         );
+    }
+}
+
+#[test]
+fn random_calls_have_the_answers_of_the_model() {
+    let runtime = Runtime::new().expect("a runtime");
+    if let Some(etcd) = runtime.block_on(Process::start()) {
+        conformance::answers_like_the_model(&runtime, || etcd.store());
     }
 }
 

@@ -28,6 +28,10 @@ impl Bench for MemoryStore {
         self.shared.call(put);
     }
 
+    async fn delete_by_hand(&mut self, key: &str) {
+        self.shared.call(|memory, _| memory.delete(key));
+    }
+
     async fn subscribe(&mut self, prefix: &str) -> Self::Events {
         conformance::subscribe(self, prefix).await
     }

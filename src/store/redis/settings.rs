@@ -29,7 +29,7 @@ pub enum Place {
 
 impl Place {
     /// The endpoints that are known by name, `host:port` each.
-    pub(super) fn endpoints(&self) -> &[String] {
+    pub fn endpoints(&self) -> &[String] {
         match self {
             Self::Servers(servers) => servers,
             Self::Sentinel { sentinels, .. } => sentinels,

@@ -107,6 +107,10 @@ impl Watching for RedisWatch {
     fn heard_at(&self) -> Instant {
         self.touched.heard_at()
     }
+
+    fn compares_itself(&self) -> bool {
+        true
+    }
 }
 
 impl Work {

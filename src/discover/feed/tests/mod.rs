@@ -31,11 +31,14 @@ struct Inner {
     is_away: bool,
     watches: Vec<mpsc::UnboundedSender<Changes>>,
     listings: usize,
+    /// Its watches do.
+    compares_itself: bool,
 }
 
 struct FakeWatch {
     changes: mpsc::UnboundedReceiver<Changes>,
     heard_at: Instant,
+    compares_itself: bool,
 }
 
 fn away() -> StoreError {
@@ -62,8 +65,11 @@ impl Source for Fake {
         assert_eq!(revision, inner.keys.revision + 1);
         let (sender, changes) = mpsc::unbounded_channel();
         inner.watches.push(sender);
-        let heard_at = Instant::now();
-        Ok(FakeWatch { changes, heard_at })
+        Ok(FakeWatch {
+            changes,
+            heard_at: Instant::now(),
+            compares_itself: inner.compares_itself,
+        })
     }
 }
 
@@ -76,6 +82,10 @@ impl Watching for FakeWatch {
 
     fn heard_at(&self) -> Instant {
         self.heard_at
+    }
+
+    fn compares_itself(&self) -> bool {
+        self.compares_itself
     }
 }
 
@@ -290,6 +300,18 @@ async fn an_event_that_is_late_is_not_lost() {
     assert_eq!(fake.listings(), 2);
     assert!(running.is_quiet(5 * RESYNC).await);
     assert_eq!(fake.inner().watches.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_compares_itself_is_compared_with_no_listing() {
+    let fake = Fake::default();
+    fake.inner().compares_itself = true;
+    let mut running = Running::start(fake.clone());
+    assert_eq!(running.next().await.0, "");
+    assert!(running.is_quiet(3 * RESYNC).await);
+    fake.change(&["+a"]);
+    assert_eq!(running.next().await.0, "a");
+    assert_eq!(fake.listings(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,18 +3,18 @@
 
 mod access;
 mod failover;
-mod oracle;
 mod watching;
 
 use redis::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
 use super::process::{Process, SOON, programs, user};
 use super::value::text;
 use super::*;
-use crate::store::conformance::{Bench, Facts, check, check_on_disk};
+use crate::store::conformance::{Bench, Facts, answers_like_the_model, check, check_on_disk};
 use crate::store::{Guard, Identity, On, Step};
 
 impl Bench for RedisStore {
@@ -43,6 +43,10 @@ impl Bench for RedisStore {
         set.arg(key).arg(value);
         let put = self.connection.call(&Request::Command(set)).await;
         put.expect("a put");
+    }
+
+    async fn delete_by_hand(&mut self, key: &str) {
+        self.ask(&format!("DEL {key}")).await;
     }
 
     async fn writes(&mut self) -> i64 {
@@ -123,6 +127,15 @@ async fn redis_and_valkey_keep_every_promise() {
         let on_disk = ["--appendonly", "yes", "--appendfsync", "always"];
         let mut process = Process::start_program(&program, &on_disk).await;
         check_on_disk(&process.store(), &mut process).await;
+    }
+}
+
+#[test]
+fn random_calls_have_the_answers_of_the_model() {
+    let runtime = Runtime::new().expect("a runtime");
+    for program in programs() {
+        let process = runtime.block_on(Process::start_program(&program, &[]));
+        answers_like_the_model(&runtime, || process.store());
     }
 }
 
