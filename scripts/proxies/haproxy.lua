@@ -16,7 +16,9 @@ haproxy.options = haproxy.checks
 -- Whether HAProxy can route to a service, and if not, why.
 function haproxy.accept(service)
   if service.protocol ~= "tcp" then return false, "HAProxy has no " .. service.protocol end
-  if #haproxy.identifier(service.name) > 200 then return false, "its name is too long for HAProxy" end
+  -- A byte becomes four at most, and this is asked of each service at each change.
+  local is_long = #service.name > 50 and #haproxy.identifier(service.name) > 200
+  if is_long then return false, "its name is too long for HAProxy" end
   return true
 end
 
