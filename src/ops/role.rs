@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, LocalBoxFuture, join_all};
+use tracing::error;
 
 use super::log::Recent;
 use super::readiness::{Readiness, Roles};
@@ -82,5 +83,8 @@ pub async fn run(
         ends.end_roles();
         result
     });
-    join_all(works).await.into_iter().collect()
+    let mut failures = join_all(works).await.into_iter().filter_map(Result::err);
+    let first = failures.next();
+    failures.for_each(|further| error!("{further:#}"));
+    first.map_or(Ok(()), Err)
 }

@@ -183,6 +183,10 @@ impl Keeper {
         let is_there = self.files.read(&main.name)?.as_deref() == Some(&*text);
         let is_installed = is_dead && is_there;
         if !is_installed && !self.put_checked(main, &text).await? {
+            if !is_dead {
+                self.start_with_last("the newest configuration is refused")
+                    .await;
+            }
             return Ok(false);
         }
         if !is_dead {
@@ -219,13 +223,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Starts our proxy with the configuration of an earlier process, because nothing newer is known.
-    pub(super) async fn start_with_last(&mut self) {
+    /// Starts our proxy with the configuration of an earlier process.
+    pub(super) async fn start_with_last(&mut self, why: &str) {
         let name = "haproxy.cfg";
         if !self.settings.proxy.is_ours() || !self.files.path(name).exists() {
             return;
         }
-        info!("no routes are known yet: HAProxy starts with the last configuration");
+        info!("{why}: HAProxy starts with the last configuration");
         if let Err(error) = self.start(name).await {
             self.outage.failed(format!("{error:#}"));
         }

@@ -160,7 +160,7 @@ impl Keeper {
     async fn run(&mut self, mut routes: watch::Receiver<Option<Arc<Routes>>>) {
         let first = routes.wait_for(Option::is_some);
         if timeout(FIRST_ROUTES, first).await.is_err() {
-            self.start_with_last().await;
+            self.start_with_last("no routes are known yet").await;
         }
         loop {
             let newest = routes.borrow_and_update().clone();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -14,10 +15,10 @@ use crate::discover::settings::Commands;
 use crate::discover::status::Status;
 use crate::routes::File;
 
-/// The name of the file with what the command has loaded.
+/// The name of the file with what has been loaded.
 const RELOADED: &str = ".reloaded.json";
-/// What has loaded the files.
-const COMMAND: &str = "--reload";
+/// What loads the files without a command. Another command has loaded nothing yet.
+const PROXY: &str = "the proxy";
 
 pub struct Beside {
     files: Files,
@@ -56,6 +57,12 @@ impl Beside {
 
     /// The proxy has loaded all of them.
     pub fn are_loaded(&mut self) {
+        if self.has_changed()
+            && let Some(loaded) = &self.loaded
+        {
+            // Without it, the next process lets the proxy load them once more.
+            let _ = loaded.save(&self.files.path(RELOADED));
+        }
         self.has_changed = false;
     }
 
@@ -82,7 +89,7 @@ impl Beside {
             wanted: &digest,
             is_on_disk: self.files.hold(wanted)?,
             loaded: self.loaded.as_ref(),
-            process: Presence::Runs(COMMAND),
+            process: Presence::Runs(self.loads()),
         });
         if step == Step::Nothing || wanted.is_empty() {
             self.refusals.clear();
@@ -104,17 +111,18 @@ impl Beside {
             self.files.remove(RELOADED);
             self.loaded = None;
             for file in wanted {
-                self.has_changed |= self.files.put(&file.name, &file.text())?;
+                self.files.put(&file.name, &file.text())?;
             }
         }
         self.load(&digest, status).await
     }
 
     async fn load(&mut self, digest: &str, status: &Status) -> anyhow::Result<()> {
-        let loaded = Loaded::new(digest, COMMAND);
+        let loaded = Loaded::new(digest, self.loads());
         let Some(reload) = &self.commands.reload else {
             self.refusals.clear();
             self.loaded = Some(loaded);
+            self.has_changed = true;
             return Ok(());
         };
         let soonest = self.reloaded_at.map(|at| at + self.interval);
@@ -132,9 +140,15 @@ impl Beside {
         info!("the reload command has loaded the files");
         status.metrics.count_reload(true);
         self.refusals.clear();
-        loaded.save(&self.files.path(RELOADED))?;
-        self.loaded = Some(loaded);
-        Ok(())
+        // A full disk is no reason for this process to load them once more.
+        self.loaded = Some(loaded.clone());
+        let saved = loaded.save(&self.files.path(RELOADED));
+        saved.context("cannot write what the reload command has loaded")
+    }
+
+    /// What loads the files.
+    fn loads(&self) -> &str {
+        self.commands.reload.as_deref().unwrap_or(PROXY)
     }
 
     fn refuse(&mut self, status: &Status, headline: &str, digest: &str, lines: &[String]) {
@@ -229,6 +243,24 @@ mod tests {
         let mut next = place.beside(None, Some(reload));
         place.bring(&mut next, "3").await;
         assert_eq!(place.text("log"), "13");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_the_proxy_has_not_loaded_is_one_for_the_next_process_too() {
+        let place = Place::new();
+        let mut killed = place.beside(None, None);
+        place.bring(&mut killed, "1").await;
+        let mut next = place.beside(None, None);
+        place.bring(&mut next, "1").await;
+        assert!(next.has_changed());
+        next.are_loaded();
+        let mut last = place.beside(None, None);
+        place.bring(&mut last, "1").await;
+        assert!(!last.has_changed());
+        // Another command has not loaded them.
+        let mut with_command = place.beside(None, Some(r#"touch "$DIRECTORY/ready""#));
+        place.bring(&mut with_command, "1").await;
+        assert!(place.directory.path().join("ready").exists());
     }
 
     #[tokio::test]

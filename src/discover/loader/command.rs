@@ -32,11 +32,7 @@ pub async fn reload(command: &str, files: &Files) -> Result<(), Refused> {
 
 async fn run(text: &str, directory: &Path, task: &str) -> Result<(), Refused> {
     let mut command = Command::new("sh");
-    command
-        .args(["-c", text])
-        .env("DIRECTORY", directory)
-        // A terminal's Ctrl-C is for us alone.
-        .process_group(0);
+    command.args(["-c", text]).env("DIRECTORY", directory);
     process::run(command, &quote(text), task, LIMIT).await
 }
 

@@ -37,13 +37,15 @@ impl Loader {
             return Ok(None);
         };
         let begun = Instant::now();
-        loop {
+        // The number in the pid file of one that has ended may be another nginx's by now.
+        while is_running(child) {
             let found = self.driver.find(Some(child)).await?;
-            if found.is_some() || begun.elapsed() > START || !is_running(child) {
+            if found.is_some() || begun.elapsed() > START {
                 return Ok(found);
             }
             sleep(LOOK).await;
         }
+        Ok(None)
     }
 
     /// The time of the next reload, if one may not come yet.
@@ -57,7 +59,7 @@ impl Loader {
         let command = self.settings.commands.check.as_deref();
         match self.driver.check(&self.files, main, all, command).await {
             // Somebody else's proxy may be where no program is that checks. It refuses what it cannot load.
-            Err(Refused::Unknown(error)) if !self.settings.proxy.is_ours() => {
+            Err(Refused::Unknown(error)) if command.is_none() && !self.settings.proxy.is_ours() => {
                 debug!("the files are loaded without a check: {error:#}");
                 Ok(())
             }
@@ -171,6 +173,8 @@ impl Loader {
         loaded: Loaded,
     ) -> anyhow::Result<()> {
         self.status.hold(routes.addresses());
+        // A full disk is no reason for this process to load them once more.
+        self.loaded = Some(loaded.clone());
         // What Envoy has refused is learned by another try alone, which changes nothing else.
         if matches!(self.driver, Driver::Nginx(_)) {
             let saved = loaded.save(&self.files.path(LOADED));
@@ -179,7 +183,6 @@ impl Loader {
                 self.files.keep_good(&file.name, &file.text())?;
             }
         }
-        self.loaded = Some(loaded);
         Ok(())
     }
 
@@ -227,8 +230,8 @@ impl Loader {
         Ok(())
     }
 
-    /// Starts our proxy with the files of an earlier process, because nothing newer is known.
-    pub(super) async fn start_with_last(&mut self) {
+    /// Starts our proxy with the files of an earlier process.
+    pub(super) async fn start_with_last(&mut self, why: &str) {
         let first = self.driver.first_file();
         if matches!(self.driver, Driver::None)
             || !self.settings.proxy.is_ours()
@@ -237,7 +240,7 @@ impl Loader {
             return;
         }
         let name = self.settings.proxy.name();
-        info!("no routes are known yet: {name} starts with the last configuration");
+        info!("{why}: {name} starts with the last configuration");
         if let Err(error) = self.start().await {
             self.outage.failed(format!("{error:#}"));
         }

@@ -98,7 +98,7 @@ impl Loader {
     async fn run(&mut self, mut routes: watch::Receiver<Option<Arc<Routes>>>) {
         let first = routes.wait_for(Option::is_some);
         if timeout(FIRST_ROUTES, first).await.is_err() {
-            self.start_with_last().await;
+            self.start_with_last("no routes are known yet").await;
         }
         loop {
             let newest = routes.borrow_and_update().clone();
@@ -192,6 +192,10 @@ impl Loader {
         if step == Step::Install {
             let result = self.check(main, &routes.files).await;
             if !self.is_taken(result, &wanted)? {
+                if is_absent {
+                    self.start_with_last("the newest configuration is refused")
+                        .await;
+                }
                 return Ok(pause);
             }
         }

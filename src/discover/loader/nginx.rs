@@ -58,6 +58,10 @@ impl Nginx {
     pub async fn load(&self, master: Pid, process: Option<&Process>) -> Result<(), Refused> {
         let before = nginx::workers(master);
         let begun = Instant::now();
+        // A check takes its time: another process may have the number by now.
+        if !nginx::is_nginx(master) {
+            return Err(ended().into());
+        }
         kill_process(master, Signal::HUP).map_err(|error| may_not_signal(master, error))?;
         while begun.elapsed() < LIMIT {
             sleep(PAUSE).await;
@@ -68,7 +72,7 @@ impl Nginx {
                 return Ok(());
             }
             if !nginx::is_nginx(master) {
-                return Err(anyhow!("nginx ended while it loaded its file").into());
+                return Err(ended().into());
             }
         }
         let lines = process.map(|process| process.lines_since(begun));
@@ -87,7 +91,14 @@ impl Nginx {
     }
 }
 
+fn ended() -> anyhow::Error {
+    anyhow!("nginx ended before it had loaded its file")
+}
+
 fn may_not_signal(master: Pid, error: Errno) -> anyhow::Error {
+    if error == Errno::SRCH {
+        return ended();
+    }
     anyhow!(
         "nginx's process {} cannot be sent a signal: {error}; run as root or as the user of nginx",
         master.as_raw_nonzero()

@@ -119,9 +119,11 @@ impl Envoy {
         text: &str,
         process: Option<&Process>,
     ) -> Result<(), Refused> {
-        let before = self.updates(part).await?;
+        let before = self.updates(part).await;
         let begun = Instant::now();
+        // Also if it hangs: whoever restarts it gets the newest file.
         files.replace(part.file, text)?;
+        let before = before?;
         let mut after = self.updates(part).await?;
         while after.attempts == before.attempts {
             if begun.elapsed() > LIMIT {
