@@ -174,7 +174,7 @@ impl Loader {
     ) -> anyhow::Result<()> {
         self.status.hold(routes.addresses());
         // A full disk is no reason for this process to load them once more.
-        self.loaded = Some(loaded.clone());
+        let loaded = self.loaded.insert(loaded);
         // What Envoy has refused is learned by another try alone, which changes nothing else.
         if matches!(self.driver, Driver::Nginx(_)) {
             let saved = loaded.save(&self.files.path(LOADED));
