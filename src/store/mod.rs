@@ -218,8 +218,8 @@ pub trait Store: Send + 'static {
     fn read(&mut self, keys: &[Key])
     -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
 
-    /// The keys in these directories that are on a lease, with their leases. They come without values, because there
-    /// may be any number of them.
+    /// The keys in these directories that are on a lease, with their leases; a key that is in several of them may come
+    /// several times. They come without values, because there may be any number of them.
     fn leased_in(
         &mut self,
         directories: &[Arc<str>],
