@@ -109,7 +109,7 @@ fn service(route: &routes::Route, running: Option<&Running>) -> Markup {
         strong { (id.name) "/" (id.index) }
         @for address in listener.listen.iter().chain(&listener.shared) { " " code { (address) } }
         @if let Some(failure) = &route.failure { pre.bad { (failure) } }
-        @if listener.servers.is_empty() { div.bad { "it has no server, so connections are refused" } }
+        @if listener.servers.is_empty() { div.bad { "it has no server" } }
         @for server in &listener.servers {
             @let found = running.map(|running| {
                 let mut backends = running.backends.values();
