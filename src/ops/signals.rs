@@ -141,6 +141,8 @@ impl Ending {
 impl Endings {
     async fn next(&mut self) -> Ending {
         let ending = tokio::select! {
+            // A signal comes first: one that is left over would hurry the end.
+            biased;
             _ = self.terminate.recv() => Ending::Terminate,
             _ = self.interrupt.recv() => Ending::Interrupt,
             _ = self.leave.recv() => Ending::Leave,
