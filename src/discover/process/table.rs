@@ -13,7 +13,10 @@ pub fn title(process: i32) -> String {
 
 /// Whether a process goes on. One that has ended, and whose status nobody has collected yet, does not.
 pub fn is_running(process: Pid) -> bool {
-    !title(process.as_raw_nonzero().get()).is_empty()
+    // Not by its arguments, of which there are none for a moment while a program takes the place of another.
+    let state = fields(process.as_raw_nonzero().get());
+    let state = state.and_then(|fields| fields.into_iter().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
 }
 
 /// The name of its program.
