@@ -1,6 +1,6 @@
 -- nginx, 1.18 and newer: TCP and UDP by its stream module, and HTTP by host names. Use it where nginx runs already, or
--- for UDP. Each change is a reload: no connection is refused, but idle ones of HTTP are closed, which may cost a request
--- that is just being sent. Open connections keep an old worker for an hour at most.
+-- for UDP. Each change is a reload: no connection is refused, but idle ones of HTTP are closed, which may cost a
+-- request that is just being sent. Open connections keep an old worker for an hour at most.
 --
 --   docker-register discover --proxy nginx
 --

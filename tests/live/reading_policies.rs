@@ -108,9 +108,9 @@ fn a_target_begins_with_its_purpose_and_a_command() {
 #[test]
 fn without_a_proxy_a_target_is_named() {
     let output = files("--proxy none");
-    assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{}", output.stdout);
     assert!(
-        output.stderr.contains("add `--set target=file_sd`"),
+        output.stderr.contains("pass --set target=file_sd"),
         "{}",
         output.stderr
     );
