@@ -201,7 +201,12 @@ impl Loader {
         }
         let Some((process, name)) = running else {
             // Somebody else's may be running, and be named again.
-            self.started_with = self.settings.proxy.is_ours().then_some(wanted);
+            self.started_with = None;
+            if self.settings.proxy.is_ours() {
+                self.started_with = Some(wanted);
+                // It listens as soon as it has started, before the next round knows of it.
+                self.status.hold_too(routes.addresses());
+            }
             return self.start_or_wait(main, is_absent).await;
         };
         if step != Step::Nothing {
