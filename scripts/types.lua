@@ -526,7 +526,7 @@ function nginx.name(text) end
 ---@class envoy: Target
 local envoy = {}
 
---- What Envoy reads when it starts, as a table for JSON.
+--- The file that Envoy reads when it starts, as a table for JSON.
 ---@return table
 function envoy.bootstrap() end
 

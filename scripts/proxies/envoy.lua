@@ -28,7 +28,7 @@ local function source(name)
   }
 end
 
--- What Envoy reads when it starts.
+-- The file that Envoy reads when it starts.
 function envoy.bootstrap()
   return {
     node = { id = "docker-register", cluster = "docker-register" },

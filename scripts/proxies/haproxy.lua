@@ -96,8 +96,8 @@ haproxy.http = table.concat({
   "",
 }, "\n")
 
--- What was made of read-only tables: a service with its listener, and a list of servers. Each is the same table until
--- it changes.
+-- The results for read-only tables: a service with its listener, and a list of servers. Each is the same table until it
+-- changes.
 local made = setmetatable({}, { __mode = "k" })
 
 local function keep(t, result)

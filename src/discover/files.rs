@@ -85,7 +85,7 @@ impl Files {
     /// An empty directory for files that are not in force, below this one.
     pub fn staging(&self) -> anyhow::Result<Self> {
         let staging = self.path(STAGING);
-        // What an earlier process has left. If it cannot be removed, nothing can be written there either.
+        // An earlier process may have left it. If it cannot be removed, nothing can be written there either.
         let _ = fs::remove_dir_all(&staging);
         Self::open(&staging)
     }

@@ -69,7 +69,7 @@ pub enum Proxy {
         /// The Unix socket of its admin interface.
         admin: PathBuf,
     },
-    /// Whatever reads the files. It is known by its commands alone.
+    /// Any other reader of the files. It is known by its commands alone.
     None,
 }
 

@@ -50,7 +50,7 @@ pub struct Shown {
     pub running: Option<Arc<Running>>,
     /// The processes that only finish their connections; none where that is not known.
     pub old_workers: Option<usize>,
-    /// What the proxy has refused of the files that it has loaded.
+    /// The parts of the loaded files that the proxy has refused.
     pub refused: Vec<LeftOut>,
 }
 

@@ -36,7 +36,7 @@ pub struct View {
     pub metrics: Text,
 }
 
-/// What a process has once, for all of its roles.
+/// The parts of a process that all of its roles share.
 pub struct Process {
     pub side: SideThread,
     /// The last warnings and errors, for the pages.

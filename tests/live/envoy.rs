@@ -15,65 +15,7 @@ fn each(scenario: impl Fn(&Site)) {
     }
 }
 
-#[test]
-fn requests_follow_the_keys() {
-    each(scenarios::changes);
-}
-
-#[test]
-fn a_port_that_another_program_holds_costs_its_service_alone() {
-    each(scenarios::a_foreign_port);
-}
-
-#[test]
-fn of_two_services_on_one_port_the_older_has_it() {
-    each(scenarios::two_services_on_one_port);
-}
-
-#[test]
-fn services_with_host_names_share_an_address() {
-    each(scenarios::host_names);
-}
-
-#[test]
-fn a_new_process_uses_the_envoy_of_one_that_was_killed() {
-    each(scenarios::adoption);
-}
-
-#[test]
-fn at_exit_it_goes_on_or_ends() {
-    each(scenarios::exit);
-}
-
-#[test]
-fn an_envoy_that_dies_is_started_again_as_it_should_be() {
-    each(scenarios::a_dead_proxy);
-}
-
-#[test]
-fn routes_stay_while_etcd_is_away_and_when_it_comes_back_empty() {
-    each(scenarios::an_empty_store);
-}
-
-#[test]
-fn etcd_may_be_away_for_three_ttls() {
-    each(scenarios::three_ttls);
-}
-
-#[test]
-fn a_configuration_that_is_refused_changes_nothing() {
-    each(scenarios::a_refused_configuration);
-}
-
-#[test]
-fn replacements_lose_no_request() {
-    each(|site| scenarios::replacements(site, 20));
-}
-
-#[test]
-fn killed_each_second_it_costs_no_request() {
-    each(|site| scenarios::kills(site, 5));
-}
+scenarios::tests_of!(each);
 
 /// Envoy reads a file when it is moved in, and does not try a listener again by itself.
 #[test]

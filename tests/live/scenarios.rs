@@ -10,6 +10,73 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
+/// Makes the tests that proxies share, of a function that runs a scenario with each version of one.
+macro_rules! tests_of {
+    ($each:ident) => {
+        #[test]
+        fn requests_follow_the_keys() {
+            $each(crate::scenarios::changes);
+        }
+
+        #[test]
+        fn a_port_that_another_program_holds_costs_its_service_alone() {
+            $each(crate::scenarios::a_foreign_port);
+        }
+
+        #[test]
+        fn of_two_services_on_one_port_the_older_has_it() {
+            $each(crate::scenarios::two_services_on_one_port);
+        }
+
+        #[test]
+        fn services_with_host_names_share_an_address() {
+            $each(crate::scenarios::host_names);
+        }
+
+        #[test]
+        fn a_new_process_uses_the_proxy_of_one_that_was_killed() {
+            $each(crate::scenarios::adoption);
+        }
+
+        #[test]
+        fn at_exit_it_goes_on_or_ends() {
+            $each(crate::scenarios::exit);
+        }
+
+        #[test]
+        fn a_proxy_that_dies_is_started_again_as_it_should_be() {
+            $each(crate::scenarios::a_dead_proxy);
+        }
+
+        #[test]
+        fn routes_stay_while_etcd_is_away_and_when_it_comes_back_empty() {
+            $each(crate::scenarios::an_empty_store);
+        }
+
+        #[test]
+        fn etcd_may_be_away_for_three_ttls() {
+            $each(crate::scenarios::three_ttls);
+        }
+
+        #[test]
+        fn a_configuration_that_is_refused_changes_nothing() {
+            $each(crate::scenarios::a_refused_configuration);
+        }
+
+        #[test]
+        fn replacements_lose_no_request() {
+            $each(|site| crate::scenarios::replacements(site, 20));
+        }
+
+        #[test]
+        fn killed_each_second_it_costs_no_request() {
+            $each(|site| crate::scenarios::kills(site, 5));
+        }
+    };
+}
+
+pub(crate) use tests_of;
+
 /// The members of `web` come and go. At first they are the first two of three, and at the end the first.
 pub fn members_come_and_go(site: &Site, port: u16, [a, b, c]: &[Backend; 3]) {
     wait_for_answers(port, &["a", "b"]);
@@ -444,7 +511,7 @@ pub fn three_ttls(site: &Site) {
     site.bed.etcd.start_again();
     wait_until_ready(&discover);
     registrar.wait_for_log("etcd is back after", SOON);
-    // What the registrar puts anew has reached the proxy.
+    // The keys that the registrar has put anew have reached the proxy.
     let marker = free_port().to_string();
     site.put("marker/1/port", &marker);
     eventually(SOON, "the marker", || {

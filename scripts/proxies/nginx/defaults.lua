@@ -1,4 +1,4 @@
--- What nginx's file and its blocks `http` and `stream` begin with.
+-- The beginnings of nginx's file and of its blocks `http` and `stream`.
 local options, proxy = require "options", require "proxy"
 
 local function word(path)

@@ -325,7 +325,7 @@ mod tests {
         let claims = [claim("a", 1, &at.to_string())];
         let [Claim { bound: held, .. }] = claims;
         assert_eq!(settle(&mut owners, &claims), [false]);
-        // What the proxy has by UDP is not what it has by TCP.
+        // An address that is held by UDP is not held by TCP.
         let other = udp(claims[0].clone()).bound;
         let settled = owners.settle(&claims, &BTreeSet::from([other]));
         assert!(settled[0].is_err(), "{settled:?}");

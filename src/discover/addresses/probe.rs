@@ -21,7 +21,7 @@ const WHAT_NOW: &str = "stop it, or give the service another port or address";
 #[derive(Debug)]
 pub struct Probe {
     proc: PathBuf,
-    /// Those of the proxy. No other address is tried.
+    /// The proxy's protocols. Addresses of others are not tried.
     protocols: &'static [Protocol],
     /// The kernel's tables, each read once at most for all addresses of one settlement.
     sockets: BTreeMap<Protocol, Vec<Socket>>,

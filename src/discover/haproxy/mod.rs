@@ -68,7 +68,7 @@ impl Haproxy {
         Running::read(&state, &stat).map_err(|strange| self.is_strange(strange))
     }
 
-    /// What was known to run, with these servers read anew. Somebody else's change of any others is not seen.
+    /// The known running state, with these servers read anew. Somebody else's change of any others is not seen.
     pub async fn running_again(
         &self,
         known: &Running,

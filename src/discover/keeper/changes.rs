@@ -202,7 +202,7 @@ impl Keeper {
     }
 }
 
-/// What runs. Where the rest is known from `before`, only the servers that differ are read.
+/// Reads the running state. Where the rest is known from `before`, only the servers that differ are read.
 async fn look(haproxy: &Haproxy, main: &File, before: Option<&Seen>) -> anyhow::Result<Running> {
     if let Some(before) = before
         && let Some(changed) = main.changed_servers(&before.file)

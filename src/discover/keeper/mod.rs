@@ -63,7 +63,7 @@ pub struct Keeper {
     seen: Option<Seen>,
     /// Since when servers are in maintenance, by backend and name.
     maint: HashMap<(Arc<str>, Arc<str>), Instant>,
-    /// What was last written about that, and the file that was written with it.
+    /// The last saved `applied`, and the file that was written with it.
     saved: Option<(Applied, File)>,
     /// The files beside the main one.
     beside: Beside,

@@ -17,7 +17,7 @@ use crate::routes::File;
 
 /// The name of the file with what has been loaded.
 const RELOADED: &str = ".reloaded.json";
-/// What loads the files without a command. Another command has loaded nothing yet.
+/// The name of the loader where there is no command. Another command has loaded nothing yet.
 const PROXY: &str = "the proxy";
 
 pub struct Beside {
@@ -146,7 +146,7 @@ impl Beside {
         saved.context("cannot write what the reload command has loaded")
     }
 
-    /// What loads the files.
+    /// The name of the loader.
     fn loads(&self) -> &str {
         self.commands.reload.as_deref().unwrap_or(PROXY)
     }

@@ -76,7 +76,7 @@ impl Loaded {
         }
     }
 
-    /// What an earlier process left. Without it, the files are loaded once more.
+    /// The record of an earlier process. Without it, the files are loaded once more.
     pub fn recall(path: &Path) -> Option<Self> {
         serde_json::from_str(&file::read_text(path).ok()?).ok()
     }

@@ -20,7 +20,7 @@ use crate::routes::{Bound, File};
 pub enum Driver {
     Nginx(Nginx),
     Envoy(Envoy),
-    /// Whatever reads the files: nothing is known of it.
+    /// Any other reader: nothing is known of it.
     None,
 }
 

@@ -175,7 +175,7 @@ impl Loader {
         self.status.hold(routes.addresses());
         // A full disk is no reason for this process to load them once more.
         let loaded = self.loaded.insert(loaded);
-        // What Envoy has refused is learned by another try alone, which changes nothing else.
+        // Only another try shows the parts that Envoy refuses, and it changes nothing else.
         if matches!(self.driver, Driver::Nginx(_)) {
             let saved = loaded.save(&self.files.path(LOADED));
             saved.context("cannot write what the proxy has loaded")?;

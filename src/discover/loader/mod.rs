@@ -50,7 +50,7 @@ pub struct Loader {
     /// The digest of the files that our proxy is started with.
     started_with: Option<String>,
     refusals: Refusals,
-    /// What the proxy has refused of the files that it has loaded.
+    /// The parts of the loaded files that the proxy has refused.
     left_out: Vec<LeftOut>,
     reloaded_at: Option<Instant>,
     /// How often our proxy has died since it last ran.

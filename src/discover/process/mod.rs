@@ -65,7 +65,7 @@ enum Running {
     Adopted(Adopted),
 }
 
-/// What has happened to our proxy.
+/// A change of our proxy.
 pub enum Event {
     Died(Death),
     Restarted,

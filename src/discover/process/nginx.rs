@@ -16,9 +16,9 @@ const LEAVES: &str = " is shutting down";
 /// The workers of a master.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Workers {
-    /// Those that accept connections.
+    /// Processes that accept connections.
     pub current: BTreeSet<i32>,
-    /// Those that only finish their connections.
+    /// Processes that only finish their connections.
     pub old: BTreeSet<i32>,
 }
 

@@ -71,7 +71,7 @@ fn services(
     })
 }
 
-/// What one loop over the services has yet to see, and where it has located the keys that it has seen.
+/// The keys that one loop over the services has yet to see, and the places of those that it has seen.
 struct Moments {
     /// None at the end.
     source: Option<KeySource>,

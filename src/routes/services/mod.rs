@@ -46,7 +46,7 @@ pub enum Part {
 #[derive(Debug, Default)]
 pub struct Services {
     known: BTreeMap<ServiceId, Arc<Service>>,
-    /// What is left out of each service.
+    /// The keys and members that are left out, by service.
     left_out: BTreeMap<ServiceId, Vec<LeftOut>>,
 }
 

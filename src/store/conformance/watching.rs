@@ -126,6 +126,6 @@ pub async fn an_expiry_is_told_of_in_time_or_not<S: Bench>(mut trial: Trial<S>) 
         trial.find("mark").await;
     }
     assert_eq!(told.contains(&a), S::FACTS.tells_expiries, "{told:?}");
-    // Those who read miss it in any case.
+    // Readers miss it in any case.
     trial.assert_left(&[], &["a"]).await;
 }

@@ -32,7 +32,7 @@ struct State {
     forgotten: i64,
 }
 
-/// What a watch learns.
+/// The answer to a watch.
 pub enum Told {
     Changes(Changes),
     /// Changes that it has not told are no longer known.

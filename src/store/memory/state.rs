@@ -49,7 +49,7 @@ impl Life {
 }
 
 impl Changes {
-    /// Those of keys that begin with `prefix`; none if there are none.
+    /// The changes of keys that begin with `prefix`; none if there are none.
     pub fn below(&self, prefix: &str) -> Option<Self> {
         let is_below = |change: &&Change| match change {
             Change::Put(found) => found.key.starts_with(prefix),

@@ -165,7 +165,7 @@ impl Envoy {
         ))
     }
 
-    /// What is refused of the files, by name where Envoy tells it.
+    /// The refused parts of the files, by name where Envoy tells it.
     pub async fn left_out(&self) -> anyhow::Result<Vec<LeftOut>> {
         let mut left_out = Vec::new();
         for (file, lines) in &self.rejected {

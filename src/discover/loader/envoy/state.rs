@@ -1,4 +1,4 @@
-//! What Envoy tells of its files: how often it has read each, and the listeners that it refuses. It is pure.
+//! The answers of Envoy about its files: how often it has read each, and the listeners that it refuses. It is pure.
 
 use std::collections::BTreeSet;
 

@@ -81,7 +81,7 @@ impl Bench for RedisStore {
     }
 }
 
-/// What comes before the key in the name of a channel.
+/// The part before the key in the name of a channel.
 const CHANNEL: &str = "__keyspace@0__:";
 
 async fn read_lines(lines: &mut Lines<BufReader<TcpStream>>, number: usize) -> Vec<String> {
