@@ -194,14 +194,34 @@ local function older(host, one, other)
   return one
 end
 
+-- What a function says of a service, which is asked again when the service has changed: it is another table then.
+local function kept(ask)
+  local answers = setmetatable({}, { __mode = "k" })
+  return function(service)
+    local answer = answers[service]
+    if answer == nil then
+      answer = ask(service) or false
+      if getmetatable(service) == "read-only" then answers[service] = answer end
+    end
+    return answer
+  end
+end
+
+-- The addresses that a service shares with others, and its host names; false if it shares none.
+local sharing = kept(function(service)
+  local addresses = service.listener.shared
+  return addresses[1] and { addresses = addresses, hosts = discover.hosts(service) }
+end)
+
 -- The addresses that services share, and which service has each host name there: the names, sorted, and the services.
 function discover.virtual_hosts(services)
   local addresses, names, owners, known = {}, {}, {}, {}
   for _, service in ipairs(services) do
-    for _, address in ipairs(service.listener.shared) do
+    local own = sharing(service)
+    for _, address in ipairs(own and own.addresses or {}) do
       if not known[address] then addresses[#addresses + 1], known[address] = address, true end
     end
-    for _, host in ipairs(service.listener.shared[1] and discover.hosts(service) or {}) do
+    for _, host in ipairs(own and own.hosts or {}) do
       if not owners[host] then names[#names + 1] = host end
       owners[host] = owners[host] and older(host, owners[host], service) or service
     end
@@ -210,13 +230,18 @@ function discover.virtual_hosts(services)
   return addresses, names, owners
 end
 
+-- For each target, whether it can route to a service.
+local accepts = {}
+
 -- The files that there should be, made of the services that have got an address: `service.listener`.
 function discover.files(services)
   local files = {}
   for _, target in ipairs(discover.targets) do
+    local accept = accepts[target] or kept(function(service) return target.accept(service) end)
+    accepts[target] = accept
     local accepted = {}
     for _, service in ipairs(services) do
-      if target.accept(service) then accepted[#accepted + 1] = service end
+      if accept(service) then accepted[#accepted + 1] = service end
     end
     for _, file in ipairs(target.files(accepted, discover)) do files[#files + 1] = file end
   end

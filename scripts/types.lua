@@ -368,7 +368,7 @@ function reading_etcd.services(locate) end
 --- Makes the files of services for one reader, such as HAProxy. The bundled ones are `require "haproxy"`, `"nginx"`,
 --- `"envoy"`, `"file_sd"` and `"hosts"`; a site may have its own beside its script.
 ---@class Target
----@field accept fun(service: Service): boolean, string? whether it can route to the service, and if not, why
+---@field accept fun(service: Service): boolean, string? whether it can route to the service, and if not, why; it is called when the service has changed
 ---@field identifier fun(text: string): string a server's name in its language; two texts never get one name
 ---@field options string? the default options of each server
 ---@field lists "servers"|"addresses"|nil what it lists, if it routes to nothing itself; of servers alone, no service needs an address
@@ -405,6 +405,7 @@ function discover.accept(service) end
 ---@return string? bad
 function discover.hosts(service) end
 
+--- How a service is reached: it is called when the service has changed.
 ---@param service Service
 ---@return "tcp"|"http"|"udp"
 function discover.mode(service) end
@@ -487,14 +488,14 @@ function haproxy.defaults() end
 ---@return string
 function haproxy.stats(proxy) end
 
---- The servers of a backend, which can change without a reload.
+--- The servers of a backend, which can change without a reload. They are read-only.
 ---@param backend string
 ---@param frontend string?
 ---@param servers Server[]
 ---@return Servers
 function haproxy.servers(backend, frontend, servers) end
 
---- The section of a service.
+--- The section of a service: it is called when the service has changed.
 ---@param service Service
 ---@param mode "tcp"|"http"
 ---@return (string|Servers)[]
@@ -557,6 +558,13 @@ local proxy = {}
 ---@param listener fun(service: Service): Listener?, string?
 ---@param files fun(services: Service[]): File|File[]
 function proxy.sync(services, listener, files) end
+
+--- A read-only copy of a table. Of `Servers` that are read-only with all their tables, it is enough to see that they are
+--- the same table as the last time, so with many services a change costs less.
+---@generic T: table
+---@param t T
+---@return T
+function proxy.read_only(t) end
 
 --- `require "json"`
 ---@class json

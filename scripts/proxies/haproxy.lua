@@ -3,6 +3,8 @@
 --
 --   docker-register discover
 
+local proxy = require "proxy"
+
 local haproxy = {}
 
 -- Checks that notice a host that died without a word by the traffic to it, and ask a quiet server rarely: each host of
@@ -96,45 +98,25 @@ haproxy.http = table.concat({
   "",
 }, "\n")
 
--- The results for read-only tables: a service with its listener, and a list of servers. Each is the same table until it
--- changes.
-local made = setmetatable({}, { __mode = "k" })
-
-local function keep(t, result)
-  if getmetatable(t) == "read-only" then made[t] = result end
-end
-
 -- The servers of a backend, which can change without a reload. `frontend` refuses connections while there is none.
 function haproxy.servers(backend, frontend, servers)
-  local lines = made[servers]
-  if not lines then
-    lines = {}
-    for i, server in ipairs(servers) do
-      lines[i] = "  server " .. server.name .. " " .. server.address .. " " .. server.options
-    end
-    keep(servers, lines)
+  local lines = {}
+  for i, server in ipairs(servers) do
+    lines[i] = "  server " .. server.name .. " " .. server.address .. " " .. server.options
   end
-  -- A copy, which a site may change.
-  return { backend = backend, frontend = frontend, servers = servers, lines = table.move(lines, 1, #lines, 1, {}) }
+  return proxy.read_only {
+    backend = backend, frontend = frontend, servers = servers, lines = proxy.read_only(lines),
+  }
 end
 
 -- The section of a service, as pieces of a file's text. Without an address of its own it is a backend alone.
 function haproxy.listen(service, mode)
-  local section = made[service]
-  if not section or section.mode ~= mode then
-    local name, own = haproxy.section(service), service.listener.listen
-    local lines = { (own[1] and "listen " or "backend ") .. name }
-    for _, address in ipairs(own) do lines[#lines + 1] = "  bind " .. address end
-    section = {
-      mode = mode,
-      text = table.concat(lines, "\n") .. "\n" .. (mode == "http" and haproxy.http or ""),
-      name = name,
-      frontend = own[1] and name or nil,
-      servers = service.listener.servers,
-    }
-    keep(service, section)
-  end
-  return { section.text, haproxy.servers(section.name, section.frontend, section.servers), "\n" }
+  local name, listener = haproxy.section(service), service.listener
+  local has_own = listener.listen[1] ~= nil
+  local lines = { (has_own and "listen " or "backend ") .. name }
+  for _, address in ipairs(listener.listen) do lines[#lines + 1] = "  bind " .. address end
+  local text = table.concat(lines, "\n") .. "\n" .. (mode == "http" and haproxy.http or "")
+  return { text, haproxy.servers(name, has_own and name or nil, listener.servers), "\n" }
 end
 
 -- A frontend on shared addresses that finds the service of a request by its host name.
@@ -152,11 +134,19 @@ function haproxy.by_host(name, addresses, hosts)
   return table.concat(lines, "\n") .. "\n\n"
 end
 
+-- The sections so far, by service. A service is another table when it has changed.
+local sections = setmetatable({}, { __mode = "k" })
+
 -- The file with all services.
 function haproxy.files(services, discover)
   local text = { discover.head() }
   for _, service in ipairs(services) do
-    for _, piece in ipairs(haproxy.listen(service, discover.mode(service))) do text[#text + 1] = piece end
+    local section = sections[service]
+    if not section then
+      section = haproxy.listen(service, discover.mode(service))
+      if getmetatable(service) == "read-only" then sections[service] = section end
+    end
+    for _, piece in ipairs(section) do text[#text + 1] = piece end
   end
   local addresses, _, owners = discover.virtual_hosts(services)
   if addresses[1] then text[#text + 1] = haproxy.by_host("http", addresses, owners) end

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use bollard::Docker;
+use bollard::{ClientVersion, Docker};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyperlocal::UnixConnector;
@@ -104,24 +104,24 @@ impl Endpoint {
     }
 
     /// A client that has not sent a request yet.
-    pub fn client(&self, timeout: Duration) -> anyhow::Result<Docker> {
+    pub fn client(&self, timeout: Duration, version: &ClientVersion) -> anyhow::Result<Docker> {
         match &self.transport {
             Transport::Unix(path) => {
                 self.check_socket(path)?;
                 // Its host is the path in hex digits.
                 let url: hyper::Uri = hyperlocal::Uri::new(path, "").into();
                 let host = url.host().unwrap_or_default();
-                undecoded::client(UnixConnector, &format!("unix://{host}"), timeout)
+                undecoded::client(UnixConnector, &format!("unix://{host}"), timeout, version)
             }
             Transport::Tcp(address) => {
                 let url = format!("http://{address}");
-                undecoded::client(HttpConnector::new(), &url, timeout)
+                undecoded::client(HttpConnector::new(), &url, timeout, version)
             }
             Transport::Tls(address) => {
                 let mut tcp = HttpConnector::new();
                 tcp.enforce_http(false);
                 let tls = HttpsConnector::from((tcp, tls_config()?));
-                undecoded::client(tls, &format!("https://{address}"), timeout)
+                undecoded::client(tls, &format!("https://{address}"), timeout, version)
             }
         }
         .map_err(explain)

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use bollard::{BollardRequest, ClientVersion, Docker};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use http_body_util::BodyExt as _;
-use hyper::Response;
 use hyper::body::Incoming;
+use hyper::{HeaderMap, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
@@ -39,6 +39,17 @@ where
         .to_bytes())
 }
 
+/// The headers of the answer to a call.
+pub async fn head<F, T>(
+    docker: &Docker,
+    call: impl FnOnce(Docker) -> F,
+) -> Result<HeaderMap, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    Ok(answer(docker, call).await?.into_parts().0.headers)
+}
+
 /// The lines of the answer to a call, which is made when the first one is asked for.
 pub fn lines<F, T>(
     docker: &Docker,
@@ -60,7 +71,12 @@ where
 }
 
 /// A client whose requests go to the host of `url` over `connector`.
-pub fn client<C>(connector: C, url: &str, timeout: Duration) -> Result<Docker, Error>
+pub fn client<C>(
+    connector: C,
+    url: &str,
+    timeout: Duration,
+    version: &ClientVersion,
+) -> Result<Docker, Error>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
@@ -80,7 +96,7 @@ where
         }
     };
     let seconds = timeout.as_secs();
-    Docker::connect_with_custom_transport(transport, Some(url), seconds, API_DEFAULT_VERSION)
+    Docker::connect_with_custom_transport(transport, Some(url), seconds, version)
 }
 
 /// Makes a call, and takes its answer.

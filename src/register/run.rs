@@ -158,13 +158,16 @@ impl Work {
         let wanted = checks.start(wanted, |prober| drop(self.process.side.spawn(prober)));
         let collisions = collisions::follow(wanted.clone(), Arc::clone(&self.status));
         let wanted = drain::start(self.settings.drain_file.as_deref(), wanted, &self.status);
+        let id_file = self.id_file()?;
+        let remembered = id_file.as_ref().and_then(IdFile::recall);
+        let asked = self.ask_docker(remembered.is_some());
         // A broken script ends the program before anything is touched.
         let script = world.load().map_err(|failure| anyhow!("{failure}"))?;
         self.status.loads.began(script.version());
         tokio::spawn(self.status.loads.clone().remind());
-        let id_file = self.id_file()?;
-        let remembered = id_file.as_ref().and_then(IdFile::recall);
-        let (daemon, early) = self.wait_for_docker(remembered.as_deref(), &wanted).await;
+        let (daemon, early) = self
+            .wait_for_docker(asked, remembered.as_deref(), &wanted)
+            .await?;
         let Some(daemon) = daemon else {
             self.end(early).await;
             return Ok(());
@@ -196,32 +199,51 @@ impl Work {
         Ok(directory.map(|directory| IdFile::new(directory, &docker, &host.options.instance)))
     }
 
-    /// Waits for the Docker daemon. If it does not answer at once, the keys that an earlier process held under the
-    /// `remembered` id are renewed meanwhile. Returns no daemon if a signal ends the wait.
-    async fn wait_for_docker(
-        &mut self,
-        remembered: Option<&str>,
-        wanted: &WantedReceiver,
-    ) -> (Option<Option<Daemon>>, Option<Keeping>) {
-        let consequence = match (remembered, &self.settings.state_directory) {
+    /// Asks for the Docker daemon on the second thread, while this one loads the script.
+    fn ask_docker(&self, remembers: bool) -> JoinHandle<Option<Daemon>> {
+        let consequence = match (remembers, &self.settings.state_directory) {
             _ if !self.settings.host.store.lasts() => "nothing is registered yet",
-            (Some(_), _) => "only the keys of the process before this one are renewed",
-            (None, Some(_)) => "nothing is registered yet",
-            (None, None) => {
+            (true, _) => "only the keys of the process before this one are renewed",
+            (false, Some(_)) => "nothing is registered yet",
+            (false, None) => {
                 "nothing is registered yet, and keys of a process before this one are not renewed: set STATE_DIRECTORY \
                  to a directory that stays, so that they are the next time"
             }
         };
-        let asked = ask_docker(&self.settings, &self.status, consequence);
-        tokio::pin!(asked);
-        if let Ok(daemon) = timeout(AT_ONCE, self.signals.unless_ended(asked.as_mut())).await {
-            return (daemon, None);
-        }
-        let early = remembered.map(|id| {
-            info!("Docker does not answer yet: keys that were held with its id {id} are renewed");
-            self.start_keeper(self.identity(id), wanted.clone())
-        });
-        (self.signals.unless_ended(asked).await, early)
+        let outage = Outage::new("Docker", consequence, self.settings.lifetime());
+        let outage = outage.shown_by(&self.status.docker);
+        // A dry run needs no identity.
+        let is_needed = self.settings.mode != Mode::DryRun;
+        self.process.side.spawn(async move {
+            if is_needed {
+                Some(wait_for_daemon(outage).await)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Waits for the daemon that was asked for. If it does not answer at once, the keys that an earlier process held
+    /// under the `remembered` id are renewed meanwhile. Returns no daemon if a signal ends the wait.
+    async fn wait_for_docker(
+        &mut self,
+        mut asked: JoinHandle<Option<Daemon>>,
+        remembered: Option<&str>,
+        wanted: &WantedReceiver,
+    ) -> anyhow::Result<(Option<Option<Daemon>>, Option<Keeping>)> {
+        let first = timeout(AT_ONCE, self.signals.unless_ended(&mut asked)).await;
+        let (daemon, early) = if let Ok(daemon) = first {
+            (daemon, None)
+        } else {
+            let early = remembered.map(|id| {
+                info!("Docker does not answer yet: keys that were held with its id {id} are renewed");
+                self.start_keeper(self.identity(id), wanted.clone())
+            });
+            (self.signals.unless_ended(&mut asked).await, early)
+        };
+        asked.abort();
+        let daemon = daemon.transpose();
+        Ok((daemon.context("the task that asks for Docker has crashed")?, early))
     }
 
     /// Goes on with the daemon's `id`: with the keeper that has renewed its keys so far, or with a new one.
@@ -365,23 +387,13 @@ impl Work {
     }
 }
 
-/// Waits for the Docker daemon, because the identity is derived from its id. A dry run needs none.
-/// `consequence` is for the log.
-async fn ask_docker(
-    settings: &Settings,
-    status: &Status,
-    consequence: &'static str,
-) -> Option<Daemon> {
-    if settings.mode == Mode::DryRun {
-        return None;
-    }
-    let outage = Outage::new("Docker", consequence, settings.lifetime());
-    let mut outage = outage.shown_by(&status.docker);
+/// Waits for the Docker daemon, because the identity is derived from its id.
+async fn wait_for_daemon(mut outage: Outage) -> Daemon {
     loop {
         match Daemon::ask().await {
             Ok(daemon) => {
                 outage.over();
-                return Some(daemon);
+                return daemon;
             }
             Err(error) => tokio::time::sleep(outage.failed(format!("{error:#}"))).await,
         }

@@ -2,6 +2,7 @@
 
 mod files;
 mod listeners;
+mod lists;
 mod proxy;
 mod reading;
 mod script;

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::files::Reader;
 use super::listeners::Listeners;
+use super::lists::Lists;
 use super::reading::{Said, read_listener};
 use super::state::{Current, RoutingState};
 use super::tables::ServiceTable;
@@ -46,23 +47,33 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<RoutingState>) -> Res
     module.set("socket", options.socket.as_str())?;
     module.set("state_file", options.state_file.as_str())?;
     module.set("pid_file", options.pid_file.as_str())?;
-    let reader = Rc::new(Reader::new(lua, context)?);
-    let shared = (Rc::clone(context), Rc::clone(state), reader);
+    module.set("read_only", context.tool::<Function>("read_only")?)?;
+    let files = Rc::new(Files {
+        reader: Reader::new(lua, context)?,
+        lists: Lists::new(lua, context)?,
+    });
+    let shared = (Rc::clone(context), Rc::clone(state), files);
     module.set(
         "sync",
         lua.create_async_function(move |lua, arguments: MultiValue| {
-            let (context, state, reader) = shared.clone();
-            async move { sync(&lua, &context, &state, &reader, arguments).await }
+            let (context, state, files) = shared.clone();
+            async move { sync(&lua, &context, &state, &files, arguments).await }
         })?,
     )?;
     Ok(module)
+}
+
+/// What is kept from one call of a policy's `files` to the next.
+struct Files {
+    reader: Reader,
+    lists: Lists,
 }
 
 async fn sync(
     lua: &Lua,
     context: &Context,
     state: &RoutingState,
-    reader: &Reader,
+    kept: &Files,
     arguments: MultiValue,
 ) -> Result<()> {
     context.may_wait("proxy.sync")?;
@@ -81,18 +92,23 @@ async fn sync(
     };
     let Current {
         services,
+        lists,
         left_out,
         revision,
     } = current;
-    let services = listed(list, services)?;
+    let services = if lists.is_last(list)? {
+        services
+    } else {
+        listed(list, services)?
+    };
     ask(context, state, listener, &services).await?;
     let (settled, unrouted, refused) = settle(state, services);
     let left_out: BTreeSet<LeftOut> = left_out.into_iter().chain(unrouted).collect();
     let tables = settled.iter().filter(|routed| routed.is_in_files()).map(
         |Routed { route, table, .. }| table.with_listener(lua, context.frozen(), &route.listener),
     );
-    let tables = tables.collect::<Result<Vec<Table>>>()?;
-    let files = files_of(lua, context, reader, files, tables);
+    let tables = kept.lists.list(lua, tables.collect::<Result<_>>()?)?;
+    let files = files_of(lua, context, &kept.reader, files, tables);
     let files = files.inspect_err(|_| state.world.errors.add_one())?;
     let routes: Vec<Route> = settled.into_iter().map(|routed| routed.route).collect();
     report(state, &routes, &left_out);
@@ -138,7 +154,7 @@ async fn ask(
         if state.world.listeners.borrow().is_current(service, id) {
             continue;
         }
-        let result = context.call(function, table.clone(), Phase::Policy);
+        let result = context.call(function, (&**table).clone(), Phase::Policy);
         let result = result.and_then(|values| {
             read_listener(context.frozen(), &values).map_err(|why| {
                 Failure::of(function, context.name_of(function), format!("it {why}"))
@@ -294,15 +310,14 @@ pub fn read_listener_of(
     })
 }
 
-/// The files that a policy's function makes of services, which have their listener in their tables.
+/// The files that a policy's function makes of a list of services, which have their listener in their tables.
 pub fn files_of(
     lua: &Lua,
     context: &Context,
     reader: &Reader,
     function: &Function,
-    services: Vec<Table>,
+    services: Table,
 ) -> Result<Vec<File>> {
-    let services = lua.create_sequence_from(services)?;
     let result = context.call(function, services, Phase::Policy);
     let result = result.and_then(|values| {
         let files = reader.read(lua, &values);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 use tokio::sync::Mutex;
 
+use super::lists::Lists;
 use super::reading::read_located;
 use super::state::{Current, RoutingState};
 use super::world::KeySource;
@@ -53,6 +54,7 @@ fn services(
     let moments = Moments {
         source: Some(source),
         places: Places::default(),
+        lists: Rc::new(Lists::new(lua, context)?),
     };
     let moments = Rc::new(Mutex::new(moments));
     let (context, state) = (Rc::clone(context), Rc::clone(state));
@@ -65,17 +67,19 @@ fn services(
             let Some(keys) = next(&mut moments.source).await else {
                 return Ok(Value::Nil);
             };
-            let list = list(&lua, &context, &state, &locate, &keys, &mut moments.places).await?;
+            let list = list(&lua, &context, &state, &locate, &keys, &mut moments).await?;
             Ok(Value::Table(list))
         }
     })
 }
 
-/// The keys that one loop over the services has yet to see, and the places of those that it has seen.
+/// The keys that one loop over the services has yet to see, and what it has of those that it has seen.
 struct Moments {
     /// None at the end.
     source: Option<KeySource>,
     places: Places,
+    /// The lists of services.
+    lists: Rc<Lists>,
 }
 
 /// Waits for keys that have not been returned yet; none if there will be no more.
@@ -103,8 +107,9 @@ async fn list(
     state: &Rc<RoutingState>,
     locate: &Function,
     keys: &Keys,
-    places: &mut Places,
+    moments: &mut Moments,
 ) -> Result<Table> {
+    let Moments { places, lists, .. } = moments;
     let mut turn = Instant::now();
     // One that is interrupted here begins anew.
     let mut known = mem::take(places);
@@ -129,9 +134,11 @@ async fn list(
         .send_replace(Some(Arc::new(registered)));
     let mut tables = state.tables.borrow_mut();
     let services = tables.update(lua, context.frozen(), &services)?;
-    let list = lua.create_sequence_from(services.iter().map(|service| &service.table))?;
+    let items = services.iter().map(|service| Rc::clone(&service.table));
+    let list = lists.list(lua, items.collect())?;
     state.current.replace(Some(Current {
         services,
+        lists: Rc::clone(lists),
         left_out,
         revision: keys.revision,
     }));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use mlua::Function;
 
+use super::lists::Lists;
 use super::tables::{ServiceTable, Tables};
 use super::world::RoutingWorld;
 use crate::policy::api::options::Given;
@@ -26,6 +27,8 @@ pub struct RoutingState {
 /// The services of one moment.
 pub struct Current {
     pub services: Vec<Rc<ServiceTable>>,
+    /// Their list is the last of these.
+    pub lists: Rc<Lists>,
     pub left_out: Vec<LeftOut>,
     pub revision: i64,
 }

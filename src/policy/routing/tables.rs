@@ -21,9 +21,9 @@ pub struct Tables {
 /// A service with its table.
 pub struct ServiceTable {
     pub service: Arc<Service>,
-    pub table: Table,
+    pub table: Rc<Table>,
     /// The listener of the last sync, and the table with it.
-    listened: RefCell<Option<(Arc<Listener>, Table)>>,
+    listened: RefCell<Option<(Arc<Listener>, Rc<Table>)>>,
 }
 
 impl Tables {
@@ -61,7 +61,7 @@ impl ServiceTable {
         };
         Ok(Self {
             service: Arc::clone(service),
-            table,
+            table: Rc::new(table),
             listened: RefCell::default(),
         })
     }
@@ -72,14 +72,14 @@ impl ServiceTable {
         lua: &Lua,
         frozen: &Frozen,
         listener: &Arc<Listener>,
-    ) -> Result<Table> {
+    ) -> Result<Rc<Table>> {
         if let Some((known, table)) = &*self.listened.borrow()
             && known == listener
         {
-            return Ok(table.clone());
+            return Ok(Rc::clone(table));
         }
-        let table = with_listener(lua, frozen, &self.table, listener)?;
-        let known = (Arc::clone(listener), table.clone());
+        let table = Rc::new(with_listener(lua, frozen, &self.table, listener)?);
+        let known = (Arc::clone(listener), Rc::clone(&table));
         self.listened.replace(Some(known));
         Ok(table)
     }

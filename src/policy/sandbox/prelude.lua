@@ -193,9 +193,18 @@ local function same_servers(servers, copy)
   return true
 end
 
--- A copy of a table and of the list `lines` in it; any other value is its own copy.
+-- Whether no script can change a table or the tables in it.
+local function is_constant(t)
+  local held = contents(t)
+  for _, value in raw_next, held or t do
+    if type(value) == "table" and not contents(value) then return false end
+  end
+  return held ~= nil
+end
+
+-- A copy of a table and of the list `lines` in it; any other value, and a constant, is its own copy.
 local function copied(piece)
-  if type(piece) ~= "table" then return piece end
+  if type(piece) ~= "table" or is_constant(piece) then return piece end
   local copy = {}
   for field, value in raw_next, contents(piece) or piece do copy[field] = value end
   if type(copy.lines) == "table" then
@@ -212,11 +221,10 @@ local differences = repeated(function(pieces, known)
   local places, place = {}, 1
   local piece = raw_get(pieces, place)
   while piece ~= nil do
-    local copy, is_same = known[place], nil
-    if type(piece) == "table" and type(copy) == "table" then
+    local copy = known[place]
+    local is_same = raw_equal(piece, copy)
+    if not is_same and type(piece) == "table" and type(copy) == "table" and not contents(copy) then
       is_same = same_servers(piece, copy)
-    else
-      is_same = raw_equal(piece, copy)
     end
     if not is_same then
       places[#places + 1] = place
@@ -254,6 +262,14 @@ return {
     return held and raw_get(held, HANDLE)
   end,
   freeze = freeze,
+  -- A read-only copy of a table; one that is read-only is its own copy.
+  read_only = function(t)
+    if type(t) ~= "table" then error("proxy.read_only takes a table", 2) end
+    if contents(t) then return t end
+    local copy = {}
+    for key, value in raw_next, t do copy[key] = value end
+    return freeze(copy)
+  end,
   array = { __name = "list" },
   record = record,
   lazy = lazy,

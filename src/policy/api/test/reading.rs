@@ -110,6 +110,7 @@ fn file(
         }
     }
     let reader = FileReader::new(lua, context)?;
+    let tables = lua.create_sequence_from(tables)?;
     let made: Vec<_> = files_of(lua, context, &reader, &files, tables)?;
     made.into_iter()
         .find(|file| *file.name == *name)
