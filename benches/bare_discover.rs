@@ -4,61 +4,29 @@
 //! `bare_discover STORE PREFIX DIRECTORY` routes to the services in the default layout. STORE is `etcd://HOST:PORT` or
 //! `redis://HOST:PORT/0`.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod bare_reader;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
-use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchStream};
 use futures_util::StreamExt as _;
 use redis::aio::{MultiplexedConnection, PubSub};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::process::Command;
 
-/// The same as the default policy's.
-const CHECKS: &str = "check inter 10s fastinter 500ms downinter 1s rise 1 fall 2 observe layer4 error-limit 3 on-error fail-check";
-
-const DEFAULTS: &str = "defaults\n mode tcp\n balance leastconn\n timeout connect 500ms\n retries 3\n \
-    option redispatch 1\n timeout client 1h\n timeout server 1h";
+use bare_reader::haproxy::{self, ADMIN, CHECKS, ask};
+use bare_reader::{Change, Etcd, Keys, Services, parts};
 
 /// The beginning of the channel on which Redis tells of a key.
 const CHANNEL: &str = "__keyspace@0__:";
-
-/// A key, and its value if it is there.
-type Change = (String, Option<String>);
-
-/// The keys of a store.
-trait Keys: Sized {
-    /// The keys that begin with a prefix, and a watch of all later changes.
-    async fn open(at: &str, prefix: &str) -> anyhow::Result<(Vec<Change>, Self)>;
-
-    async fn next(&mut self) -> anyhow::Result<Vec<Change>>;
-}
-
-struct Etcd {
-    changes: WatchStream,
-    /// It keeps the connection.
-    _client: Client,
-}
 
 struct Redis {
     connection: MultiplexedConnection,
     events: PubSub,
 }
 
-#[derive(Default)]
-struct Service {
-    port: Option<String>,
-    /// Their addresses by their names.
-    members: BTreeMap<String, String>,
-}
-
 struct Bare {
     prefix: String,
     directory: PathBuf,
-    /// By `<service>.<n>`.
-    services: BTreeMap<String, Service>,
+    services: Services,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -70,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let bare = Bare {
         prefix: format!("{prefix}/"),
         directory: directory.into(),
-        services: BTreeMap::new(),
+        services: Services::new(),
     };
     match store.strip_prefix("etcd://") {
         Some(endpoint) => Box::pin(work::<Etcd>(endpoint, bare)).await,
@@ -81,66 +49,18 @@ async fn main() -> anyhow::Result<()> {
 async fn work<K: Keys>(store: &str, mut bare: Bare) -> anyhow::Result<()> {
     let (listed, mut keys) = K::open(store, &bare.prefix).await?;
     bare.take(listed, &mut Vec::new());
-    bare.write()?;
-    let _haproxy = Command::new("haproxy")
-        .args(["-W", "-S"])
-        .arg(bare.path("master.sock"))
-        .arg("-f")
-        .arg(bare.path("haproxy.cfg"))
-        .spawn()?;
-    while ask(&bare.path("admin.sock"), "show info").await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    haproxy::start(&bare.directory, &bare.services).await?;
+    let admin = bare.directory.join(ADMIN);
     loop {
         let mut commands = Vec::new();
         if bare.take(keys.next().await?, &mut commands) {
-            bare.reload().await?;
+            haproxy::reload(&bare.directory, &bare.services).await?;
         } else if !commands.is_empty() {
-            let answer = ask(&bare.path("admin.sock"), &commands.join(";")).await?;
+            let answer = ask(&admin, &commands.join(";")).await?;
             let is_good = |line: &str| line.is_empty() || line == "New server registered.";
             ensure!(answer.lines().all(is_good), "{answer}");
-            bare.write()?;
+            haproxy::write(&bare.directory, &bare.services)?;
         }
-    }
-}
-
-impl Keys for Etcd {
-    async fn open(at: &str, prefix: &str) -> anyhow::Result<(Vec<Change>, Self)> {
-        let mut client = Client::connect([at], None).await?;
-        let options = GetOptions::new().with_prefix();
-        let listed = client.get(prefix, Some(options)).await?;
-        let mut keys = Vec::new();
-        for pair in listed.kvs() {
-            keys.push((
-                pair.key_str()?.to_owned(),
-                Some(pair.value_str()?.to_owned()),
-            ));
-        }
-        let next = listed.header().context("no header")?.revision() + 1;
-        let options = WatchOptions::new().with_prefix().with_start_revision(next);
-        let changes = client.watch(prefix, Some(options)).await?;
-        Ok((
-            keys,
-            Self {
-                changes,
-                _client: client,
-            },
-        ))
-    }
-
-    async fn next(&mut self) -> anyhow::Result<Vec<Change>> {
-        let answer = self.changes.message().await?;
-        let answer = answer.context("etcd's changes ended")?;
-        let mut changes = Vec::new();
-        for event in answer.events() {
-            let pair = event.kv().context("no key")?;
-            let value = match event.event_type() {
-                EventType::Put => Some(pair.value_str()?.to_owned()),
-                EventType::Delete => None,
-            };
-            changes.push((pair.key_str()?.to_owned(), value));
-        }
-        Ok(changes)
     }
 }
 
@@ -180,10 +100,6 @@ impl Keys for Redis {
 }
 
 impl Bare {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
     /// Takes changes over. Returns whether they take a reload, else adds the commands that they take.
     fn take(&mut self, changes: Vec<Change>, commands: &mut Vec<String>) -> bool {
         let mut is_new = false;
@@ -229,62 +145,4 @@ impl Bare {
             commands.push(format!("set server {section}/{part}_{address} state maint"));
         }
     }
-
-    fn text(&self) -> String {
-        let mut lines = vec![
-            "global".to_owned(),
-            format!(
-                " stats socket {} mode 600 level admin expose-fd listeners",
-                self.path("admin.sock").display()
-            ),
-            DEFAULTS.to_owned(),
-        ];
-        for (section, service) in &self.services {
-            let Some(port) = &service.port else { continue };
-            lines.push(format!("listen {section}\n bind 127.0.0.1:{port}"));
-            let server = |(name, address)| format!(" server {name}_{address} {address} {CHECKS}");
-            lines.extend(service.members.iter().map(server));
-        }
-        lines.join("\n") + "\n"
-    }
-
-    /// Replaces the configuration.
-    fn write(&self) -> anyhow::Result<()> {
-        let (staged, file) = (self.path("haproxy.cfg.new"), self.path("haproxy.cfg"));
-        std::fs::write(&staged, self.text())?;
-        std::fs::File::open(&staged)?.sync_all()?;
-        Ok(std::fs::rename(staged, file)?)
-    }
-
-    /// Checks the configuration, replaces it, and loads it.
-    async fn reload(&self) -> anyhow::Result<()> {
-        let staged = self.path("haproxy.cfg.new");
-        std::fs::write(&staged, self.text())?;
-        std::fs::File::open(&staged)?.sync_all()?;
-        let check = Command::new("haproxy")
-            .args(["-c", "-f"])
-            .arg(&staged)
-            .output()
-            .await?;
-        ensure!(check.status.success(), "a bad configuration");
-        std::fs::rename(staged, self.path("haproxy.cfg"))?;
-        ask(&self.path("master.sock"), "reload").await?;
-        Ok(())
-    }
-}
-
-/// The section of a key's service, and the last part of the key.
-fn parts<'a>(prefix: &str, key: &'a str) -> Option<(String, &'a str)> {
-    let mut parts = key.strip_prefix(prefix)?.splitn(3, '/');
-    let (service, index, part) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((format!("{service}.{index}"), part))
-}
-
-/// HAProxy's answer to a line of commands.
-async fn ask(socket: &Path, line: &str) -> anyhow::Result<String> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(format!("{line}\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }

@@ -4,10 +4,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use tempfile::TempDir;
-
 use super::common::{
-    Backend, SOON, ask, eventually, free_port, kill_processes, let_time_pass, processes,
+    Backend, ProxyDirectory, ProxyKind, SOON, ask, eventually, free_port, let_time_pass,
 };
 use super::store::{Place, Store};
 use super::table::{BOTH, Budget, Program, Row, Running, milliseconds, scaled, since};
@@ -20,21 +18,22 @@ const RELOADS: usize = 5;
 /// The same where each sample is a container's start.
 const STARTS: usize = 5;
 /// The image's first port, at which the service is reached.
-const EXPOSED: u16 = 8005;
+pub const EXPOSED: u16 = 8005;
 /// The numbers of services, and the servers of each.
 const SIZES: [u16; 2] = [10, 1_000];
 const SERVERS: u16 = 5;
 /// The first of the ports of many services, below those that Linux gives to clients.
 const FIRST_PORT: u16 = 21_000;
 /// Longer than a burst.
-const BURST: Duration = Duration::from_millis(60);
+pub const BURST: Duration = Duration::from_millis(60);
 /// The time limit of each wait, with the most services.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A reader with its HAProxy, until it goes out of scope.
-struct Reader {
+/// A reader with its proxy, until it goes out of scope.
+pub struct Reader {
+    // Dropped first, because it would start its proxy again.
     running: Running,
-    directory: TempDir,
+    _directory: ProxyDirectory,
 }
 
 pub fn rows() -> Vec<Row> {
@@ -187,15 +186,26 @@ fn services(size: u16) -> [Row; 3] {
 }
 
 impl Reader {
-    /// Starts it, and waits until something listens on a port.
+    /// Starts one with HAProxy, and waits until something listens on a port.
     fn start(program: Program, place: &Place, port: u16) -> Self {
+        let command = Command::new(program.path("bare_discover"));
+        Self::of(ProxyKind::Haproxy, command, program, place, port)
+    }
+
+    /// The same with any proxy. `command` gets the arguments that all readers have.
+    pub fn of(
+        proxy: ProxyKind,
+        mut command: Command,
+        program: Program,
+        place: &Place,
+        port: u16,
+    ) -> Self {
         let (store, prefix) = (place.uri(), &place.bed.prefix);
-        let directory = TempDir::new().expect("a temporary directory");
-        let mut command = Command::new(program.path("bare_discover"));
+        let directory = ProxyDirectory::new();
         match program {
             Program::Register => {
                 command.args(["discover", "--store", &store, "--prefix", prefix]);
-                command.args(["--set", "bind=127.0.0.1"]);
+                command.args(["--proxy", proxy.name(), "--set", "bind=127.0.0.1"]);
                 command.args(["--reload-interval", "0", "--directory"]);
             }
             Program::Bare => {
@@ -203,18 +213,14 @@ impl Reader {
             }
         }
         let running = Running::new(command.arg(directory.path()));
-        let reader = Self { running, directory };
-        eventually(LONG, "its HAProxy", || {
+        let reader = Self {
+            running,
+            _directory: directory,
+        };
+        eventually(LONG, "its proxy", || {
             std::net::TcpStream::connect(address(port)).is_ok()
         });
         reader
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.running.end();
-        kill_processes(&processes(self.directory.path()));
     }
 }
 

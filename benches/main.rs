@@ -1,9 +1,10 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
 //! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale` and
 //! `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the rows of
-//! `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. Each prints a table, and writes its
-//! samples to `target/bench-speed.json` and so on. The part `micro` measures single steps, without Docker and a store.
-//! `make bench PART=speed` runs one part.
+//! `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. The part `whole` has two hosts, and
+//! HAProxy, nginx and Envoy; where its rows name a peer, that is the bare client, with the reader in `bare_render.rs`.
+//! Each prints a table, and writes its samples to `target/bench-speed.json` and so on. The part `micro` measures single
+//! steps, without Docker and a store. `make bench PART=speed` runs one part.
 
 mod checks;
 #[path = "../tests/common/mod.rs"]
@@ -15,12 +16,13 @@ mod scale;
 mod speed;
 mod store;
 mod table;
+mod whole;
 
 use store::Store;
 use table::Row;
 
-const PARTS: [&str; 8] = [
-    "latency", "speed", "redis", "discover", "checks", "scale", "fleet", "micro",
+const PARTS: [&str; 9] = [
+    "latency", "speed", "redis", "discover", "whole", "checks", "scale", "fleet", "micro",
 ];
 
 fn main() {
@@ -47,6 +49,9 @@ fn main() {
     }
     if asked_for("discover") {
         table::print("target/bench-discover.json", &discover::rows());
+    }
+    if asked_for("whole") {
+        table::print("target/bench-whole.json", &whole::rows());
     }
     if asked_for("checks") {
         table::print("target/bench-checks.json", &checks::rows());

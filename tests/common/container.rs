@@ -62,6 +62,19 @@ pub fn docker(args: &[&str]) -> String {
         .to_owned()
 }
 
+/// [`Container::event_time`] of a container by its id, with the client of its daemon.
+pub(super) fn event_time(id: &str, event: &str, docker: impl Fn(&[&str]) -> String) -> SystemTime {
+    let (container, event) = (format!("container={id}"), format!("event={event}"));
+    let filters = ["--filter", &container, "--filter", &event];
+    let now = UNIX_EPOCH.elapsed().expect("the clock is past 1970");
+    let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+    let until_now = ["events", "--since", "1", "--until", &until];
+    let format = ["--format", "{{.TimeNano}}"];
+    let times = docker(&[&until_now[..], &filters, &format].concat());
+    let last = times.lines().last().expect("Docker remembers the event");
+    UNIX_EPOCH + Duration::from_nanos(last.parse().expect("a time is a number"))
+}
+
 /// Removes with `remove` everything that `list` finds for the filter. It ignores failures, because drop calls it.
 pub(super) fn remove_all(list: &[&str], remove: &[&str], filter: &str) {
     let listing = Command::new("docker")
@@ -173,15 +186,7 @@ impl Container {
     ///
     /// If there is none: Docker keeps only the last 256 events.
     pub fn event_time(&self, event: &str) -> SystemTime {
-        let (container, event) = (format!("container={}", self.id), format!("event={event}"));
-        let filters = ["--filter", &container, "--filter", &event];
-        let now = UNIX_EPOCH.elapsed().expect("the clock is past 1970");
-        let until = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
-        let until_now = ["events", "--since", "1", "--until", &until];
-        let format = ["--format", "{{.TimeNano}}"];
-        let times = docker(&[&until_now[..], &filters, &format].concat());
-        let last = times.lines().last().expect("Docker remembers the event");
-        UNIX_EPOCH + Duration::from_nanos(last.parse().expect("a time is a number"))
+        event_time(&self.id, event, docker)
     }
 
     /// Waits until its health check says `status`, such as `healthy`.

@@ -1,13 +1,13 @@
 //! A private Docker daemon for a test, which can be stopped, killed and started again.
 
-use super::{SOON, UNPOISONED, eventually, eventually_some};
+use super::{SOON, UNPOISONED, container, eventually, eventually_some, lay_cable};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 /// The timeout for a daemon's start or end: it starts a containerd, and stops its containers.
@@ -28,6 +28,8 @@ pub struct Dockerd {
     process: Mutex<Option<Child>>,
     /// A process that keeps the network namespace while no daemon runs. It reads from the test, and so ends with it.
     network: Child,
+    /// The pid of that process. `network` may be `sudo`.
+    network_pid: String,
     /// The path of the network namespace, for `nsenter`.
     namespace: String,
 }
@@ -69,6 +71,7 @@ impl Dockerd {
             args: args.into_iter().map(str::to_owned).collect(),
             process: Mutex::new(None),
             namespace: format!("--net=/proc/{}/ns/net", pid.trim()),
+            network_pid: pid.trim().to_owned(),
             network,
         };
         daemon.start_again();
@@ -102,6 +105,20 @@ impl Dockerd {
             .expect("`nsenter` can be run");
         assert!(status.success(), "haproxy cannot be started");
         format!("unix://{}", socket.display())
+    }
+
+    /// Joins the daemon's network with this one, and returns its address there. Published ports are reached at it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be done, or was done before.
+    pub fn connect(&self) -> String {
+        lay_cable(&self.network_pid)
+    }
+
+    /// As [`super::Container::event_time`], of a container of this daemon by its id.
+    pub fn event_time(&self, id: &str, event: &str) -> SystemTime {
+        container::event_time(id, event, |args| self.docker(args))
     }
 
     /// Runs the `docker` client with this daemon and returns what it prints.

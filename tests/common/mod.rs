@@ -19,6 +19,7 @@
 )]
 
 mod backend;
+mod cable;
 mod cluster;
 mod container;
 mod dockerd;
@@ -40,6 +41,7 @@ mod versions;
 
 pub use self::redis::{Redis, Sentinel};
 pub use backend::{Backend, Load, UdpBackend, ask, ask_udp, free_port};
+pub use cable::lay_cable;
 pub use cluster::{cluster, endpoints};
 pub use container::{BARE, Container, ContainerBuilder, WEB, docker, require_docker};
 pub use dockerd::{Dockerd, as_root, is_root};
@@ -60,7 +62,7 @@ pub use service::{Answer, Service};
 pub use simulated::Simulated;
 pub use versions::{
     ProxyDirectory, ProxyKind, ProxyProgram, envoys, etcds, haproxies, kill_processes, nginxes,
-    processes, valkeys,
+    path_with, processes, valkeys,
 };
 
 use std::collections::BTreeMap;

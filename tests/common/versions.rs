@@ -178,6 +178,12 @@ impl ProxyProgram {
     }
 }
 
+/// `PATH` with another directory before the others.
+pub fn path_with(directory: &Path) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", directory.display())
+}
+
 /// The processes of the HAProxy in this directory, the master first.
 pub fn processes(directory: &Path) -> Vec<String> {
     ProxyKind::Haproxy.processes(directory)

@@ -6,13 +6,12 @@ use crate::scenarios;
 
 use common::{
     Backend, Load, ProxyDirectory, ProxyKind, ProxyProgram, Registrar, RegistrarBuilder, SOON,
-    TestBed, ask, eventually, free_port, get, haproxies, kill_processes,
+    TestBed, ask, eventually, free_port, get, haproxies, kill_processes, path_with,
 };
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -337,12 +336,6 @@ fn without_services_the_proxy_runs_and_waits_for_the_first() {
     eventually(SOON, "the reason on the page", || {
         get(&address, "/").body.contains("named_localhost:80")
     });
-}
-
-/// `PATH` with another directory before the others.
-pub fn path_with(directory: &Path) -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{}:{path}", directory.display())
 }
 
 #[test]

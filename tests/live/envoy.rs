@@ -1,10 +1,10 @@
 //! `discover` with a real Envoy: the scenarios that all proxies share, and Envoy's own.
 
 use crate::common;
-use crate::discover::{Site, answers, path_with, wait_for_answers, wait_until_ready};
+use crate::discover::{Site, answers, wait_for_answers, wait_until_ready};
 use crate::scenarios;
 
-use common::{Backend, Load, SOON, envoys, eventually, free_port, get};
+use common::{Backend, Load, SOON, envoys, eventually, free_port, get, path_with};
 use std::net::TcpListener;
 use std::process::Command;
 

@@ -5,7 +5,7 @@ use crate::common;
 use crate::discover::{Site, answers, reloads, wait_for_answers, wait_until_ready};
 use crate::scenarios;
 
-use common::{Backend, Container, Load, SOON, as_root, eventually, free_port, get};
+use common::{Backend, Container, Load, SOON, as_root, eventually, free_port, get, lay_cable};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
@@ -201,28 +201,12 @@ impl Host {
         let read = BufReader::new(output).read_line(&mut pid);
         read.expect("a pipe can be read");
         let pid = pid.trim();
-        // The pid makes the network's name and number different from those of other tests.
-        let number = pid.parse::<u32>().expect("a number") % (1 << 14);
-        let net = format!("10.{}.{}", 192 + number / 256, number % 256);
-        let host = Self {
+        let mut host = Self {
             namespace: format!("--net=/proc/{pid}/ns/net"),
-            address: format!("{net}.2:80"),
+            address: String::new(),
             process,
         };
-        let cable = format!("dr{pid}");
-        let ip = |args: &str| {
-            let mut ip = as_root("ip");
-            let status = ip.args(args.split(' ')).status().expect("`ip` can be run");
-            assert!(status.success(), "ip {args}");
-        };
-        ip(&format!(
-            "link add {cable} type veth peer name eth0 netns {pid}"
-        ));
-        ip(&format!("address add {net}.1/30 dev {cable}"));
-        ip(&format!("link set {cable} up"));
-        host.inside(&format!("ip address add {net}.2/30 dev eth0"));
-        host.inside("ip link set eth0 up");
-        let mut host = host;
+        host.address = format!("{}:80", lay_cable(pid));
         let input = host.process.stdin.as_mut().expect("stdin is a pipe");
         input.write_all(b"\n").expect("it reads");
         host

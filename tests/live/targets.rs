@@ -2,12 +2,12 @@
 //! that other programs have made.
 
 use crate::common;
-use crate::discover::{Site, path_with, wait_until_ready};
+use crate::discover::{Site, wait_until_ready};
 use crate::listen::is_missing;
 
 use common::{
     Backend, Container, ProxyKind, ProxyProgram, Registrar, SOON, UdpBackend, ask, ask_udp, envoys,
-    eventually, free_port, get, haproxies, in_step, kill_processes, nginxes,
+    eventually, free_port, get, haproxies, in_step, kill_processes, nginxes, path_with,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
