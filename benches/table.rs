@@ -101,12 +101,7 @@ impl Running {
 
     /// The CPU time of all its threads so far.
     pub fn processor_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
-        let of_task = |task: fs::DirEntry| {
-            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        };
-        Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
+        processor_time(self.0.id())
     }
 
     /// Resident memory, in MiB.
@@ -236,6 +231,16 @@ pub fn scaled(number: usize) -> usize {
     )]
     let scaled = (number as f64 * scale()).ceil() as usize;
     scaled.max(1)
+}
+
+/// The CPU time of all threads of a process so far.
+pub fn processor_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_task = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(tasks.flatten().filter_map(of_task).sum())
 }
 
 /// The time between two times of the clock; zero if the clock was set back in between.

@@ -395,7 +395,8 @@ impl Etcd {
         child.wait().expect("a child can be waited for");
     }
 
-    fn pid(&self) -> u32 {
+    /// The process that runs now.
+    pub fn pid(&self) -> u32 {
         self.process().as_ref().expect("etcd runs").id()
     }
 

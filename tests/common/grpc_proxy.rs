@@ -48,6 +48,10 @@ impl GrpcProxy {
     pub fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for GrpcProxy {
