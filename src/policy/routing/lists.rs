@@ -50,29 +50,29 @@ impl Lists {
     }
 
     /// Whether a script's list has the items of the last list.
-    pub fn is_last(&self, list: &Table) -> Result<bool> {
+    pub fn is_last(&self, given: &Table) -> Result<bool> {
         let last = self.last.borrow();
         // A metamethod may raise an error where none is expected.
-        if list.metatable().is_some() {
+        if given.metatable().is_some() {
             return Ok(false);
         }
-        self.same.call((&last.table, list, last.items.len()))
+        self.same.call((&last.table, given, last.items.len()))
     }
 }
 
 impl Last {
-    fn follow(&mut self, items: Vec<Rc<Table>>) -> Result<()> {
-        for (place, table) in items.iter().enumerate() {
+    fn follow(&mut self, tables: Vec<Rc<Table>>) -> Result<()> {
+        for (place, table) in tables.iter().enumerate() {
             let known = self.items.get(place);
             if !known.is_some_and(|known| Rc::ptr_eq(known, table)) {
                 self.table.raw_set(place + 1, &**table)?;
             }
         }
         // From the end, so that it stays a sequence.
-        for place in (items.len()..self.items.len()).rev() {
+        for place in (tables.len()..self.items.len()).rev() {
             self.table.raw_set(place + 1, Value::Nil)?;
         }
-        self.items = items;
+        self.items = tables;
         Ok(())
     }
 }

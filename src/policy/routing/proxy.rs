@@ -154,7 +154,7 @@ async fn ask(
         if state.world.listeners.borrow().is_current(service, id) {
             continue;
         }
-        let result = context.call(function, (&**table).clone(), Phase::Policy);
+        let result = context.call(function, Table::clone(table), Phase::Policy);
         let result = result.and_then(|values| {
             read_listener(context.frozen(), &values).map_err(|why| {
                 Failure::of(function, context.name_of(function), format!("it {why}"))
