@@ -55,7 +55,8 @@ pub struct DiscoverArgs {
 
     /// The time between two listings of all keys
     ///
-    /// Finds changes that the store's watch lost, and tries addresses again that were taken.
+    /// Finds changes that the store's watch lost, and tries addresses again that were taken. With more than 100 keys for
+    /// each second, they are listed less often: 100 keys a second.
     #[arg(long, env = "DOCKER_REGISTER_RESYNC", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub resync: u32,
 

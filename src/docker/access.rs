@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use bollard::{ClientVersion, Docker};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyperlocal::UnixConnector;
@@ -20,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::client::explain;
-use super::undecoded;
+use super::undecoded::Connection;
 use crate::base::file;
 use crate::base::text::quote;
 
@@ -103,25 +102,25 @@ impl Endpoint {
         Ok(Self { url, transport })
     }
 
-    /// A client that has not sent a request yet.
-    pub fn client(&self, timeout: Duration, version: &ClientVersion) -> anyhow::Result<Docker> {
+    /// A connection that has not sent a request yet.
+    pub fn connection(&self, timeout: Duration) -> anyhow::Result<Connection> {
         match &self.transport {
             Transport::Unix(path) => {
                 self.check_socket(path)?;
                 // Its host is the path in hex digits.
                 let url: hyper::Uri = hyperlocal::Uri::new(path, "").into();
                 let host = url.host().unwrap_or_default();
-                undecoded::client(UnixConnector, &format!("unix://{host}"), timeout, version)
+                Connection::new(UnixConnector, &format!("unix://{host}"), timeout)
             }
             Transport::Tcp(address) => {
                 let url = format!("http://{address}");
-                undecoded::client(HttpConnector::new(), &url, timeout, version)
+                Connection::new(HttpConnector::new(), &url, timeout)
             }
             Transport::Tls(address) => {
                 let mut tcp = HttpConnector::new();
                 tcp.enforce_http(false);
                 let tls = HttpsConnector::from((tcp, tls_config()?));
-                undecoded::client(tls, &format!("https://{address}"), timeout, version)
+                Connection::new(tls, &format!("https://{address}"), timeout)
             }
         }
         .map_err(explain)

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bollard::errors::Error;
-use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use bytes::Bytes;
+use form_urlencoded::Serializer;
 use futures_util::future::try_join;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use hyper::HeaderMap;
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::access::Endpoint;
-use super::undecoded;
+use super::undecoded::Connection;
 use crate::base::deadline;
 use crate::base::text::{printable, quote};
 use crate::container::{Container, Listed, Loose, decode};
@@ -35,6 +37,8 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How old an answer with the daemon's time may be when events are subscribed to from that time on: all events of that
 /// span come again.
 const FRESH: Duration = Duration::from_secs(2);
+/// The path of a ping. Its answer tells the daemon's version.
+const PING: &str = "/_ping";
 /// The header that is in Podman's answers alone (`pkg/api/handlers/compat/ping.go`).
 const OF_PODMAN: &str = "libpod-api-version";
 /// The actions that may change a container's keys. Docker takes `health_status` as a prefix, which
@@ -85,10 +89,10 @@ impl Daemon {
         Self::ask_on(&connect().await?).await
     }
 
-    async fn ask_on(docker: &Docker) -> anyhow::Result<Self> {
+    async fn ask_on(docker: &Connection) -> anyhow::Result<Self> {
         let asked = Instant::now();
-        let info = undecoded::whole(docker, |docker| async move { docker.info().await });
-        let (info, pong) = within(TIMEOUT, try_join(info, pong(docker)))
+        let info = docker.whole("/info");
+        let (info, pong) = within(TIMEOUT, try_join(info, docker.head(PING)))
             .await
             .context("cannot ask Docker for its id and time")?;
         let info: Info = decode(&info).context("cannot read Docker's info")?;
@@ -133,26 +137,25 @@ pub type Events = BoxStream<'static, anyhow::Result<String>>;
 /// Connects as Docker's own client does, by `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, with the newest
 /// version of the API that both sides know. That is in the answer to a ping, which costs Docker a tenth of what its
 /// version does.
-pub async fn connect() -> anyhow::Result<Docker> {
+pub async fn connect() -> anyhow::Result<Connection> {
     let endpoint = Endpoint::from_env()?;
     let host = quote(&endpoint.url);
-    let client = |version: &ClientVersion| {
-        let client = endpoint.client(CLIENT_TIMEOUT, version);
-        client.with_context(|| format!("cannot use Docker at {host}"))
-    };
-    let docker = client(API_DEFAULT_VERSION)?;
-    let pong = within(TIMEOUT, pong(&docker))
+    let docker = endpoint
+        .connection(CLIENT_TIMEOUT)
+        .with_context(|| format!("cannot use Docker at {host}"))?;
+    let pong = within(TIMEOUT, docker.head(PING))
         .await
         .map_err(|error| endpoint.explain(&error.to_string()))
         .with_context(|| format!("cannot reach Docker at {host}"))?;
-    match version(&pong) {
-        Some(version) if version < *API_DEFAULT_VERSION => client(&version),
-        _ => Ok(docker),
-    }
+    Ok(match version(&pong) {
+        Some(version) if version < *API_DEFAULT_VERSION => docker.with_version(&version),
+        Some(_) => docker.with_version(API_DEFAULT_VERSION),
+        None => docker,
+    })
 }
 
 /// The daemon's identity and time, as `daemon` has them if it was asked a moment ago.
-pub async fn fresh(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Daemon> {
+pub async fn fresh(docker: &Connection, daemon: Option<Daemon>) -> anyhow::Result<Daemon> {
     let is_fresh =
         |daemon: &Daemon| matches!(&daemon.time, Some((_, asked)) if asked.elapsed() < FRESH);
     match daemon.filter(is_fresh) {
@@ -163,40 +166,30 @@ pub async fn fresh(docker: &Docker, daemon: Option<Daemon>) -> anyhow::Result<Da
 
 /// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it
 /// was open, so no change is missed if a list is asked for after it.
-pub fn subscribe(docker: &Docker, daemon: Daemon) -> Events {
-    let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    let options = EventsOptions {
-        since: daemon.time.map(|(time, _)| time),
-        until: None,
-        filters: Some(HashMap::from([
-            ("type".to_owned(), list(&["container", "network"])),
-            ("event".to_owned(), list(&EVENTS)),
-        ])),
-    };
-    let lines = undecoded::lines(docker, |docker| async move {
-        docker.events(Some(options)).next().await.transpose()
-    });
-    lines.map_err(explain).boxed()
+pub fn subscribe(docker: &Connection, daemon: Daemon) -> Events {
+    let filters = json!({ "type": ["container", "network"], "event": EVENTS });
+    let since = daemon.time.map(|(time, _)| ("since", time));
+    let filters = ("filters", filters.to_string());
+    let path = with_query("/events", since.into_iter().chain([filters]));
+    docker.lines(&path).map_err(explain).boxed()
 }
 
 /// The containers that `docker ps` with these filters shows, by id.
-pub async fn list(docker: Docker, filters: Filters) -> anyhow::Result<BTreeMap<String, Listed>> {
+pub async fn list(
+    docker: Connection,
+    filters: Filters,
+) -> anyhow::Result<BTreeMap<String, Listed>> {
     let listed = within(TIMEOUT, listed(&docker, &filters));
     let listed = listed.await.and_then(|json| read_list(&json));
     listed.context("cannot list containers")
 }
 
 /// Fails if Docker does not answer in time.
-pub async fn ping(docker: Docker, timeout: Duration) -> anyhow::Result<()> {
-    within(timeout, docker.ping())
+pub async fn ping(docker: Connection, timeout: Duration) -> anyhow::Result<()> {
+    within(timeout, docker.head(PING))
         .await
         .map(drop)
         .context("Docker does not answer a ping")
-}
-
-/// The headers of Docker's answer to a ping.
-async fn pong(docker: &Docker) -> Result<HeaderMap, Error> {
-    undecoded::head(docker, |docker| async move { docker.ping().await }).await
 }
 
 /// The version of the API in an answer of Docker.
@@ -209,15 +202,16 @@ fn version(answer: &HeaderMap) -> Option<ClientVersion> {
     })
 }
 
-async fn listed(docker: &Docker, filters: &Filters) -> Result<Bytes, Error> {
-    let options = ListContainersOptions {
-        filters: Some(filters.clone()),
-        ..Default::default()
-    };
-    undecoded::whole(docker, |docker| async move {
-        docker.list_containers(Some(options)).await
-    })
-    .await
+async fn listed(docker: &Connection, filters: &Filters) -> Result<Bytes, Error> {
+    let filters = ("filters", json!(filters).to_string());
+    docker
+        .whole(&with_query("/containers/json", [filters]))
+        .await
+}
+
+fn with_query(path: &str, pairs: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let mut query = Serializer::new(String::new());
+    format!("{path}?{}", query.extend_pairs(pairs).finish())
 }
 
 /// Reads a list. An entry that cannot be read costs no other one: with an id, its container is inspected, and without
@@ -238,7 +232,7 @@ fn read_list(json: &[u8]) -> anyhow::Result<BTreeMap<String, Listed>> {
 }
 
 /// Inspects the container with that id or name, and finds out whether a list with these filters shows it.
-pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, Inspection) {
+pub async fn inspect(docker: Connection, filters: Filters, id: String) -> (String, Inspection) {
     let inspection = match deadline::within(TIMEOUT, look(&docker, filters, &id)).await {
         Some(inspection) => inspection,
         None => Inspection::Failed(anyhow!("no answer within {} s", TIMEOUT.as_secs())),
@@ -246,11 +240,12 @@ pub async fn inspect(docker: Docker, filters: Filters, id: String) -> (String, I
     (id, inspection)
 }
 
-async fn look(docker: &Docker, mut filters: Filters, id: &str) -> Inspection {
-    let inspected = undecoded::whole(docker, |docker| async move {
-        let options = None::<InspectContainerOptions>;
-        docker.inspect_container(id, options).await
-    });
+async fn look(docker: &Connection, mut filters: Filters, id: &str) -> Inspection {
+    let path = format!(
+        "/containers/{}/json",
+        utf8_percent_encode(id, NON_ALPHANUMERIC)
+    );
+    let inspected = docker.whole(&path);
     let container = match inspected.await {
         Ok(inspect) => Container::read(&inspect),
         // Not every 404 is about the container: a proxy sends one too. Podman sends this text with 500 while it removes

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bollard::Docker;
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +23,7 @@ use super::host::Host;
 use super::inspections::Inspections;
 use super::lists::Lists;
 use super::outside::Outside;
+use super::undecoded::Connection;
 use crate::container::Listed;
 
 /// How long after a snapshot memory is saved: until then Docker, the policy and the store need the processors.
@@ -32,7 +32,7 @@ const PACK_DELAY: Duration = Duration::from_millis(100);
 pub struct Session<'a> {
     feed: &'a mut Feed,
     host: &'a mut Host,
-    docker: Docker,
+    docker: Connection,
     events: Events,
     requests: FuturesUnordered<BoxFuture<'static, anyhow::Result<Reply>>>,
     inspections: Inspections,
@@ -71,7 +71,7 @@ struct Timers {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(feed: &'a mut Feed, host: &'a mut Host, docker: Docker, events: Events) -> Self {
+    pub fn new(feed: &'a mut Feed, host: &'a mut Host, docker: Connection, events: Events) -> Self {
         let is_first = feed.snapshots.borrow().is_none();
         let now = Instant::now();
         Self {

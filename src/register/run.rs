@@ -236,14 +236,19 @@ impl Work {
             (daemon, None)
         } else {
             let early = remembered.map(|id| {
-                info!("Docker does not answer yet: keys that were held with its id {id} are renewed");
+                info!(
+                    "Docker does not answer yet: keys that were held with its id {id} are renewed"
+                );
                 self.start_keeper(self.identity(id), wanted.clone())
             });
             (self.signals.unless_ended(&mut asked).await, early)
         };
         asked.abort();
         let daemon = daemon.transpose();
-        Ok((daemon.context("the task that asks for Docker has crashed")?, early))
+        Ok((
+            daemon.context("the task that asks for Docker has crashed")?,
+            early,
+        ))
     }
 
     /// Goes on with the daemon's `id`: with the keeper that has renewed its keys so far, or with a new one.

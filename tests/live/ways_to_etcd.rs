@@ -4,10 +4,11 @@ use crate::common;
 
 use common::{
     GrpcProxy, Mode, Proxy, RegistrarBuilder, SOON, Script, TestBed, assert_told_of, docker_of,
-    eventually, get, in_step, inspection, warnings,
+    eventually, get, in_step, inspection, let_time_pass, warnings,
 };
+use std::fs;
 use std::time::{Duration, Instant};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 const NAME: &str = "etcd.test";
 
@@ -231,4 +232,33 @@ fn registrars_that_share_keys_behind_a_grpc_proxy_see_no_outage() {
         assert_eq!(warnings(registrar), 0, "{}", registrar.log());
     }
     assert_eq!(bed.keys(), keys);
+}
+
+/// The proxy never tells a watch of its progress.
+#[test]
+fn a_reader_behind_a_grpc_proxy_sees_no_outage_while_nothing_changes() {
+    let bed = TestBed::new();
+    let proxy = GrpcProxy::start(&bed.etcd);
+    let directory = TempDir::new().expect("a temporary directory");
+    bed.etcd.put(&bed.key("web/1/port"), "8005");
+    bed.etcd.put(&bed.key("web/1/a"), "10.0.0.1:1");
+    let reader = bed.discover(directory.path());
+    let reader = reader.flag("--etcd", proxy.endpoint());
+    let reader = reader.flag("--proxy", "none").arg("--set=target=file_sd");
+    let reader = reader.start_command("discover");
+    let lists = |address: &str| {
+        let targets = fs::read_to_string(directory.path().join("targets.json"));
+        targets.is_ok_and(|targets| targets.contains(address))
+    };
+    eventually(SOON, "the first targets", || lists("10.0.0.1:1"));
+    // Longer than the time after which a silent watch counts as dead.
+    let_time_pass(Duration::from_secs(13));
+    assert_eq!(warnings(&reader), 0, "{}", reader.log());
+    bed.etcd.put(&bed.key("web/1/b"), "10.0.0.2:2");
+    eventually(SOON, "the change", || lists("10.0.0.2:2"));
+    assert_eq!(warnings(&reader), 0, "{}", reader.log());
+    bed.etcd.pause();
+    reader.wait_for_log("did not answer", SOON);
+    bed.etcd.resume();
+    reader.wait_for_log("is back after", SOON);
 }

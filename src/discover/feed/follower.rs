@@ -29,6 +29,10 @@ const DOUBT: Duration = Duration::from_secs(5);
 /// The longest time that the event of a change may arrive after a listing with that change.
 const LATENESS: Duration = Duration::from_secs(1);
 
+/// The time between two listings for each key, if that is more than `resync`. Else the listings of all readers would
+/// grow with the square of the fleet: each reader lists the keys of all hosts.
+const LISTING_PAUSE: Duration = Duration::from_millis(10);
+
 /// What is known from one listing or watch to the next.
 pub struct Follower {
     feed: Feed,
@@ -125,10 +129,9 @@ impl Follower {
             return self.watch_during(watch, pending()).await;
         }
         loop {
-            let pause = self
-                .feed
-                .resync
-                .saturating_sub(random(self.feed.resync / 4));
+            let keys = u32::try_from(self.known.found.len()).unwrap_or(u32::MAX);
+            let resync = self.feed.resync.max(LISTING_PAUSE * keys);
+            let pause = resync.saturating_sub(random(resync / 4));
             self.watch_during(watch, sleep(pause)).await?;
             self.compared = Some(Vec::new());
             let directory = self.directory.clone();

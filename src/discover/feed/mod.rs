@@ -3,8 +3,8 @@
 //! It lists them, watches from the next revision on, and lists again when the watch ends. An error never changes what
 //! is published. Besides:
 //!
-//! - etcd 3.4 and 3.5 can lose an event, so all keys are listed every `resync` and compared with those of the watch. The
-//!   watch of Redis does that by itself.
+//! - etcd 3.4 and 3.5 can lose an event, so all keys are listed every `resync`, or rarer if there are very many, and
+//!   compared with those of the watch. The watch of Redis does that by itself.
 //! - A store that was restored or restarted empty answers like one without services. Of a mass removal no key is taken
 //!   from the published ones until a second listing confirms it. After a lost connection, also the removal of a few keys
 //!   is one.
@@ -53,7 +53,7 @@ pub enum Freshness {
     /// No watch has begun yet.
     #[default]
     Unknown,
-    /// A watch tells of each change. A store that hangs is noticed within three times the time limit of a call.
+    /// A watch tells of each change. A store that hangs is noticed within four times the time limit of a call.
     InStep,
     /// The time of the last answer of a store that is lost.
     StaleSince(Instant),

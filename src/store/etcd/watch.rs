@@ -2,15 +2,15 @@
 //! fails.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
-use tokio::time::{Instant, timeout};
+use etcd_client::{Event, EventType, KvClient, WatchOptions, WatchResponse, WatchStream};
+use tokio::time::Instant;
 
 use super::connection::{Connection, no_answer};
 use super::failure::{explain, name_keys};
-use super::link::Link;
 use super::reading::Range;
 use super::settings::Settings;
 use super::txn::found_of;
@@ -23,10 +23,13 @@ use crate::store::{Change, Changes, StoreError, Watching};
 ///
 /// It ends with its first error: etcd has compacted the revision, the connection is lost, the member has no leader, or
 /// etcd hangs. The changes since then are not known, so the keys must be listed again. An etcd that hangs is noticed
-/// within three times the limit of a call.
-#[derive(Debug)]
+/// within four times the limit of a call.
 pub struct Watch {
     stream: WatchStream,
+    /// Reads over the same connection.
+    reads: KvClient,
+    /// The key that it reads.
+    from: Vec<u8>,
     endpoint: String,
     /// For the explanation of errors.
     settings: Settings,
@@ -35,8 +38,18 @@ pub struct Watch {
     ready: VecDeque<Changes>,
     /// The time of the last answer.
     heard_at: Instant,
-    /// The time at which etcd was asked for a sign of life, if nothing has come since.
+    /// The time at which etcd was asked for the watch's progress, if nothing has come since.
     asked: Option<Instant>,
+    /// Whether etcd tells of progress; none if it has not been asked yet.
+    tells_progress: Option<bool>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -46,26 +59,32 @@ impl Connection {
         let options = WatchOptions::new().with_range(end);
         let options = options.with_start_revision(revision);
         let opened = self
-            .call_any(Link::watch, |mut client| {
-                let (from, options) = (from.clone(), options.clone());
-                async move {
-                    let mut stream = client.watch(from, Some(options)).await?;
-                    let first = stream.message().await?;
-                    Ok((stream, first))
-                }
-            })
+            .call_any(
+                |link| (link.watch(), link.kv()),
+                |(mut client, reads)| {
+                    let (from, options) = (from.clone(), options.clone());
+                    async move {
+                        let mut stream = client.watch(from, Some(options)).await?;
+                        let first = stream.message().await?;
+                        Ok((stream, first, reads))
+                    }
+                },
+            )
             .await;
-        let (stream, first) = name_keys(opened, || {
+        let (stream, first, reads) = name_keys(opened, || {
             format!("cannot watch the keys that begin with {}", quote(prefix))
         })?;
         let mut watch = Watch {
             stream,
+            reads,
+            from,
             endpoint: self.endpoint()?.shown(),
             settings: self.settings().clone(),
             limit: self.limit(),
             ready: VecDeque::new(),
             heard_at: Instant::now(),
             asked: None,
+            tells_progress: None,
         };
         watch.take(first)?;
         Ok(watch)
@@ -78,26 +97,28 @@ impl Watching for Watch {
             if let Some(changes) = self.ready.pop_front() {
                 return Ok(changes);
             }
-            let response = match self.asked {
-                None => {
-                    let quiet = (2 * self.limit).saturating_sub(self.heard_at.elapsed());
-                    timeout(quiet, self.stream.message()).await.ok()
-                }
-                Some(at) => {
-                    let left = self.limit.saturating_sub(at.elapsed()).max(MOMENT);
-                    let response = within(left, self.stream.message()).await;
-                    Some(response.ok_or_else(|| no_answer(&self.endpoint, self.limit))?)
-                }
+            let wait = match self.asked {
+                None => (2 * self.limit).saturating_sub(self.heard_at.elapsed()),
+                Some(at) => self.limit.saturating_sub(at.elapsed()).max(MOMENT),
             };
-            match response {
-                Some(Ok(response)) => self.take(response)?,
-                Some(Err(error)) => return Err(self.explain(error)),
-                None => {
+            match within(wait, self.stream.message()).await {
+                Some(response) => {
+                    let response = response.map_err(|error| self.explain(error))?;
+                    if self.asked.is_some() {
+                        self.tells_progress = Some(true);
+                    }
+                    self.take(response)?;
+                }
+                None if self.asked.is_none() && self.tells_progress != Some(false) => {
                     // A watch gets nothing while nothing changes, so only this shows that it is dead.
                     let asked = self.stream.request_progress().await;
                     asked.map_err(|error| self.explain(error))?;
                     self.asked = Some(Instant::now());
                 }
+                None if self.tells_progress == Some(true) => {
+                    return Err(no_answer(&self.endpoint, self.limit));
+                }
+                None => self.read().await?,
             }
         }
     }
@@ -132,6 +153,28 @@ impl Watch {
         for event in response.events() {
             self.add(event);
         }
+        Ok(())
+    }
+
+    /// Finds out by a read whether etcd answers: its gRPC proxy never tells of progress (etcd-io/etcd#19710). A watch that
+    /// is dead while reads are answered is noticed by the next listing.
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let from = self.from.clone();
+        let response = tokio::select! {
+            biased;
+            response = self.stream.message() => Some(response),
+            read = within(self.limit, self.reads.get(from, None)) => {
+                let read = read.ok_or_else(|| no_answer(&self.endpoint, self.limit))?;
+                read.map_err(|error| self.explain(error))?;
+                None
+            }
+        };
+        if let Some(response) = response {
+            return self.take(response.map_err(|error| self.explain(error))?);
+        }
+        self.tells_progress = Some(false);
+        self.heard_at = Instant::now();
+        self.asked = None;
         Ok(())
     }
 

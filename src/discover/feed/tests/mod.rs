@@ -284,6 +284,21 @@ async fn a_lost_event_is_found_by_the_next_listing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn very_many_keys_are_listed_less_often() {
+    let fake = Fake::default();
+    let keys: Vec<String> = (0..60_000).map(|number| format!("+{number}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    fake.change_silently(&keys);
+    let mut running = Running::start(fake.clone());
+    running.next().await;
+    // 600 s, less a quarter.
+    sleep(449 * SECOND).await;
+    assert_eq!(fake.listings(), 1);
+    sleep(152 * SECOND).await;
+    assert_eq!(fake.listings(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_is_late_is_not_lost() {
     let (fake, mut running) = running("ab").await;
     let late = fake.change_silently(&["-a"]);
