@@ -12,7 +12,9 @@ use anyhow::{Context as _, bail};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
-use etcd_client::{Client, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Client, Compare, CompareOp, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
+};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, interval_at};
@@ -29,6 +31,7 @@ const CONTAINERS: usize = OPERATIONS / 4;
 /// The calls of a store. All keys have one TTL.
 trait Store {
     async fn put(&self, pairs: BTreeMap<&str, &str>) -> anyhow::Result<()>;
+    /// Deletes the keys of a container: members, each with its port.
     async fn delete(&self, keys: &[String]) -> anyhow::Result<()>;
     /// Renews the TTL of these keys, which are all there are.
     async fn renew(&mut self, keys: &[&String]) -> anyhow::Result<()>;
@@ -112,8 +115,13 @@ impl Store for Etcd {
     }
 
     async fn delete(&self, keys: &[String]) -> anyhow::Result<()> {
-        let deletes = keys.iter().map(|key| TxnOp::delete(key.as_str(), None));
-        let txn = Txn::new().and_then(deletes.collect::<Vec<_>>());
+        let mut deletes = Vec::new();
+        for pair in keys.chunks(2) {
+            let [member, port] = pair else { continue };
+            let delete = |key: &str| TxnOp::delete(key, None);
+            deletes.extend([delete(member), TxnOp::txn(delete_last(member, port))]);
+        }
+        let txn = Txn::new().and_then(deletes);
         self.client.kv_client().txn(txn).await?;
         Ok(())
     }
@@ -123,6 +131,22 @@ impl Store for Etcd {
         self.renewals.message().await?;
         Ok(())
     }
+}
+
+/// Deletes a service's port if the directory has no other member, which may be another host's.
+fn delete_last(member: &str, port: &str) -> Txn {
+    let directory = port.trim_end_matches("port");
+    let end = format!("{}0", directory.trim_end_matches('/'));
+    // The name of a member is in hex digits, and sorts before `port`.
+    let others = [
+        (directory.to_owned(), member.to_owned()),
+        (format!("{member}\0"), port.to_owned()),
+        (format!("{port}\0"), end),
+    ];
+    let is_empty =
+        others.map(|(from, to)| Compare::create_revision(from, CompareOp::Equal, 0).with_range(to));
+    let delete = TxnOp::delete(port, None);
+    Txn::new().when(is_empty).and_then([delete])
 }
 
 impl Redis {

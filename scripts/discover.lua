@@ -216,14 +216,17 @@ end)
 -- The addresses that services share, and which service has each host name there: the names, sorted, and the services.
 function discover.virtual_hosts(services)
   local addresses, names, owners, known = {}, {}, {}, {}
-  for _, service in ipairs(services) do
+  for i = 1, #services do
+    local service = services[i]
     local own = sharing(service)
-    for _, address in ipairs(own and own.addresses or {}) do
-      if not known[address] then addresses[#addresses + 1], known[address] = address, true end
-    end
-    for _, host in ipairs(own and own.hosts or {}) do
-      if not owners[host] then names[#names + 1] = host end
-      owners[host] = owners[host] and older(host, owners[host], service) or service
+    if own then
+      for _, address in ipairs(own.addresses) do
+        if not known[address] then addresses[#addresses + 1], known[address] = address, true end
+      end
+      for _, host in ipairs(own.hosts) do
+        if not owners[host] then names[#names + 1] = host end
+        owners[host] = owners[host] and older(host, owners[host], service) or service
+      end
     end
   end
   table.sort(names)
@@ -239,9 +242,13 @@ function discover.files(services)
   for _, target in ipairs(discover.targets) do
     local accept = accepts[target] or kept(function(service) return target.accept(service) end)
     accepts[target] = accept
-    local accepted = {}
-    for _, service in ipairs(services) do
-      if accept(service) then accepted[#accepted + 1] = service end
+    local accepted, length = {}, 0
+    for i = 1, #services do
+      local service = services[i]
+      if accept(service) then
+        length = length + 1
+        accepted[length] = service
+      end
     end
     for _, file in ipairs(target.files(accepted, discover)) do files[#files + 1] = file end
   end

@@ -139,17 +139,21 @@ local sections = setmetatable({}, { __mode = "k" })
 
 -- The file with all services.
 function haproxy.files(services, discover)
-  local text = { discover.head() }
-  for _, service in ipairs(services) do
+  local text, length = { discover.head() }, 1
+  for i = 1, #services do
+    local service = services[i]
     local section = sections[service]
     if not section then
       section = haproxy.listen(service, discover.mode(service))
       if getmetatable(service) == "read-only" then sections[service] = section end
     end
-    for _, piece in ipairs(section) do text[#text + 1] = piece end
+    for k = 1, #section do
+      length = length + 1
+      text[length] = section[k]
+    end
   end
   local addresses, _, owners = discover.virtual_hosts(services)
-  if addresses[1] then text[#text + 1] = haproxy.by_host("http", addresses, owners) end
+  if addresses[1] then text[length + 1] = haproxy.by_host("http", addresses, owners) end
   return { { name = "haproxy.cfg", text = text } }
 end
 

@@ -14,6 +14,7 @@ use super::{Binding, Container};
 pub struct Listed {
     pub id: Loose<String>,
     names: Loose<Vec<String>>,
+    labels: Members<Loose<String>>,
     /// Docker's word.
     state: Loose<String>,
     /// For people: `Up 5 minutes (healthy)`.
@@ -57,6 +58,13 @@ impl Listed {
         let names = names.map(|name| name.trim_start_matches('/'));
         // The alias of a link from another container has a second slash.
         names.filter(|name| !name.is_empty() && !name.contains('/'))
+    }
+
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let mut labels = self.labels.0.iter();
+        let (_, value) = labels.find(|(known, _)| known == name)?;
+        value.0.as_deref()
     }
 
     /// The part of [`Container::marks`] that an entry has, without the id: names, published ports and addresses.

@@ -261,9 +261,10 @@ async fn look(docker: &Connection, mut filters: Filters, id: &str) -> Inspection
         Ok(container) => Box::new(container),
         Err(error) => return Inspection::Failed(error),
     };
-    if let Some(passes) = passes(&filters, &container) {
+    if let Some(wanted) = labels(&filters) {
+        let label = |name: &str| container.labels.get(name).map(|value| &**value);
         return Inspection::Found {
-            listed: container.running && passes,
+            listed: container.running && passes(&wanted, label),
             container,
         };
     }
@@ -283,29 +284,33 @@ async fn look(docker: &Connection, mut filters: Filters, id: &str) -> Inspection
     }
 }
 
-/// Whether a container passes the filters, if they are all by label, which saves a list. A label without a value
-/// matches any value (`MatchKVList` in Docker's `filters/parse.go`). None if only Docker can tell.
-fn passes(filters: &Filters, container: &Container) -> Option<bool> {
+/// The filters, if they are all by label, which saves a list: what they match can be told here. None if only Docker can
+/// tell.
+pub fn labels(filters: &Filters) -> Option<Vec<&String>> {
     if filters.keys().any(|name| name != "label") {
         return None;
     }
-    let mut wanted = filters.values().flatten();
+    let wanted: Vec<&String> = filters.values().flatten().collect();
     // Podman has wildcards, and an empty value matches any there.
-    if wanted
-        .clone()
-        .any(|label| label.contains('*') || label.ends_with('='))
-    {
-        return None;
-    }
-    let has = |label: &String| {
-        let (name, value) = match label.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (label.as_str(), None),
-        };
-        let found = container.labels.get(name);
-        found.is_some_and(|found| value.is_none_or(|value| **found == *value))
-    };
-    Some(wanted.all(has))
+    let is_simple = |label: &&String| !label.contains('*') && !label.ends_with('=');
+    wanted.iter().all(is_simple).then_some(wanted)
+}
+
+/// The containers of a list that pass the filters, as far as that can be told here.
+pub fn passing(filters: &Filters, listed: BTreeMap<String, Listed>) -> BTreeMap<String, Listed> {
+    let wanted = labels(filters).unwrap_or_default();
+    let mut listed = listed;
+    listed.retain(|_, entry| passes(&wanted, |name| entry.label(name)));
+    listed
+}
+
+/// Whether a container with these labels passes the filters. A label without a value matches any value (`MatchKVList` in
+/// Docker's `filters/parse.go`).
+fn passes<'a>(wanted: &[&String], label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    wanted.iter().all(|wanted| match wanted.split_once('=') {
+        Some((name, value)) => label(name) == Some(value),
+        None => label(wanted).is_some(),
+    })
 }
 
 async fn within<T>(

@@ -305,7 +305,7 @@ mod tests {
         let mut outside = Outside::new(&filters);
         assert!(outside.should_ask(true));
         let running = ("a".to_owned(), Listed::default());
-        outside.on_running(Ok([running].into()));
+        outside.on_running(Ok(&[running].into()));
         outside.on_passing([].iter());
         host.take_outside(&mut outside);
         let marks: Option<Arc<[String]>> = Some(["a".to_owned(), "a".to_owned()].into());

@@ -15,7 +15,8 @@ use crate::container::{Listed, SHORT_ID};
 /// How long the first snapshot waits for the list without filters.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Finds them out once in a session, from two lists that come in any order: one with the filters, and one without.
+/// Finds them out once in a session, from two lists that come in any order: one with the filters, and one without. Where
+/// the filters can be applied here, both are one list.
 pub struct Outside {
     /// Whether to ask for the list without filters after the next one with them.
     is_wanted: bool,
@@ -64,16 +65,16 @@ impl Outside {
     }
 
     /// Takes the list without filters. If it has failed, it is asked for again after the next list.
-    pub fn on_running(&mut self, listed: Result<BTreeMap<String, Listed>, Error>) {
+    pub fn on_running(&mut self, listed: Result<&BTreeMap<String, Listed>, Error>) {
         match listed {
             Ok(listed) => {
-                let marks = |(id, summary): (String, Listed)| {
+                let marks = |(id, summary): (&String, &Listed)| {
                     let short_id = id.chars().take(SHORT_ID).collect();
                     let names = summary.names().map(str::to_owned);
                     let marks = [id.clone(), short_id].into_iter().chain(names).collect();
-                    (id, marks)
+                    (id.clone(), marks)
                 };
-                self.running = Some(listed.into_iter().map(marks).collect());
+                self.running = Some(listed.iter().map(marks).collect());
             }
             Err(error) => {
                 debug!("the containers outside the filters stay unknown: {error:#}");
@@ -143,13 +144,13 @@ mod tests {
             assert!(outside.should_ask(true) && !outside.should_ask(true));
             let running = list(&["0123456789abcdef", "b", "c"]);
             if running_first {
-                outside.on_running(Ok(running));
+                outside.on_running(Ok(&running));
                 assert_eq!(outside.take(|_| false), None);
                 pass(&mut outside, &["b"]);
             } else {
                 pass(&mut outside, &["b"]);
                 assert_eq!(outside.take(|_| false), None);
-                outside.on_running(Ok(running));
+                outside.on_running(Ok(&running));
             }
             assert!(outside.awaited_until().is_some());
             let marks = outside.take(|id| id == "c").expect("both lists");
@@ -170,7 +171,7 @@ mod tests {
         outside.give_up();
         assert_eq!(outside.awaited_until(), None);
         assert!(outside.should_ask(true));
-        outside.on_running(Ok(list(&["b"])));
+        outside.on_running(Ok(&list(&["b"])));
         assert_eq!(outside.take(|_| false).as_deref(), Some(&[][..]));
         // A later session asks again, and no snapshot waits for it.
         let mut outside = Outside::new(&filters());

@@ -10,13 +10,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::client::{Events, Filters, Inspection, fresh, inspect, list, ping, subscribe};
+use super::client::{
+    Events, Filters, Inspection, fresh, inspect, labels, list, passing, ping, subscribe,
+};
 use super::events::Event;
 use super::feed::Feed;
 use super::host::Host;
@@ -57,6 +59,8 @@ enum Reply {
     /// A new stream of events, because the old one was silent.
     Events(Events),
     Listed(BTreeMap<String, Listed>),
+    /// The list without filters, which are applied here.
+    Whole(BTreeMap<String, Listed>),
     /// The list without filters. Its failure does not end the session.
     Running(anyhow::Result<BTreeMap<String, Listed>>),
     Pong,
@@ -177,8 +181,14 @@ impl<'a> Session<'a> {
                 self.ask_for_list();
             }
             Reply::Listed(listed) => self.on_list(listed),
+            Reply::Whole(running) => {
+                self.outside.on_running(Ok(&running));
+                let listed = passing(&self.feed.filters, running);
+                self.on_list(listed);
+            }
             Reply::Running(running) => {
-                self.outside.on_running(running);
+                self.outside
+                    .on_running(running.as_ref().map_err(|error| anyhow!("{error:#}")));
                 self.host.take_outside(&mut self.outside);
             }
             Reply::Pong => {
@@ -256,9 +266,22 @@ impl<'a> Session<'a> {
 
     fn ask_for_list(&mut self) {
         self.lists.begin();
-        let listed = list(self.docker.clone(), self.feed.filters.clone());
+        let filters = &self.feed.filters;
+        let is_whole =
+            labels(filters).is_some() && self.outside.should_ask(!self.host.knows_outside());
+        let filters = if is_whole {
+            Filters::new()
+        } else {
+            filters.clone()
+        };
+        let listed = list(self.docker.clone(), filters);
         let listed = self.feed.calls.time(listed, Result::is_err);
-        self.request(async { Ok(Reply::Listed(listed.await?)) });
+        let reply = if is_whole {
+            Reply::Whole
+        } else {
+            Reply::Listed
+        };
+        self.request(async move { Ok(reply(listed.await?)) });
     }
 
     fn request(&self, reply: impl Future<Output = anyhow::Result<Reply>> + Send + 'static) {

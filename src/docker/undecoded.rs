@@ -1,6 +1,6 @@
-//! Answers of Docker as it wrote them. bollard makes the requests and understands refusals, but its types are too strict
-//! for the answers: one odd field in one container would blind the whole host. Its transport, which is ours, takes an
-//! answer out of its hands before it is decoded.
+//! Answers of Docker as it wrote them. bollard sends the requests, with their time limit, and understands refusals, but
+//! its types are too strict for the answers: one odd field in one container would blind the whole host. Its transport,
+//! which is ours, takes an answer out of its hands before it is decoded.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
