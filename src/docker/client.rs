@@ -9,7 +9,7 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use bytes::Bytes;
 use form_urlencoded::Serializer;
-use futures_util::future::try_join;
+use futures_util::future::{join, try_join};
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use hyper::HeaderMap;
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::access::Endpoint;
@@ -25,6 +25,7 @@ use super::undecoded::Connection;
 use crate::base::deadline;
 use crate::base::text::{printable, quote};
 use crate::container::{Container, Listed, Loose, decode};
+use crate::ops::outage::Outage;
 
 /// Docker's own container filters, as `docker ps --filter` has them.
 pub type Filters = HashMap<String, Vec<String>>;
@@ -59,16 +60,28 @@ const EVENTS: [&str; 13] = [
     "disconnect",
 ];
 
-/// A daemon's identity and time. Docker takes longer for this than for any other answer, so it is asked once.
-#[derive(Debug, Clone)]
+/// A daemon's identity and time. Docker takes longer for this than for any other answer but a list, so it is asked once.
+#[derive(Debug)]
 pub struct Daemon {
     /// The id of `docker info`, which is the same after a restart. Podman has none; for it, this is the host's name and
     /// the directory of the containers.
     pub id: String,
     /// Whether it runs without root, so that its host networking is not the host's network.
     pub is_rootless: bool,
-    /// The time by its own clock, in the form that a subscription to events takes, and when it was asked for.
+    /// The time by its own clock when it was asked, or a little before, in the form that a subscription to events takes;
+    /// and the same by ours.
     time: Option<(String, Instant)>,
+    /// The containers, listed after that time; none if they were not asked for.
+    pub listed: Option<List>,
+}
+
+/// A list of containers, by id.
+#[derive(Debug)]
+pub enum List {
+    /// Those that pass the filters.
+    Passing(BTreeMap<String, Listed>),
+    /// All that run. The filters are by label alone, and are applied here.
+    Running(BTreeMap<String, Listed>),
 }
 
 /// The part of `docker info` that is used.
@@ -89,6 +102,28 @@ impl Daemon {
         Self::ask_on(&connect().await?).await
     }
 
+    /// Asks it until it answers, and lists the containers that pass the filters meanwhile.
+    pub async fn wait(filters: &Filters, mut outage: Outage) -> Self {
+        loop {
+            match Self::ask_and_list(filters).await {
+                Ok(daemon) => {
+                    outage.over();
+                    return daemon;
+                }
+                Err(error) => sleep(outage.failed(format!("{error:#}"))).await,
+            }
+        }
+    }
+
+    async fn ask_and_list(filters: &Filters) -> anyhow::Result<Self> {
+        let docker = connect().await?;
+        let (daemon, listed) = join(Self::ask_on(&docker), first_list(&docker, filters)).await;
+        Ok(Self {
+            listed: listed.ok(),
+            ..daemon?
+        })
+    }
+
     async fn ask_on(docker: &Connection) -> anyhow::Result<Self> {
         let asked = Instant::now();
         let info = docker.whole("/info");
@@ -104,8 +139,10 @@ impl Daemon {
             info.id.0.filter(|id| !id.is_empty())
         };
         let id = id.context("`docker info` has no id")?;
+        // It may be that of the end.
+        let duration = asked.elapsed();
         let time = info.system_time.0;
-        let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+        let time = time.and_then(|time| time.parse::<Timestamp>().ok()?.checked_sub(duration).ok());
         let mut options = info.security_options.0.into_iter().flatten();
         let text =
             |time: Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
@@ -113,6 +150,7 @@ impl Daemon {
             id,
             is_rootless: options.any(|option| option == "name=rootless"),
             time: time.map(|time| (text(time), asked)),
+            listed: None,
         })
     }
 }
@@ -164,14 +202,24 @@ pub async fn fresh(docker: &Connection, daemon: Option<Daemon>) -> anyhow::Resul
     }
 }
 
-/// Subscribes to the events from now on, by Docker's own clock. The stream begins with the events of the time before it
-/// was open, so no change is missed if a list is asked for after it.
+/// Subscribes to the events from the daemon's time on. The stream begins with the events of the time before it was open, so
+/// no change is missed if a list is asked for after that time.
 pub fn subscribe(docker: &Connection, daemon: Daemon) -> Events {
     let filters = json!({ "type": ["container", "network"], "event": EVENTS });
     let since = daemon.time.map(|(time, _)| ("since", time));
     let filters = ("filters", filters.to_string());
     let path = with_query("/events", since.into_iter().chain([filters]));
     docker.lines(&path).map_err(explain).boxed()
+}
+
+/// The first list of the containers that pass the filters. If those are all by label, it is that of all that run, which
+/// also tells which are outside of them.
+pub async fn first_list(docker: &Connection, filters: &Filters) -> anyhow::Result<List> {
+    let is_of_all = !filters.is_empty() && labels(filters).is_some();
+    if is_of_all {
+        return Ok(List::Running(list(docker.clone(), Filters::new()).await?));
+    }
+    Ok(List::Passing(list(docker.clone(), filters.clone()).await?))
 }
 
 /// The containers that `docker ps` with these filters shows, by id.

@@ -37,7 +37,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Runs for ever. A `daemon` that was asked a moment ago saves the first connection that question.
+    /// Runs for ever. A `daemon` that was asked a moment ago saves the first connection that question and a list.
     pub async fn run(mut self, mut daemon: Option<Daemon>) {
         let mut host = Host::new(&self.filters);
         loop {
@@ -54,9 +54,10 @@ impl Feed {
         daemon: &mut Option<Daemon>,
     ) -> anyhow::Result<Infallible> {
         let docker = connect().await?;
-        let daemon = fresh(&docker, daemon.take()).await?;
+        let mut daemon = fresh(&docker, daemon.take()).await?;
         host.set_rootless(daemon.is_rootless);
+        let early = daemon.listed.take();
         let events = subscribe(&docker, daemon);
-        Session::new(self, host, docker, events).run().await
+        Session::new(self, host, docker, events).run(early).await
     }
 }

@@ -39,7 +39,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tracing::warn;
 
 use crate::base::text::quote;
-use client::{Inspection, connect, inspect, labels, list, passing};
+use client::{Inspection, List, connect, first_list, inspect, list, passing};
 use host::Host;
 use inspections::AT_ONCE;
 use outside::Outside;
@@ -54,13 +54,17 @@ pub async fn look_once(filters: Filters) -> anyhow::Result<Snapshot> {
     let docker = connect().await?;
     let mut host = Host::new(&filters);
     let mut outside = Outside::new(&filters);
-    let listed = if labels(&filters).is_some() {
-        let running = list(docker.clone(), Filters::new()).await?;
-        outside.on_running(Ok(&running));
-        passing(&filters, running)
-    } else {
-        outside.on_running(Ok(&list(docker.clone(), Filters::new()).await?));
-        list(docker.clone(), filters.clone()).await?
+    let listed = match first_list(&docker, &filters).await? {
+        List::Running(running) => {
+            outside.on_running(Ok(&running));
+            passing(&filters, running)
+        }
+        List::Passing(listed) => {
+            if outside.should_ask(true) {
+                outside.on_running(Ok(&list(docker.clone(), Filters::new()).await?));
+            }
+            listed
+        }
     };
     outside.on_passing(listed.keys());
     host.take_outside(&mut outside);

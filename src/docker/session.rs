@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::client::{
-    Events, Filters, Inspection, fresh, inspect, labels, list, passing, ping, subscribe,
+    Events, Filters, Inspection, List, first_list, fresh, inspect, labels, list, passing, ping,
+    subscribe,
 };
 use super::events::Event;
 use super::feed::Feed;
@@ -58,9 +59,7 @@ enum Phase {
 enum Reply {
     /// A new stream of events, because the old one was silent.
     Events(Events),
-    Listed(BTreeMap<String, Listed>),
-    /// The list without filters, which are applied here.
-    Whole(BTreeMap<String, Listed>),
+    Listed(List),
     /// The list without filters. Its failure does not end the session.
     Running(anyhow::Result<BTreeMap<String, Listed>>),
     Pong,
@@ -100,9 +99,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Works until the connection fails.
-    pub async fn run(mut self) -> anyhow::Result<Infallible> {
-        self.ask_for_list();
+    /// Works until the connection fails. `early` is a list that was made after the time from which the events are
+    /// subscribed to.
+    pub async fn run(mut self, early: Option<List>) -> anyhow::Result<Infallible> {
+        match early {
+            Some(listed) => self.take_early(listed),
+            None => self.ask_for_list(),
+        }
         loop {
             self.begin_inspections();
             self.advance();
@@ -180,8 +183,8 @@ impl<'a> Session<'a> {
                 self.events = events;
                 self.ask_for_list();
             }
-            Reply::Listed(listed) => self.on_list(listed),
-            Reply::Whole(running) => {
+            Reply::Listed(List::Passing(listed)) => self.on_list(listed),
+            Reply::Listed(List::Running(running)) => {
                 self.outside.on_running(Ok(&running));
                 let listed = passing(&self.feed.filters, running);
                 self.on_list(listed);
@@ -213,7 +216,7 @@ impl<'a> Session<'a> {
             Phase::Following => {}
         }
         // One list after the other, because two lists of a large host take much memory.
-        if self.outside.should_ask(!self.host.knows_outside()) {
+        if self.should_ask_for_outside() {
             let running = list(self.docker.clone(), Filters::new());
             let running = self.feed.calls.time(running, Result::is_err);
             self.request(async { Ok(Reply::Running(running.await)) });
@@ -266,22 +269,30 @@ impl<'a> Session<'a> {
 
     fn ask_for_list(&mut self) {
         self.lists.begin();
-        let filters = &self.feed.filters;
-        let is_whole =
-            labels(filters).is_some() && self.outside.should_ask(!self.host.knows_outside());
-        let filters = if is_whole {
-            Filters::new()
-        } else {
-            filters.clone()
+        let (docker, filters) = (self.docker.clone(), self.feed.filters.clone());
+        let is_first = labels(&filters).is_some() && self.should_ask_for_outside();
+        let listed = async move {
+            if is_first {
+                first_list(&docker, &filters).await
+            } else {
+                Ok(List::Passing(list(docker, filters).await?))
+            }
         };
-        let listed = list(self.docker.clone(), filters);
         let listed = self.feed.calls.time(listed, Result::is_err);
-        let reply = if is_whole {
-            Reply::Whole
-        } else {
-            Reply::Listed
-        };
-        self.request(async move { Ok(reply(listed.await?)) });
+        self.request(async { Ok(Reply::Listed(listed.await?)) });
+    }
+
+    /// Takes a list that was made before the session, but after the time from which the events are subscribed to.
+    fn take_early(&mut self, listed: List) {
+        self.lists.begin();
+        if matches!(listed, List::Running(_)) {
+            self.should_ask_for_outside();
+        }
+        self.request(future::ready(Ok(Reply::Listed(listed))));
+    }
+
+    fn should_ask_for_outside(&mut self) -> bool {
+        self.outside.should_ask(!self.host.knows_outside())
     }
 
     fn request(&self, reply: impl Future<Output = anyhow::Result<Reply>> + Send + 'static) {

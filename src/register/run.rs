@@ -199,7 +199,8 @@ impl Work {
         Ok(directory.map(|directory| IdFile::new(directory, &docker, &host.options.instance)))
     }
 
-    /// Asks for the Docker daemon on the second thread, while this one loads the script.
+    /// Asks for the Docker daemon on the second thread, while this one loads the script: the identity is derived from its
+    /// id.
     fn ask_docker(&self, remembers: bool) -> JoinHandle<Option<Daemon>> {
         let consequence = match (remembers, &self.settings.state_directory) {
             _ if !self.settings.host.store.lasts() => "nothing is registered yet",
@@ -214,9 +215,10 @@ impl Work {
         let outage = outage.shown_by(&self.status.docker);
         // A dry run needs no identity.
         let is_needed = self.settings.mode != Mode::DryRun;
+        let filters = self.settings.host.filters.clone();
         self.process.side.spawn(async move {
             if is_needed {
-                Some(wait_for_daemon(outage).await)
+                Some(Daemon::wait(&filters, outage).await)
             } else {
                 None
             }
@@ -388,19 +390,6 @@ impl Work {
             ended = &mut *keeper => ended.with_context(|| {
                 format!("the task that writes to {} has crashed", self.settings.host.store.name())
             }),
-        }
-    }
-}
-
-/// Waits for the Docker daemon, because the identity is derived from its id.
-async fn wait_for_daemon(mut outage: Outage) -> Daemon {
-    loop {
-        match Daemon::ask().await {
-            Ok(daemon) => {
-                outage.over();
-                return daemon;
-            }
-            Err(error) => tokio::time::sleep(outage.failed(format!("{error:#}"))).await,
         }
     }
 }
