@@ -66,7 +66,12 @@ impl Simulated {
 
     /// Starts the container with this number, which has two published ports. Does nothing if it runs.
     pub fn run(&self, number: u16, service: &str) {
-        let container = whole(&inspection(number, service, 10_000 + number % 25_000 * 2));
+        self.run_as(&inspection(number, service, 10_000 + number % 25_000 * 2));
+    }
+
+    /// Starts the container of an [`inspection`]. Does nothing if it runs.
+    pub fn run_as(&self, inspected: &Value) {
+        let container = whole(inspected);
         let id = container["Id"].as_str().expect("an id").to_owned();
         let mut state = self.state();
         if state.running.insert(id.clone(), container).is_none() {
