@@ -4,7 +4,9 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::common::{Kind, Simulated, eventually};
+use serde_json::json;
+
+use super::common::{Kind, Simulated, eventually, inspection};
 use super::store::{Place, Store};
 use super::table::{self, BOTH, Budget, Program, Row, milliseconds, scaled, since};
 
@@ -21,6 +23,12 @@ const RATES: [u32; 3] = [10, 100, 1_000];
 const CHURN: Duration = Duration::from_secs(10);
 /// The number of containers on the host during these rates.
 const CHURNING: u16 = 200;
+/// The rate and the time in which memory must stay as it is.
+const LONG_RATE: u32 = 100;
+const LONG_CHURN: Duration = Duration::from_secs(600);
+/// A container with very many ports: their number, and the first port of this host for them.
+const PORTS: u16 = 16_384;
+const FIRST_PORT: u16 = 40_000;
 /// The timeout of each wait, for the largest host.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -31,22 +39,63 @@ pub fn rows() -> Vec<Row> {
         let mut host = host_of(size, Store::Etcd);
         let [_, _, cost, memory] = &mut host;
         let with_few = *smallest.get_or_insert(cost.median());
-        if size == LARGE {
+        if size >= LARGE {
             cost.limit(Budget::Most(1.5 * with_few));
+        }
+        if size == LARGE {
             memory.limit(Budget::Most(32.0));
         }
         rows.extend(host);
     }
+    rows.extend(host_of_ports());
     for rate in RATES {
         rows.push(churn(rate));
     }
+    rows.push(long_churn());
     rows
 }
 
 /// The first sync, one event, and memory, on a host of that size.
 pub fn host_of(size: u16, store: Store) -> [Row; 4] {
     let size = u16::try_from(scaled(size.into())).unwrap_or(size);
-    let row = |what: &str, unit| Row::new(&format!("{size} containers: {what}"), unit, None);
+    let docker = Simulated::start();
+    (0..size).for_each(|number| docker.run(number, "web"));
+    let turns = if size > LARGE { 1 } else { TURNS };
+    let keys = keys_of(size.into());
+    host(
+        &format!("{size} containers"),
+        &docker,
+        (size, keys),
+        turns,
+        store,
+    )
+}
+
+/// The same on a host with one container, which has very many ports.
+fn host_of_ports() -> [Row; 4] {
+    let ports = u16::try_from(scaled(PORTS.into())).unwrap_or(PORTS);
+    let mut container = inspection(0, "range", FIRST_PORT);
+    let published = |port: u16| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
+    let numbers = 1..=ports;
+    let bindings = numbers.map(|port| (format!("{port}/tcp"), published(FIRST_PORT + port)));
+    container["NetworkSettings"]["Ports"] = bindings.collect();
+    let exposed = (1..=ports).map(|port| (format!("{port}/tcp"), json!({})));
+    container["Config"]["ExposedPorts"] = exposed.collect();
+    let docker = Simulated::start();
+    docker.run_as(&container);
+    let what = format!("a container of {ports} ports");
+    host(&what, &docker, (1, 2 * usize::from(ports)), 1, Store::Etcd)
+}
+
+/// `size` and `keys`: the numbers of containers and of keys that are there.
+fn host(
+    what: &str,
+    docker: &Simulated,
+    (size, keys): (u16, usize),
+    turns: usize,
+    store: Store,
+) -> [Row; 4] {
+    let row = |measure: &str, unit| Row::new(&format!("{what}: {measure}"), unit, None);
     let [mut first, mut event, mut cost, mut memory] = [
         row("process start → all keys", "ms"),
         row("start event → key visible", "ms"),
@@ -54,16 +103,11 @@ pub fn host_of(size: u16, store: Store) -> [Row; 4] {
         row("memory", "MiB"),
     ];
     let place = Place::new(store);
-    let docker = Simulated::start();
-    (0..size).for_each(|number| docker.run(number, "web"));
-    let turns = if size > LARGE { 1 } else { TURNS };
     for program in BOTH.repeat(turns) {
         place.forget();
         let (begun, subscriptions) = (Instant::now(), docker.subscriptions());
-        let running = program.start(&place, Some(&docker));
-        eventually(LONG, "all keys", || {
-            place.keys().len() == keys_of(size.into())
-        });
+        let running = program.start(&place, Some(docker));
+        eventually(LONG, "all keys", || place.keys().len() == keys);
         first.of(program).push(milliseconds(begun.elapsed()));
         // The bare client follows the events only after its first list.
         eventually(LONG, "a subscription", || {
@@ -105,20 +149,7 @@ fn churn(rate: u32) -> Row {
             place.keys().len() == keys_of(CHURNING.into())
         });
         let (before, begun) = (running.processor_time(), Instant::now());
-        let (mut number, mut events) = (0, 0);
-        while begun.elapsed() < CHURN.mul_f64(table::scale()) {
-            // A stop makes two events, a start one.
-            if docker.stop(number) {
-                events += 2;
-            } else {
-                docker.run(number, "web");
-                events += 1;
-            }
-            number = (number + 1) % CHURNING;
-            // This keeps the rate; nothing is waited for.
-            let due = begun + Duration::from_secs(1) * events / rate;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-        }
+        change(&docker, rate, CHURN.mul_f64(table::scale()));
         let spent = running.processor_time().saturating_sub(before);
         row.of(program)
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());
@@ -129,6 +160,48 @@ fn churn(rate: u32) -> Row {
         }
     }
     row
+}
+
+/// The growth of memory while containers start and stop for long, after the first tenth of the time.
+fn long_churn() -> Row {
+    let time = LONG_CHURN.mul_f64(table::scale());
+    let what = format!(
+        "{LONG_RATE} events a second for {} s: growth of memory",
+        time.as_secs()
+    );
+    let mut row = Row::new(&what, "MiB", Some(Budget::Most(1.0)));
+    for program in BOTH {
+        let (place, docker) = (Place::new(Store::Etcd), Simulated::start());
+        (0..CHURNING).for_each(|number| docker.run(number, "web"));
+        let running = program.start(&place, Some(&docker));
+        eventually(LONG, "all keys", || {
+            place.keys().len() == keys_of(CHURNING.into())
+        });
+        change(&docker, LONG_RATE, time / 10);
+        let early = running.resident();
+        change(&docker, LONG_RATE, time * 9 / 10);
+        row.of(program).push(running.resident() - early);
+    }
+    row
+}
+
+/// Stops and starts containers, one after the other.
+fn change(docker: &Simulated, rate: u32, time: Duration) {
+    let begun = Instant::now();
+    let (mut number, mut events) = (0, 0);
+    while begun.elapsed() < time {
+        // A stop makes two events, a start one.
+        if docker.stop(number) {
+            events += 2;
+        } else {
+            docker.run(number, "web");
+            events += 1;
+        }
+        number = (number + 1) % CHURNING;
+        // This keeps the rate; nothing is waited for.
+        let due = begun + Duration::from_secs(1) * events / rate;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
 }
 
 /// The number of keys of this many containers of one service.

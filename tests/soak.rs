@@ -13,6 +13,7 @@ use common::{
 };
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Each service has many containers, so that its `port` keys are always wanted.
@@ -217,14 +218,9 @@ fn nothing_grows_and_no_request_fails_with_both_roles() {
             };
             let_time_pass(Duration::from_secs(events) / u32::try_from(rate).expect("a rate"));
         }
-        let workers = processes(directory.path());
-        let memory = workers.iter().filter_map(|pid| resident(pid)).sum::<f64>();
-        let (own, its) = (Sample::of(&registrar, &bed), Sample::of(&reader, &bed));
-        println!(
-            "{second:6} s registrar {own:?} reader {its:?}, {} of HAProxy with {memory:.1} MiB",
-            workers.len()
-        );
-        samples.push((own, its, workers.len(), memory));
+        let sample = Both::of(&registrar, &reader, &bed, directory.path());
+        println!("{second:6} s {sample:?}");
+        samples.push(sample);
     }
     for (load, service) in loads.into_iter().zip([&red, &green]) {
         let (answers, failures) = load.stop();
@@ -233,19 +229,7 @@ fn nothing_grows_and_no_request_fails_with_both_roles() {
         let is_own = |answer: &String| answer.starts_with(service.name);
         assert!(answers.iter().all(is_own), "an answer of another service");
     }
-    let measured: [(&str, fn(&(Sample, Sample, usize, f64)) -> f64, f64); 4] = [
-        ("registrar", |sample| sample.0.memory, NOISE),
-        ("reader", |sample| sample.1.memory, NOISE),
-        // Servers that wait for their deletion, and a worker that is about to end.
-        ("HAProxy", |sample| sample.3, 4.0 * NOISE),
-        ("descriptors", descriptors, TWO_IN_FLIGHT),
-    ];
-    let (early, late) = samples.split_at(samples.len() / 5 + 1);
-    for (what, of, noise) in measured {
-        let most = |samples: &[_]| samples.iter().map(of).fold(0.0, f64::max);
-        let [before, after] = [early, late].map(most);
-        assert!(after <= before + noise, "{what}: {before} and {after}");
-    }
+    assert_flat(&samples);
 
     for service in [&red, &green, &tidal] {
         for number in 0..Served::MOST {
@@ -269,10 +253,50 @@ fn nothing_grows_and_no_request_fails_with_both_roles() {
     });
 }
 
-fn descriptors(sample: &(Sample, Sample, usize, f64)) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let descriptors = (sample.0.descriptors + sample.1.descriptors) as f64;
-    descriptors
+/// The resources of a registrar and of a reader with its HAProxy.
+#[derive(Debug)]
+struct Both {
+    registrar: Sample,
+    reader: Sample,
+    /// HAProxy's processes, and their memory in MiB.
+    processes: u32,
+    memory: f64,
+}
+
+impl Both {
+    fn of(registrar: &Registrar, reader: &Registrar, bed: &TestBed, directory: &Path) -> Self {
+        let processes = processes(directory);
+        Self {
+            registrar: Sample::of(registrar, bed),
+            reader: Sample::of(reader, bed),
+            memory: processes.iter().filter_map(|pid| resident(pid)).sum(),
+            processes: u32::try_from(processes.len()).expect("few processes"),
+        }
+    }
+
+    fn descriptors(&self) -> f64 {
+        let descriptors = self.registrar.descriptors + self.reader.descriptors;
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let descriptors = descriptors as f64;
+        descriptors
+    }
+}
+
+/// Checks that what is used after the first fifth is not more than in it, which is for warming up.
+fn assert_flat(samples: &[Both]) {
+    let (early, late) = samples.split_at(samples.len() / 5 + 1);
+    let check = |what: &str, of: fn(&Both) -> f64, noise: f64| {
+        let most = |samples: &[Both]| samples.iter().map(of).fold(0.0, f64::max);
+        let [before, after] = [early, late].map(most);
+        assert!(after <= before + noise, "{what}: {before} and {after}");
+    };
+    check("registrar", |sample| sample.registrar.memory, NOISE);
+    check("reader", |sample| sample.reader.memory, NOISE);
+    // Servers that wait for their deletion, and a worker that is about to end.
+    check("HAProxy", |sample| sample.memory, 4.0 * NOISE);
+    // Each change of the third service leaves a worker that ends with its last connection.
+    check("processes", |sample| sample.processes.into(), 4.0);
+    check("descriptors", Both::descriptors, TWO_IN_FLIGHT);
 }
 
 impl Sample {
