@@ -9,7 +9,7 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, ClientVersion};
 use bytes::Bytes;
 use form_urlencoded::Serializer;
-use futures_util::future::{join, try_join};
+use futures_util::future::try_join;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use hyper::HeaderMap;
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -71,8 +72,8 @@ pub struct Daemon {
     /// The time by its own clock when it was asked, or a little before, in the form that a subscription to events takes;
     /// and the same by ours.
     time: Option<(String, Instant)>,
-    /// The containers, listed after that time; none if they were not asked for.
-    pub listed: Option<List>,
+    /// The list of the containers at a later time, which may take longer; none if it was not asked for.
+    pub listed: Option<JoinHandle<anyhow::Result<List>>>,
 }
 
 /// A list of containers, by id.
@@ -102,7 +103,7 @@ impl Daemon {
         Self::ask_on(&connect().await?).await
     }
 
-    /// Asks it until it answers, and lists the containers that pass the filters meanwhile.
+    /// Asks it until it answers, and begins to list the containers that pass the filters.
     pub async fn wait(filters: &Filters, mut outage: Outage) -> Self {
         loop {
             match Self::ask_and_list(filters).await {
@@ -117,15 +118,20 @@ impl Daemon {
 
     async fn ask_and_list(filters: &Filters) -> anyhow::Result<Self> {
         let docker = connect().await?;
-        let (daemon, listed) = join(Self::ask_on(&docker), first_list(&docker, filters)).await;
+        let asked = Instant::now();
+        let (same, filters) = (docker.clone(), filters.clone());
+        let listed = tokio::spawn(async move { first_list(&same, &filters).await });
         Ok(Self {
-            listed: listed.ok(),
-            ..daemon?
+            listed: Some(listed),
+            ..Self::ask_at(asked, &docker).await?
         })
     }
 
     async fn ask_on(docker: &Connection) -> anyhow::Result<Self> {
-        let asked = Instant::now();
+        Self::ask_at(Instant::now(), docker).await
+    }
+
+    async fn ask_at(asked: Instant, docker: &Connection) -> anyhow::Result<Self> {
         let info = docker.whole("/info");
         let (info, pong) = within(TIMEOUT, try_join(info, docker.head(PING)))
             .await

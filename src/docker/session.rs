@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use futures_util::future::{self, BoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -99,11 +100,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Works until the connection fails. `early` is a list that was made after the time from which the events are
+    /// Works until the connection fails. `early` is a list that was asked for after the time from which the events are
     /// subscribed to.
-    pub async fn run(mut self, early: Option<List>) -> anyhow::Result<Infallible> {
+    pub async fn run(
+        mut self,
+        early: Option<JoinHandle<anyhow::Result<List>>>,
+    ) -> anyhow::Result<Infallible> {
         match early {
-            Some(listed) => self.take_early(listed),
+            Some(early) => self.await_list(early),
             None => self.ask_for_list(),
         }
         loop {
@@ -282,13 +286,21 @@ impl<'a> Session<'a> {
         self.request(async { Ok(Reply::Listed(listed.await?)) });
     }
 
-    /// Takes a list that was made before the session, but after the time from which the events are subscribed to.
-    fn take_early(&mut self, listed: List) {
+    /// Waits for a list that was asked for before the session, but after the time from which the events are subscribed to.
+    /// If it fails, another is asked for.
+    fn await_list(&mut self, early: JoinHandle<anyhow::Result<List>>) {
         self.lists.begin();
-        if matches!(listed, List::Running(_)) {
+        if labels(&self.feed.filters).is_some() {
             self.should_ask_for_outside();
         }
-        self.request(future::ready(Ok(Reply::Listed(listed))));
+        let (docker, filters) = (self.docker.clone(), self.feed.filters.clone());
+        self.request(async move {
+            let listed = match early.await {
+                Ok(Ok(listed)) => listed,
+                _ => first_list(&docker, &filters).await?,
+            };
+            Ok(Reply::Listed(listed))
+        });
     }
 
     fn should_ask_for_outside(&mut self) -> bool {
