@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::common::{Kind, Simulated, eventually, inspection};
 use super::store::{Place, Store};
@@ -12,7 +12,7 @@ use super::table::{self, BOTH, Budget, Program, Row, milliseconds, scaled, since
 
 /// The sizes of a host, in containers.
 const SIZES: [u16; 4] = [20, 200, 2_000, 10_000];
-/// The size that has budgets.
+/// The smallest size that has budgets.
 const LARGE: u16 = 2_000;
 /// The number of turns of each program, up to that size. Larger sizes have one turn.
 const TURNS: usize = 3;
@@ -26,9 +26,9 @@ const CHURNING: u16 = 200;
 /// The rate and the time in which memory must stay as it is.
 const LONG_RATE: u32 = 100;
 const LONG_CHURN: Duration = Duration::from_secs(600);
-/// A container with very many ports: their number, and the first port of this host for them.
+/// A container with very many ports: their number, and the port of this host before the first of theirs.
 const PORTS: u16 = 16_384;
-const FIRST_PORT: u16 = 40_000;
+const BEFORE_PORTS: u16 = 40_000;
 /// The timeout of each wait, for the largest host.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -38,56 +38,67 @@ pub fn rows() -> Vec<Row> {
     for size in SIZES {
         let mut host = host_of(size, Store::Etcd);
         let [_, _, cost, memory] = &mut host;
-        let with_few = *smallest.get_or_insert(cost.median());
+        let limit = *smallest.get_or_insert(Budget::Most(1.5 * cost.median()));
         if size >= LARGE {
-            cost.limit(Budget::Most(1.5 * with_few));
+            cost.limit(limit);
         }
         if size == LARGE {
             memory.limit(Budget::Most(32.0));
         }
         rows.extend(host);
     }
-    rows.extend(host_of_ports());
+    let mut host = host_with_ports();
+    let [_, _, cost, _] = &mut host;
+    if let Some(limit) = smallest {
+        cost.limit(limit);
+    }
+    rows.extend(host);
     for rate in RATES {
         rows.push(churn(rate));
     }
-    rows.push(long_churn());
+    rows.extend(long_churn());
     rows
 }
 
 /// The first sync, one event, and memory, on a host of that size.
 pub fn host_of(size: u16, store: Store) -> [Row; 4] {
     let size = u16::try_from(scaled(size.into())).unwrap_or(size);
-    let docker = Simulated::start();
-    (0..size).for_each(|number| docker.run(number, "web"));
+    let docker = docker_of(size);
     let turns = if size > LARGE { 1 } else { TURNS };
-    let keys = keys_of(size.into());
-    host(
-        &format!("{size} containers"),
-        &docker,
-        (size, keys),
-        turns,
-        store,
-    )
+    let what = format!("{size} containers");
+    host(&what, &docker, (size, keys_of(size.into())), turns, store)
 }
 
-/// The same on a host with one container, which has very many ports.
-fn host_of_ports() -> [Row; 4] {
-    let ports = u16::try_from(scaled(PORTS.into())).unwrap_or(PORTS);
-    let mut container = inspection(0, "range", FIRST_PORT);
-    let published = |port: u16| json!([{ "HostIp": "0.0.0.0", "HostPort": port.to_string() }]);
-    let numbers = 1..=ports;
-    let bindings = numbers.map(|port| (format!("{port}/tcp"), published(FIRST_PORT + port)));
-    container["NetworkSettings"]["Ports"] = bindings.collect();
-    let exposed = (1..=ports).map(|port| (format!("{port}/tcp"), json!({})));
-    container["Config"]["ExposedPorts"] = exposed.collect();
-    let docker = Simulated::start();
+/// The same on the smallest host with one container more, which has very many ports.
+fn host_with_ports() -> [Row; 4] {
+    let [size, ports] = [SIZES[0], PORTS].map(|it| u16::try_from(scaled(it.into())).unwrap_or(it));
+    let mut container = inspection(u16::MAX, "range", 0);
+    // The bare client names services after images.
+    container["Config"]["Image"] = json!("range");
+    let of_each = |value: fn(u16) -> Value| -> Value {
+        let ports = 1..=ports;
+        ports
+            .map(|port| (format!("{port}/tcp"), value(port)))
+            .collect()
+    };
+    container["Config"]["ExposedPorts"] = of_each(|_| json!({}));
+    container["NetworkSettings"]["Ports"] = of_each(
+        |port| json!([{ "HostIp": "0.0.0.0", "HostPort": (BEFORE_PORTS + port).to_string() }]),
+    );
+    let docker = docker_of(size);
     docker.run_as(&container);
-    let what = format!("a container of {ports} ports");
-    host(&what, &docker, (1, 2 * usize::from(ports)), 1, Store::Etcd)
+    let keys = keys_of(size.into()) + 2 * usize::from(ports);
+    let what = format!("with {ports} ports");
+    host(&what, &docker, (size, keys), 1, Store::Etcd)
 }
 
-/// `size` and `keys`: the numbers of containers and of keys that are there.
+fn docker_of(containers: u16) -> Simulated {
+    let docker = Simulated::start();
+    (0..containers).for_each(|number| docker.run(number, "web"));
+    docker
+}
+
+/// `size` and `keys`: the numbers of other containers and of keys that are there.
 fn host(
     what: &str,
     docker: &Simulated,
@@ -102,12 +113,12 @@ fn host(
         row("processor for one event", "ms"),
         row("memory", "MiB"),
     ];
-    let place = Place::new(store);
     for program in BOTH.repeat(turns) {
-        place.forget();
+        // Thousands of shared keys have as many leases, which would take long to revoke.
+        let place = Place::new(store);
         let (begun, subscriptions) = (Instant::now(), docker.subscriptions());
         let running = program.start(&place, Some(docker));
-        eventually(LONG, "all keys", || place.keys().len() == keys);
+        eventually(LONG, "all keys", || place.count() == keys);
         first.of(program).push(milliseconds(begun.elapsed()));
         // The bare client follows the events only after its first list.
         eventually(LONG, "a subscription", || {
@@ -142,51 +153,54 @@ fn churn(rate: u32) -> Row {
     let place = Place::new(Store::Etcd);
     for program in BOTH {
         place.forget();
-        let docker = Simulated::start();
-        (0..CHURNING).for_each(|number| docker.run(number, "web"));
+        let docker = docker_of(CHURNING);
         let running = program.start(&place, Some(&docker));
         eventually(LONG, "all keys", || {
-            place.keys().len() == keys_of(CHURNING.into())
+            place.count() == keys_of(CHURNING.into())
         });
         let (before, begun) = (running.processor_time(), Instant::now());
-        change(&docker, rate, CHURN.mul_f64(table::scale()));
+        change(&docker, rate, CHURN.mul_f64(table::scale()), |_| {});
         let spent = running.processor_time().saturating_sub(before);
         row.of(program)
             .push(100.0 * spent.as_secs_f64() / begun.elapsed().as_secs_f64());
         if program == Program::Register {
             eventually(LONG, "etcd to follow", || {
-                place.keys().len() == keys_of(docker.running())
+                place.count() == keys_of(docker.running())
             });
         }
     }
     row
 }
 
-/// The growth of memory while containers start and stop for long, after the first tenth of the time.
-fn long_churn() -> Row {
+/// Memory while containers start and stop for long: in the second tenth of the time, and in the last.
+fn long_churn() -> [Row; 2] {
     let time = LONG_CHURN.mul_f64(table::scale());
-    let what = format!(
-        "{LONG_RATE} events a second for {} s: growth of memory",
-        time.as_secs()
-    );
-    let mut row = Row::new(&what, "MiB", Some(Budget::Most(1.0)));
+    let [mut early, mut late] = ["after a tenth", "at the end"].map(|when| {
+        let seconds = time.as_secs();
+        let what = format!("{LONG_RATE} a second for {seconds} s: memory {when}");
+        Row::new(&what, "MiB", None)
+    });
     for program in BOTH {
-        let (place, docker) = (Place::new(Store::Etcd), Simulated::start());
-        (0..CHURNING).for_each(|number| docker.run(number, "web"));
+        let (place, docker) = (Place::new(Store::Etcd), docker_of(CHURNING));
         let running = program.start(&place, Some(&docker));
         eventually(LONG, "all keys", || {
-            place.keys().len() == keys_of(CHURNING.into())
+            place.count() == keys_of(CHURNING.into())
         });
-        change(&docker, LONG_RATE, time / 10);
-        let early = running.resident();
-        change(&docker, LONG_RATE, time * 9 / 10);
-        row.of(program).push(running.resident() - early);
+        change(&docker, LONG_RATE, time, |elapsed| {
+            let row = match 10 * elapsed.as_millis() / time.as_millis().max(1) {
+                1 => &mut early,
+                9 => &mut late,
+                _ => return,
+            };
+            row.of(program).push(running.resident());
+        });
     }
-    row
+    late.limit(Budget::Most(early.median() + 1.0));
+    [early, late]
 }
 
-/// Stops and starts containers, one after the other.
-fn change(docker: &Simulated, rate: u32, time: Duration) {
+/// Stops and starts containers, one after the other. `look` gets the time so far after each.
+fn change(docker: &Simulated, rate: u32, time: Duration, mut look: impl FnMut(Duration)) {
     let begun = Instant::now();
     let (mut number, mut events) = (0, 0);
     while begun.elapsed() < time {
@@ -198,6 +212,7 @@ fn change(docker: &Simulated, rate: u32, time: Duration) {
             events += 1;
         }
         number = (number + 1) % CHURNING;
+        look(begun.elapsed());
         // This keeps the rate; nothing is waited for.
         let due = begun + Duration::from_secs(1) * events / rate;
         thread::sleep(due.saturating_duration_since(Instant::now()));

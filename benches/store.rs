@@ -65,6 +65,14 @@ impl Place {
         }
     }
 
+    /// The number of the keys that begin with the prefix.
+    pub fn count(&self) -> usize {
+        match &self.redis {
+            None => self.bed.etcd.count(&self.bed.prefix),
+            Some(redis) => redis.server.get(&self.bed.prefix).len(),
+        }
+    }
+
     /// Follows the keys that begin with the prefix from now on.
     pub fn watch(&self) -> Watch {
         match &self.redis {

@@ -39,9 +39,21 @@ struct Reckoned {
     what: &'static str,
     fixed: f64,
     each: f64,
-    /// Whether the part of a host is also in proportion to the number of keys, and so of hosts.
-    grows: bool,
+    growth: Growth,
 }
+
+/// How the part of a host grows with the number of keys, and so of hosts.
+#[derive(Clone, Copy)]
+enum Growth {
+    Constant,
+    /// In proportion to it.
+    Keys,
+    /// In proportion to it up to [`PACED`]: more keys are listed less often.
+    Paced,
+}
+
+/// The number of keys up to which all are listed at each `--resync` of a minute: 100 keys a second.
+const PACED: f64 = 6_000.0;
 
 impl Measured {
     /// The part of one registrar while nothing changes.
@@ -69,14 +81,16 @@ impl Measured {
             what,
             fixed,
             each,
-            grows: false,
+            growth: Growth::Constant,
         };
-        let listing = |what, each| Reckoned {
+        let listing = |what, each, growth| Reckoned {
             what,
             fixed: 0.0,
             each,
-            grows: true,
+            growth,
         };
+        let steady = |what, name| listing(what, self.of_reader(name), Growth::Paced);
+        let at_once = |what, name| listing(what, of(&self.listed, name) / self.hosts, Growth::Keys);
         let change = |what, name| host(what, self.of_change(name), self.of_change_read(name));
         [
             // An owned lease and a seat.
@@ -85,27 +99,22 @@ impl Measured {
             host("watches", 0.0, self.watchers / self.hosts),
             change("one change: bytes from etcd", BYTES),
             change("one change: ms of etcd's processor", PROCESSOR),
-            listing("steady, a second: Range calls", self.of_reader(RANGES)),
-            listing("steady, a second: bytes from etcd", self.of_reader(BYTES)),
-            listing(
-                "steady, a second: ms of processor",
-                self.of_reader(PROCESSOR),
-            ),
-            listing(
-                "all list once: bytes from etcd",
-                of(&self.listed, BYTES) / self.hosts,
-            ),
-            listing(
-                "all list once: ms of processor",
-                of(&self.listed, PROCESSOR) / self.hosts,
-            ),
+            steady("steady, a second: Range calls", RANGES),
+            steady("steady, a second: bytes from etcd", BYTES),
+            steady("steady, a second: ms of processor", PROCESSOR),
+            at_once("all list once: bytes from etcd", BYTES),
+            at_once("all list once: ms of processor", PROCESSOR),
         ]
     }
 
     /// A number for so many hosts. For the measured ones it is what was measured.
     fn reckon(&self, number: &Reckoned, hosts: f64) -> f64 {
         let keys = 2.0 * f64::from(CONTAINERS) * hosts + float(shared());
-        let growth = if number.grows { keys / self.keys } else { 1.0 };
+        let growth = match number.growth {
+            Growth::Constant => 1.0,
+            Growth::Keys => keys / self.keys,
+            Growth::Paced => (keys.min(PACED) / self.keys).max(1.0),
+        };
         number.fixed + number.each * hosts * growth
     }
 }
@@ -163,8 +172,7 @@ pub fn print(measured: &Measured) -> Value {
         String::new()
     };
     println!(
-        "reckoned in proportion to the hosts{proxies}; what readers list, to the hosts and to the keys. The processor's \
-         part grows faster: etcd walks through all keys that are left at each page\n\
+        "reckoned in proportion to the hosts{proxies}; a listing of all readers, to the hosts and to the keys\n\
          {:36}{hosts:>16}{:>20}{:>20}",
         "hosts", FLEETS[0], FLEETS[1],
     );
