@@ -52,8 +52,12 @@ async fn main() -> anyhow::Result<()> {
     take(&prefix, listed, &mut services);
     let mut proxy = Proxy::start(name, directory, &services).await?;
     loop {
-        take(&prefix, keys.next().await?, &mut services);
-        proxy.load(directory, &services).await?;
+        let changes = keys.next().await?;
+        // The first answer only says that the watch has begun.
+        if !changes.is_empty() {
+            take(&prefix, changes, &mut services);
+            proxy.load(directory, &services).await?;
+        }
     }
 }
 
@@ -69,7 +73,7 @@ fn take(prefix: &str, changes: Vec<Change>, services: &mut Services) {
             Some(value) => {
                 service.members.insert(part.to_owned(), value);
             }
-            // Its port stays, because `bare` deletes that with each container.
+            // Without a member, its port does not matter.
             None => {
                 service.members.remove(part);
             }
