@@ -194,7 +194,7 @@ local function older(host, one, other)
   return one
 end
 
--- What a function says of a service, which is asked again when the service has changed: it is another table then.
+-- A function of a service that keeps its answers. A service that has changed is another table, and is asked about again.
 local function kept(ask)
   local answers = setmetatable({}, { __mode = "k" })
   return function(service)

@@ -1,6 +1,6 @@
 //! Soak: containers start and stop for a chosen time, while clients read the metrics and the page, and while requests go
-//! through a HAProxy. Memory, descriptors, leases and old workers must not grow, no request may fail, and at the end nothing
-//! is left. Docker is simulated, etcd, HAProxy and the servers behind it are real.
+//! through a HAProxy. Memory, descriptors, leases and old workers must not grow, no request may fail, and at the end
+//! nothing is left. Docker is simulated; etcd, HAProxy and the servers behind it are real.
 //!
 //! Variables, with their defaults: `SOAK_SECONDS`, the time (10); `SOAK_RATE`, events per second (20);
 //! `SOAK_CONTAINERS`, the approximate number of running containers (200). It prints its measurements once a second.
@@ -282,7 +282,7 @@ impl Both {
     }
 }
 
-/// Checks that what is used after the first fifth is not more than in it, which is for warming up.
+/// Checks that no resource grows after the first fifth of the time, which is for warming up.
 fn assert_flat(samples: &[Both]) {
     let (early, late) = samples.split_at(samples.len() / 5 + 1);
     let check = |what: &str, of: fn(&Both) -> f64, noise: f64| {
