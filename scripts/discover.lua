@@ -194,7 +194,7 @@ local function older(host, one, other)
   return one
 end
 
--- A function of a service that keeps its answers. A service that has changed is another table, and is asked about again.
+-- A function of a service that keeps its answers. A service that has changed is another table, asked about anew.
 local function kept(ask)
   local answers = setmetatable({}, { __mode = "k" })
   return function(service)
