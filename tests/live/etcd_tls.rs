@@ -622,7 +622,7 @@ fn a_certificate_names_the_user_without_a_password() {
     assert_eq!(secure.bed.keys(), web_keys("web", &web, HOST_IP));
 }
 
-/// Runs a registrar for a dozen lifetimes of the tokens.
+/// Runs a registrar for several lifetimes of the tokens.
 fn assert_outlives_tokens(secure: &Secure) {
     secure.with_writer();
     let web = |service: &str| {
@@ -663,8 +663,9 @@ fn a_registrar_outlives_its_signed_tokens() {
     let keys = Files::new();
     keys.openssl("genrsa -out token.key 2048");
     keys.openssl("rsa -in token.key -pubout -out token.pub");
+    // etcd cuts the end of a token to whole seconds: one of 1 s may be over in an instant.
     let token = format!(
-        "jwt,pub-key={},priv-key={},sign-method=RS256,ttl=1s",
+        "jwt,pub-key={},priv-key={},sign-method=RS256,ttl=2s",
         keys.path("token.pub"),
         keys.path("token.key")
     );

@@ -112,7 +112,6 @@ mod tests {
             fs::write(process.join(name), text).expect("a file");
         }
         std::os::unix::fs::symlink("socket:[4026]", process.join("fd/3")).expect("a link");
-        fs::create_dir(proc.path().join("net")).expect("a directory");
         let socket = Socket {
             bound: HTTP,
             is_open,

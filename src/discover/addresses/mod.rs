@@ -18,17 +18,21 @@ use std::path::Path;
 use crate::base::text::quote;
 use crate::routes::{Bound, Protocol};
 
-/// The addresses that these processes listen on, by TCP and by UDP. Those of another user's are seen by root alone.
-pub fn listened_by(processes: &[i32]) -> BTreeSet<Bound> {
+/// The addresses that these processes listen on, by TCP and by UDP; none if the kernel does not tell. Those of another
+/// user's are seen by root alone.
+pub fn listened_by(processes: &[i32]) -> Option<BTreeSet<Bound>> {
     let proc = Path::new("/proc");
     let inodes = processes
         .iter()
         .flat_map(|process| holder::inodes(&proc.join(process.to_string())));
     let inodes: BTreeSet<u64> = inodes.collect();
-    let protocols = [Protocol::Tcp, Protocol::Udp].into_iter();
-    let sockets = protocols.flat_map(|protocol| sockets::read(proc, protocol));
-    let sockets = sockets.filter(|socket| inodes.contains(&socket.inode));
-    sockets.map(|socket| socket.bound).collect()
+    let mut addresses = BTreeSet::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let open = sockets::open(protocol).ok()?.into_iter();
+        let theirs = open.filter(|socket| inodes.contains(&socket.inode));
+        addresses.extend(theirs.map(|socket| socket.bound));
+    }
+    Some(addresses)
 }
 
 /// Whether a kernel gives both addresses to different sockets only if they agree to it. A wildcard overlaps with every
@@ -64,7 +68,7 @@ mod tests {
         let tcp = at(Protocol::Tcp, tcp.local_addr().expect("an address"));
         let udp = at(Protocol::Udp, udp.local_addr().expect("an address"));
         let us = i32::try_from(std::process::id()).expect("a process id");
-        let held = listened_by(&[us]);
+        let held = listened_by(&[us]).expect("a list");
         assert!(held.contains(&tcp) && held.contains(&udp), "{held:?}");
         assert!(!held.contains(&at(Protocol::Udp, tcp.address)), "{held:?}");
         assert!(!held.contains(&at(Protocol::Tcp, udp.address)), "{held:?}");

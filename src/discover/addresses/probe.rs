@@ -23,8 +23,8 @@ pub struct Probe {
     proc: PathBuf,
     /// The proxy's protocols. Addresses of others are not tried.
     protocols: &'static [Protocol],
-    /// The kernel's tables, each read once at most for all addresses of one settlement.
-    sockets: BTreeMap<Protocol, Vec<Socket>>,
+    /// The kernel's lists, each asked for once at most for all addresses of one settlement.
+    open: BTreeMap<Protocol, Vec<Socket>>,
     processes: Option<BTreeMap<u64, PathBuf>>,
     /// The refused addresses. They are tried at each settlement, and the search for a holder is slow.
     refused: BTreeMap<Bound, Refusal>,
@@ -42,7 +42,7 @@ impl Default for Probe {
         Self {
             proc: PathBuf::from("/proc"),
             protocols: &[Protocol::Tcp, Protocol::Udp],
-            sockets: BTreeMap::new(),
+            open: BTreeMap::new(),
             processes: None,
             refused: BTreeMap::new(),
         }
@@ -57,9 +57,9 @@ impl Probe {
         }
     }
 
-    /// Forgets the tables of the last settlement, and what has become old.
+    /// Forgets the lists of the last settlement, and what has become old.
     pub(super) fn begin(&mut self) {
-        self.sockets.clear();
+        self.open.clear();
         self.processes = None;
         self.refused
             .retain(|_, refusal| refusal.at.elapsed() < KEPT);
@@ -135,20 +135,27 @@ impl Probe {
 
     /// Who holds an address, apart from the proxy.
     fn holder(&mut self, bound: Bound, held_by_proxy: &BTreeSet<Bound>) -> Option<String> {
-        let proc = &self.proc;
-        let sockets = self.sockets.entry(bound.protocol);
-        let sockets = sockets.or_insert_with(|| sockets::read(proc, bound.protocol));
+        let protocol = bound.protocol;
+        // A holder that the kernel does not list is another program.
+        let open = self.open.entry(protocol);
+        let open = open.or_insert_with(|| sockets::open(protocol).unwrap_or_default());
         let is_proxys = |socket: &Socket| {
             let is_end_of = |held: &Bound| !socket.is_open && overlap(*held, socket.bound);
             held_by_proxy.contains(&socket.bound) || held_by_proxy.iter().any(is_end_of)
         };
-        let holders = sockets
-            .iter()
-            .filter(|socket| overlap(socket.bound, bound) && !is_proxys(socket));
-        let socket = *holders.max_by_key(|socket| (socket.is_open, socket.bound == bound))?;
+        let holder = |sockets: &[Socket]| {
+            let holders = sockets
+                .iter()
+                .filter(|socket| overlap(socket.bound, bound) && !is_proxys(socket));
+            holders.max_by_key(|socket| socket.bound == bound).copied()
+        };
+        let socket = holder(open).or_else(|| {
+            let port = bound.address.port();
+            holder(&sockets::connected(protocol, port).unwrap_or_default())
+        })?;
         let processes = self
             .processes
-            .get_or_insert_with(|| holder::processes(proc));
+            .get_or_insert_with(|| holder::processes(&self.proc));
         Some(holder::describe(&socket, processes.get(&socket.inode)))
     }
 }

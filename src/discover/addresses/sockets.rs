@@ -1,14 +1,25 @@
-//! The sockets of this host's network namespace, as the kernel lists them in `/proc/net`.
+//! The sockets of this host's network namespace, as the kernel lists them (`sock_diag(7)`). Its file `/proc/net/tcp` has all
+//! closed connections in their `TIME_WAIT` too, and the time to read it grows with their square: half a minute for
+//! 80,000.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TCP_CLOSE, TCP_LISTEN,
+};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::routes::{Bound, Protocol};
 
-/// The state of a TCP socket that listens, and that of any UDP socket without a peer (`include/net/tcp_states.h`).
-const LISTEN: u8 = 0x0a;
-const UNCONNECTED: u8 = 0x07;
+/// Messages begin at multiples of it (`NLMSG_ALIGNTO`).
+const ALIGNMENT: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
@@ -21,69 +32,106 @@ pub struct Socket {
     pub inode: u64,
 }
 
-/// All sockets of a protocol, below `proc`. None where the kernel does not list them.
-pub fn read(proc: &Path, protocol: Protocol) -> Vec<Socket> {
-    let (files, open) = match protocol {
-        Protocol::Tcp => (["tcp", "tcp6"], LISTEN),
-        Protocol::Udp => (["udp", "udp6"], UNCONNECTED),
-        Protocol::Sctp => return Vec::new(),
+/// The sockets of a protocol that wait for anybody. An error if the kernel does not list them.
+pub fn open(protocol: Protocol) -> io::Result<Vec<Socket>> {
+    // A UDP socket without a peer is in this state.
+    list(protocol, &(StateFlags::LISTEN | StateFlags::CLOSE), 0)
+}
+
+/// The ends of connections at a port.
+pub fn connected(protocol: Protocol, port: u16) -> io::Result<Vec<Socket>> {
+    // A closed connection in its `TIME_WAIT` belongs to nobody.
+    let others = StateFlags::LISTEN | StateFlags::CLOSE | StateFlags::TIME_WAIT;
+    list(protocol, &(StateFlags::all() - others), port)
+}
+
+/// The sockets in these states, at a port unless that is 0.
+fn list(protocol: Protocol, states: &StateFlags, port: u16) -> io::Result<Vec<Socket>> {
+    let number = match protocol {
+        Protocol::Tcp => IPPROTO_TCP,
+        Protocol::Udp => IPPROTO_UDP,
+        Protocol::Sctp => return Ok(Vec::new()),
     };
-    let read = |file| fs::read_to_string(proc.join("net").join(file)).unwrap_or_default();
-    let texts = files.map(read);
-    let lines = texts.iter().flat_map(|text| text.lines());
-    lines
-        .filter_map(|line| parse(line, protocol, open))
-        .collect()
-}
-
-/// A line of `/proc/net/tcp` (`Documentation/networking/proc_net_tcp.rst`); the head of the table is none.
-fn parse(line: &str, protocol: Protocol, open: u8) -> Option<Socket> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let inode = fields.get(9)?.parse().ok()?;
-    // A closed connection in its TIME_WAIT belongs to nobody.
-    (inode != 0).then_some(())?;
-    Some(Socket {
-        bound: Bound {
-            protocol,
-            address: parse_address(fields[1])?,
-        },
-        is_open: u8::from_str_radix(fields[3], 16).ok()? == open,
-        uid: fields[7].parse().ok()?,
-        inode,
-    })
-}
-
-/// `0100007F:1F90` is 127.0.0.1:8080: the words of the address are in the machine's byte order.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let mut bytes = Vec::new();
-    for word in ip.as_bytes().chunks(8) {
-        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
+    let mut sockets = Vec::new();
+    for (family, mut socket_id) in [
+        (AF_INET, SocketId::new_v4()),
+        (AF_INET6, SocketId::new_v6()),
+    ] {
+        socket_id.source_port = port;
+        let found = ask(InetRequest {
+            family,
+            protocol: number,
+            extensions: ExtensionFlags::empty(),
+            states: states.clone(),
+            socket_id,
+        })?;
+        sockets.extend(found.into_iter().map(|found| Socket {
+            bound: Bound {
+                protocol,
+                address: (found.socket_id.source_address, found.socket_id.source_port).into(),
+            },
+            is_open: [TCP_LISTEN, TCP_CLOSE].contains(&found.state),
+            uid: found.uid,
+            inode: found.inode.into(),
+        }));
     }
-    let ip = if let Ok(bytes) = <[u8; 4]>::try_from(bytes.as_slice()) {
-        IpAddr::from(Ipv4Addr::from(bytes))
-    } else {
-        IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?))
-    };
-    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+    Ok(sockets)
+}
+
+fn ask(request: InetRequest) -> io::Result<Vec<InetResponseHeader>> {
+    let socket = netlink_sys::Socket::new(NETLINK_SOCK_DIAG)?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut found = Vec::new();
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest);
+            let message = message.map_err(|error| io::Error::other(error.to_string()))?;
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) => {
+                    found.push(socket.header);
+                }
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Overrun(_) => return Err(io::Error::other("the list is too long")),
+                _ => {}
+            }
+            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+            // A message without a length would never end.
+            let length = length.max(1).checked_next_multiple_of(ALIGNMENT);
+            rest = length
+                .and_then(|length| rest.get(length..))
+                .unwrap_or_default();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
     use super::super::testing::comes_true;
     use super::*;
 
     fn of(address: SocketAddr, protocol: Protocol) -> Vec<bool> {
-        let sockets = read(Path::new("/proc"), protocol).into_iter();
-        let mut found: Vec<bool> = sockets
-            .filter(|socket| socket.bound == Bound { protocol, address } && socket.inode > 0)
-            .map(|socket| socket.is_open)
-            .collect();
-        found.sort_unstable();
+        let lists = [
+            connected(protocol, address.port()).expect("a list"),
+            open(protocol).expect("a list"),
+        ];
+        let found = lists.concat().into_iter();
+        let found = found.filter(|socket| socket.bound == Bound { protocol, address });
+        // That of a socket which has just been closed is 0.
         found
+            .filter(|socket| socket.inode > 0)
+            .map(|socket| socket.is_open)
+            .collect()
     }
 
     #[test]
@@ -106,5 +154,21 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let at = socket.local_addr().expect("an address");
         assert_eq!(of(at, Protocol::Udp), [true]);
+    }
+    #[test]
+    fn a_closed_connection_is_in_no_list() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let at = listener.local_addr().expect("an address");
+        let ends = || {
+            let ends = connected(Protocol::Tcp, at.port());
+            ends.expect("a list").len()
+        };
+        let client = TcpStream::connect(at).expect("a connection");
+        let (server, _) = listener.accept().expect("a connection");
+        assert_eq!(ends(), 1);
+        // The end that closes first is in `TIME_WAIT` for a minute.
+        drop(server);
+        drop(client);
+        assert!(comes_true(|| ends() == 0));
     }
 }

@@ -97,7 +97,7 @@ pub async fn keep(
     keeper.end().await;
 }
 
-/// The addresses that the proxy listens on, empty if it does not run; none if it runs and does not answer.
+/// The addresses that the proxy listens on, empty if it does not run; none if that is not known.
 pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<Bound>> {
     let haproxy = Haproxy::new(sockets.clone());
     let is_there = || sockets.master.as_ref().is_some_and(|path| path.exists());
@@ -111,7 +111,7 @@ pub async fn listened(sockets: &Sockets) -> Option<BTreeSet<Bound>> {
                     .chain(workers.old)
                     .chain([workers.master]);
                 let processes: Vec<i32> = workers.collect();
-                return Some(listened_by(&processes));
+                return listened_by(&processes);
             }
             // During a reload, 2.6 refuses connections for a moment.
             Err(_) if is_there() && begun.elapsed() < RELOADING => sleep(LOOK).await,
