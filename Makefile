@@ -7,7 +7,7 @@ binary = $(or $(CARGO_TARGET_DIR),target)/release/docker-register
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # A live test spends most of its time waiting, so more of them run at a time than there are processors.
-export RUST_TEST_THREADS ?= 6
+export RUST_TEST_THREADS ?= 4
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16

@@ -67,7 +67,7 @@ fn a_container_that_listens_late_is_registered_when_it_answers() {
     bed.wait_for_keys(&keys, SOON);
     // An interval, and time for a busy machine.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(
         count(&registrar.log(), "its check passes, and its keys are put"),
         2

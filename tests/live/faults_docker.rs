@@ -81,7 +81,7 @@ const GIVEN_UP: Duration = Duration::from_secs(15);
 
 /// Starts and stops containers while Docker cannot be reached, for longer than the TTL.
 fn changes_are_made_up_for(away: Mode, serious: usize) {
-    const TTL: u32 = 3;
+    const TTL: u32 = 6;
     let bed = TestBed::new();
     let [lives, dies, pauses, moves] =
         ["web", "web", "web", "alone"].map(|name| service(&bed, name).start());
@@ -98,7 +98,7 @@ fn changes_are_made_up_for(away: Mode, serious: usize) {
     moves.restart();
     let comes = service(&bed, "new").start();
     service(&bed, "brief").start().rm();
-    bed.etcd.let_pass(3 * TTL);
+    bed.etcd.let_pass(2 * TTL);
     assert_eq!(bed.keys(), before, "the keys stay as they were");
     proxy.set(Mode::Pass);
     let was_long = begun.elapsed() > GIVEN_UP;

@@ -4,6 +4,7 @@
 use crate::common;
 
 use common::{Container, HOST_IP, Registrar, SOON, TestBed, eventually, joined, web_keys};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time limit for all keys of a large container, on a busy machine. A quadratic step takes minutes.
@@ -12,6 +13,12 @@ const LARGE: Duration = Duration::from_secs(30);
 const SMALL: Duration = Duration::from_secs(4);
 /// A member key and a `port` key for each port.
 const KEYS: usize = 20_000;
+
+/// Two at a time would measure each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The program, and a container with ten thousand ports in the host's network.
 fn with_large(bed: &TestBed, flags: &[(&str, &str)]) -> (Registrar, Container) {
@@ -32,6 +39,7 @@ fn with_large(bed: &TestBed, flags: &[(&str, &str)]) -> (Registrar, Container) {
 
 #[test]
 fn ten_thousand_ports_come_and_go_and_hold_up_no_other_container() {
+    let _alone = alone();
     let bed = TestBed::new();
     // Beside other tests, thousands of renewals wait for the processor. On an idle machine 15 are enough.
     let (registrar, large) = with_large(&bed, &[("--ttl", "30")]);
@@ -79,6 +87,7 @@ fn bed_keys(bed: &TestBed, web: &Container) -> std::collections::BTreeMap<String
 
 #[test]
 fn all_keys_of_ten_thousand_ports_are_removed_at_exit() {
+    let _alone = alone();
     let bed = TestBed::new();
     let (registrar, _large) = with_large(&bed, &[("--on-exit", "remove")]);
     let all = bed.key("large");
@@ -90,5 +99,6 @@ fn all_keys_of_ten_thousand_ports_are_removed_at_exit() {
     println!("removed at exit after {:?}", ended.elapsed());
     assert_eq!(output.status.code(), Some(0), "{:.2000}", output.stderr);
     assert_eq!(bed.etcd.count(&all), 0);
-    assert!(output.stderr.contains("the keys are removed"));
+    let told = output.stderr.contains("the keys are removed");
+    assert!(told, "{:.2000}", output.stderr);
 }
