@@ -562,12 +562,13 @@ impl World {
             .filter(|slot| slot.state == State::Running && slot.answers);
         let wanted: BTreeMap<String, String> = running.flat_map(|slot| slot.keys.clone()).collect();
         self.bed.wait_for_keys(&wanted, DEADLINE);
+        // A registrar that was cut off from Docker and etcd first puts what it knows, and then hears of the changes.
+        self.bed.etcd.let_pass(1);
+        self.bed.wait_for_keys(&wanted, DEADLINE);
 
         self.quiet_points += 1;
         if self.quiet_points.is_multiple_of(3) {
             // Nothing changes any more, once all old leases have expired.
-            self.bed.etcd.let_pass(1);
-            self.bed.wait_for_keys(&wanted, DEADLINE);
             let revision = self.bed.etcd.revision();
             self.bed.etcd.let_pass(TTL);
             let changes = self.bed.etcd.history(&self.bed.prefix);
