@@ -23,8 +23,8 @@ pub struct Probe {
     proc: PathBuf,
     /// The proxy's protocols. Addresses of others are not tried.
     protocols: &'static [Protocol],
-    /// The kernel's lists, each asked for once at most for all addresses of one settlement.
-    open: BTreeMap<Protocol, Vec<Socket>>,
+    /// The kernel's lists, each read once at most for all addresses of one settlement.
+    sockets: BTreeMap<Protocol, Vec<Socket>>,
     processes: Option<BTreeMap<u64, PathBuf>>,
     /// The refused addresses. They are tried at each settlement, and the search for a holder is slow.
     refused: BTreeMap<Bound, Refusal>,
@@ -42,7 +42,7 @@ impl Default for Probe {
         Self {
             proc: PathBuf::from("/proc"),
             protocols: &[Protocol::Tcp, Protocol::Udp],
-            open: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             processes: None,
             refused: BTreeMap::new(),
         }
@@ -59,7 +59,7 @@ impl Probe {
 
     /// Forgets the lists of the last settlement, and what has become old.
     pub(super) fn begin(&mut self) {
-        self.open.clear();
+        self.sockets.clear();
         self.processes = None;
         self.refused
             .retain(|_, refusal| refusal.at.elapsed() < KEPT);
@@ -135,24 +135,17 @@ impl Probe {
 
     /// Who holds an address, apart from the proxy.
     fn holder(&mut self, bound: Bound, held_by_proxy: &BTreeSet<Bound>) -> Option<String> {
-        let protocol = bound.protocol;
+        let sockets = self.sockets.entry(bound.protocol);
         // A holder that the kernel does not list is another program.
-        let open = self.open.entry(protocol);
-        let open = open.or_insert_with(|| sockets::open(protocol).unwrap_or_default());
+        let sockets = sockets.or_insert_with(|| sockets::all(bound.protocol).unwrap_or_default());
         let is_proxys = |socket: &Socket| {
             let is_end_of = |held: &Bound| !socket.is_open && overlap(*held, socket.bound);
             held_by_proxy.contains(&socket.bound) || held_by_proxy.iter().any(is_end_of)
         };
-        let holder = |sockets: &[Socket]| {
-            let holders = sockets
-                .iter()
-                .filter(|socket| overlap(socket.bound, bound) && !is_proxys(socket));
-            holders.max_by_key(|socket| socket.bound == bound).copied()
-        };
-        let socket = holder(open).or_else(|| {
-            let port = bound.address.port();
-            holder(&sockets::connected(protocol, port).unwrap_or_default())
-        })?;
+        let holders = sockets
+            .iter()
+            .filter(|socket| overlap(socket.bound, bound) && !is_proxys(socket));
+        let socket = *holders.max_by_key(|socket| (socket.is_open, socket.bound == bound))?;
         let processes = self
             .processes
             .get_or_insert_with(|| holder::processes(&self.proc));
