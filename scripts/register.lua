@@ -23,9 +23,30 @@ local register = {
   protocols = options.protocols or "tcp", -- the protocols that are registered, with commas between them
 }
 
--- The label of this name, else the environment variable.
+-- The settings, whose names begin with SERVICE_, of the container that was asked about last: it has few, and is asked
+-- about for many.
+local last, last_settings
+
+local function settings(container)
+  local found = {}
+  -- A label beats a variable.
+  for _, variables in ipairs { container.env, container.labels } do
+    for name, value in pairs(variables) do
+      if name:find("^SERVICE_") then found[name] = value end
+    end
+  end
+  return found
+end
+
+-- The label of this name, which begins with SERVICE_, else the environment variable.
 local function variable(container, name)
-  return container.labels[name] or container.env[name]
+  if not rawequal(container, last) then
+    -- A table of a site's own may change between two calls.
+    if getmetatable(container) ~= "read-only" then return container.labels[name] or container.env[name] end
+    last_settings = settings(container)
+    last = container
+  end
+  return last_settings[name]
 end
 
 -- SERVICE_<port>_<NAME>, else SERVICE_<NAME>.

@@ -1,10 +1,16 @@
-//! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about an eighth of the
+//! The whole inspect object of a container. Few policies read it, so it is kept compressed, in about a twentieth of the
 //! memory that it takes decoded. The feed chooses the moment, because compression takes time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
+use lz4_flex::block::{
+    compress_prepend_size_with_dict as compress, decompress_size_prepended_with_dict as decompress,
+};
 use serde_json::Value;
+
+/// An object as Docker sends it. What others have in common with it, their names of fields and their defaults, takes next
+/// to nothing in each.
+const TYPICAL: &[u8] = include_bytes!("typical.json");
 
 /// An inspect object. Clones share it.
 #[derive(Debug, Clone)]
@@ -32,7 +38,7 @@ impl Inspect {
     pub fn object(&self) -> anyhow::Result<Value> {
         Ok(match &*self.kept() {
             Kept::Text(text) => serde_json::from_slice(text)?,
-            Kept::Packed(packed) => serde_json::from_slice(&decompress_size_prepended(packed)?)?,
+            Kept::Packed(packed) => serde_json::from_slice(&decompress(packed, TYPICAL)?)?,
         })
     }
 
@@ -40,7 +46,7 @@ impl Inspect {
         let mut kept = self.kept();
         let packed = match &*kept {
             Kept::Packed(packed) => return Arc::clone(packed),
-            Kept::Text(text) => Arc::<[u8]>::from(compress_prepend_size(text)),
+            Kept::Text(text) => Arc::<[u8]>::from(compress(text, TYPICAL)),
         };
         *kept = Kept::Packed(Arc::clone(&packed));
         packed

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Function, Lua, Result, Table, Value};
+use mlua::{AnyUserData, Function, Lua, Result, Table, UserData, Value};
 use tokio::sync::Mutex;
 
 use super::container::Containers;
@@ -18,7 +18,14 @@ use crate::policy::sandbox::unlimited::Unlimited;
 use crate::policy::world::Source;
 
 pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Result<Table> {
-    state.set_tables(Tables::new(lua, context)?);
+    let for_items = Rc::downgrade(state);
+    let items = lua.create_function(move |lua, handle: AnyUserData| {
+        let state = for_items.upgrade();
+        let state = state.ok_or_else(|| Failure::raise("the script has ended"))?;
+        let containers = handle.borrow::<Unread>()?.0.clone();
+        state.tables()?.items(lua, &containers)
+    })?;
+    state.set_tables(Tables::new(lua, context, items)?);
     let module = lua.create_table()?;
     let for_watch = (Rc::clone(context), Rc::clone(state));
     module.set(
@@ -94,7 +101,9 @@ fn hand_over(lua: &Lua, state: &ScriptState, snapshot: Option<Arc<Snapshot>>) ->
 /// The tables of the containers of the newest snapshot.
 pub struct Tables {
     makes: Containers,
-    copy: Unlimited,
+    /// Makes a list that no script has looked at, and finds the [`Unread`] in it.
+    unread: Function,
+    unread_handle: Function,
     splice: Function,
     same: Unlimited,
     slim: Function,
@@ -105,11 +114,19 @@ pub struct Tables {
     list: Table,
 }
 
+/// The containers of a list that no script has looked at.
+struct Unread(ByAge<Container>);
+
+impl UserData for Unread {}
+
 impl Tables {
-    fn new(lua: &Lua, context: &Rc<Context>) -> Result<Self> {
+    /// `items` is [`Self::items`], as a function for Lua.
+    fn new(lua: &Lua, context: &Rc<Context>, items: Function) -> Result<Self> {
+        let unread: Function = context.tool("unread")?;
         Ok(Self {
             makes: Containers::new(lua, context)?,
-            copy: Unlimited::new(lua, context.tool("copy")?)?,
+            unread: unread.call(items)?,
+            unread_handle: context.tool("unread_handle")?,
             splice: context.tool("splice")?,
             same: Unlimited::new(lua, context.tool("same")?)?,
             slim: context.tool("slim")?,
@@ -119,8 +136,8 @@ impl Tables {
         })
     }
 
-    /// Takes a snapshot's containers. Returns a list of their tables, which the script may change. A container that has
-    /// not changed keeps its table.
+    /// Takes a snapshot's containers. Returns a list of their tables, which the script may change. The list is filled
+    /// when the script looks at it. A container that has not changed keeps its table.
     fn update(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<Table> {
         let updated = self.replace(lua, containers);
         if updated.is_err() {
@@ -130,10 +147,29 @@ impl Tables {
             self.list.clear()?;
         }
         updated?;
-        let length = self.ranks.len();
-        let copy = lua.create_table_with_capacity(length, 0)?;
-        self.copy.call::<()>((&self.list, &copy, length))?;
-        Ok(copy)
+        let unread = Unread(containers.clone());
+        self.unread.call(lua.create_userdata(unread)?)
+    }
+
+    /// The tables of a snapshot's containers, in a list that no script sees.
+    fn items(&self, lua: &Lua, containers: &ByAge<Container>) -> Result<Table> {
+        if self.are_newest(containers) {
+            return Ok(self.list.clone());
+        }
+        let items = lua.create_table()?;
+        for container in containers.iter() {
+            let newest = self.containers.get(&container.rank());
+            let table = match newest {
+                Some(newest) if Arc::ptr_eq(newest, container) => self.of(container)?,
+                _ => self.makes.table(lua, container)?,
+            };
+            items.raw_push(table)?;
+        }
+        Ok(items)
+    }
+
+    fn are_newest(&self, containers: &ByAge<Container>) -> bool {
+        self.containers.changes(containers).is_empty()
     }
 
     fn replace(&mut self, lua: &Lua, containers: &ByAge<Container>) -> Result<()> {
@@ -169,7 +205,15 @@ impl Tables {
     }
 
     /// The containers in a script's list, which may lack some of the snapshot.
-    pub fn read(&self, list: &Table) -> Result<ByAge<Container>> {
+    pub fn read(&self, lua: &Lua, list: &Table) -> Result<ByAge<Container>> {
+        let unread: Option<AnyUserData> = self.unread_handle.call(list)?;
+        if let Some(unread) = unread {
+            let containers = unread.borrow::<Unread>()?.0.clone();
+            if self.are_newest(&containers) {
+                return Ok(containers);
+            }
+            return self.read_items(&self.items(lua, &containers)?);
+        }
         // A metamethod may raise an error where none is expected.
         if list.metatable().is_none() && self.same.call((&self.list, list, self.ranks.len()))? {
             return Ok(self.containers.clone());
@@ -180,6 +224,11 @@ impl Tables {
                  build a new list instead",
             ));
         }
+        self.read_items(list)
+    }
+
+    /// The containers whose tables are in a sequence.
+    fn read_items(&self, list: &Table) -> Result<ByAge<Container>> {
         let mut by_table = HashMap::with_capacity(self.ranks.len());
         let tables = self.list.sequence_values::<Table>();
         for (table, rank) in tables.zip(&self.ranks) {

@@ -40,9 +40,9 @@ pub fn module(lua: &Lua, context: &Rc<Context>, state: &Rc<ScriptState>) -> Resu
     let shared = (Rc::clone(context), Rc::clone(state));
     module.set(
         "sync",
-        lua.create_async_function(move |_, arguments: MultiValue| {
+        lua.create_async_function(move |lua, arguments: MultiValue| {
             let (context, state) = shared.clone();
-            sync(context, state, arguments)
+            sync(lua, context, state, arguments)
         })?,
     )?;
     let shared = (Rc::clone(context), Rc::clone(state));
@@ -170,7 +170,12 @@ fn text_of(segment: &Value) -> std::result::Result<String, String> {
 }
 
 /// Calls the policy functions, for each container that has changed and for the host, and hands over the wanted state.
-async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValue) -> Result<()> {
+async fn sync(
+    lua: Lua,
+    context: Rc<Context>,
+    state: Rc<ScriptState>,
+    arguments: MultiValue,
+) -> Result<()> {
     context.may_wait("etcd.sync")?;
     let (Some(Value::Table(containers)), Some(Value::Function(function))) =
         (arguments.front(), arguments.get(1))
@@ -195,7 +200,7 @@ async fn sync(context: Rc<Context>, state: Rc<ScriptState>, arguments: MultiValu
              join the two lists of entries in one function",
         ));
     };
-    let list = state.tables()?.read(containers)?;
+    let list = state.tables()?.read(&lua, containers)?;
     let id = state.id_of("entries", function);
     let world = &state.world;
     let pass = world.verdicts.borrow_mut().begin(list.clone(), id);

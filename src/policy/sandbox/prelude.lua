@@ -6,16 +6,42 @@ local host = ...
 local raw_get, raw_len, raw_next, raw_set, raw_equal = rawget, rawlen, next, rawset, rawequal
 local raw_xpcall, raw_load = xpcall, load
 local move, yield, raw_resume, raw_close = table.move, coroutine.yield, coroutine.resume, coroutine.close
-local raw_setmetatable, getmetatable = setmetatable, getmetatable
+local raw_setmetatable, raw_getmetatable = setmetatable, getmetatable
 local error, type, select = error, type, select
 
 -- A frozen table holds its contents under a key that no script has. The contents of a lazy record hold its handle.
 local CONTENTS, HANDLE = {}, {}
 
+-- A list that no script has looked at holds the handle of its items under this key. Until then it costs nothing.
+local UNREAD = {}
+
+-- Makes the items of a handle: a list that no script sees.
+local items_of
+
+-- Puts its items into a list that a script begins to look at; any other value stays as it is.
+local function look_at(list)
+  local handle = type(list) == "table" and raw_get(list, UNREAD)
+  if handle then
+    local items = items_of(handle)
+    raw_setmetatable(list, nil)
+    -- If memory ends in here, the list still counts as unread, and not as a shorter one.
+    move(items, 1, #items, 1, list)
+    raw_set(list, UNREAD, nil)
+  end
+  return list
+end
+
+local unread = {
+  __index = function(list, key) return look_at(list)[key] end,
+  __newindex = function(list, key, value) look_at(list)[key] = value end,
+  __len = function(list) return #look_at(list) end,
+  __pairs = function(list) return next, look_at(list), nil end,
+}
+
 -- The contents of a frozen table, with all lazy fields made; nil for any other table.
 local function contents(t)
-  local held = type(t) == "table" and raw_get(t, CONTENTS) or nil
-  local fill = held and getmetatable(held) and getmetatable(held).fill
+  local held = type(look_at(t)) == "table" and raw_get(t, CONTENTS) or nil
+  local fill = held and raw_getmetatable(held) and raw_getmetatable(held).fill
   if fill then fill(held) end
   return held
 end
@@ -36,12 +62,16 @@ function rawlen(t)
   return raw_len(contents(t) or t)
 end
 
+function getmetatable(t)
+  return raw_getmetatable(look_at(t))
+end
+
 -- Finalizers are refused: Lua calls them where no time limit can stop them.
 function setmetatable(t, metatable)
   if type(metatable) == "table" and raw_get(metatable, "__gc") ~= nil then
     error("a metatable cannot have `__gc` here", 2)
   end
-  return raw_setmetatable(t, metatable)
+  return raw_setmetatable(look_at(t), metatable)
 end
 
 function rawset(t, key, value)
@@ -51,12 +81,20 @@ end
 
 local frozen = {
   __metatable = "read-only",
-  __index = function(t, key) return raw_get(t, CONTENTS)[key] end,
+  __index = function(t, key) return t[CONTENTS][key] end,
   __newindex = function(_, key) error("this table is read-only: `" .. tostring(key) .. "` cannot be set", 2) end,
   -- Without it, Lua would call the `__eq` of the other table.
   __eq = raw_equal,
-  __len = function(t) return #raw_get(t, CONTENTS) end,
-  __pairs = function(t) return next, t, nil end,
+  __len = function(t) return #t[CONTENTS] end,
+  -- As `next` does, with one look at the contents for all steps.
+  __pairs = function(t)
+    local held = contents(t)
+    return function(_, key)
+      local name, value = raw_next(held, key)
+      if name == HANDLE then name, value = raw_next(held, name) end
+      return name, value
+    end, t, nil
+  end,
 }
 
 local function freeze(t)
@@ -104,7 +142,7 @@ end
 -- Drops the fields of a lazy record that were made. They are made again when they are read.
 local function slim(t)
   local held = raw_get(t, CONTENTS)
-  raw_set(t, CONTENTS, raw_setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, getmetatable(held)))
+  raw_set(t, CONTENTS, raw_setmetatable({ [HANDLE] = raw_get(held, HANDLE) }, raw_getmetatable(held)))
 end
 
 local function in_time(...)
@@ -153,11 +191,6 @@ local function repeated(work)
     end
   end
 end
-
--- Copies a list of `length` items to an empty table.
-local copy = repeated(function(list, empty, length)
-  for place = 1, length do empty[place] = list[place] end
-end)
 
 -- Whether a table without a metatable has the same `length` items as a list.
 local same = repeated(function(list, other, length)
@@ -242,7 +275,7 @@ local differences = repeated(function(pieces, known)
 end)
 
 return {
-  copy = copy,
+  copy = function(list, empty, length) move(list, 1, length, 1, empty) end,
   differences = differences,
   splice = splice,
   same = same,
@@ -261,6 +294,13 @@ return {
     local held = raw_get(t, CONTENTS)
     return held and raw_get(held, HANDLE)
   end,
+  -- A function that makes an unread list of a handle. `items` makes its items when a script looks at it.
+  unread = function(items)
+    items_of = items
+    return function(handle) return raw_setmetatable({ [UNREAD] = handle }, unread) end
+  end,
+  -- The handle of a list that is still unread; nil for any other table.
+  unread_handle = function(list) return raw_get(list, UNREAD) end,
   freeze = freeze,
   -- A read-only copy of a table; one that is read-only is its own copy.
   read_only = function(t)

@@ -165,3 +165,75 @@ fn another_function_asks_about_all_containers_again() {
           \"etcd.sync: the third argument is the function that makes the host's entries, not a string\")";
     assert_eq!(failure_of_case(body), None);
 }
+
+#[test]
+fn a_list_is_whole_however_a_script_first_looks_at_it() {
+    let body =
+        "local register, docker, etcd = require 'register', require 'docker', require 'etcd'
+        local a, b = test.container { name = 'a' }, test.container { name = 'b' }
+        local function count(pairs, list)
+          local count = 0
+          for _, container in pairs(list) do count = count + #container.name end
+          return count
+        end
+        local looks = {
+          function(list) return #list end,
+          function(list) return count(ipairs, list) end,
+          function(list) return count(pairs, list) end,
+          function(list) return count(function(list) return next, list end, list) end,
+          function(list) return rawlen(list) end,
+          function(list) return rawget(list, 2) and #list end,
+          function(list) list[3] = list[1]; list[3] = nil; return #list end,
+          function(list) rawset(list, 'x', 1); list.x = nil; return #list end,
+          function(list) list.x = 1; list.x = nil; return #list end,
+          function(list) return getmetatable(list) == nil and rawlen(list) end,
+          function(list) return rawlen(setmetatable(list, nil)) end,
+          function(list) return #{ table.unpack(list) } end,
+          function(list) return #table.move(list, 1, 2, 1, {}) end,
+          function(list) table.sort(list, function(x, y) return x.name < y.name end); return #list end,
+          function(list) table.insert(list, table.remove(list)); return #list end,
+          function(list) return select('#', table.unpack(require('json').array(list))) end,
+        }
+        for place, look in ipairs(looks) do
+          local seen
+          function register.run()
+            for containers in docker.watch() do
+              seen = look(containers)
+              etcd.sync(setmetatable(containers, nil), register.entries)
+            end
+          end
+          test.equal({ place, #test.run(register, { { a, b } })[1], seen }, { place, 3, 2 })
+        end";
+    assert_eq!(failure_of_case(body), None);
+}
+
+#[test]
+fn a_list_that_a_script_looks_at_late_has_the_containers_of_its_own_snapshot() {
+    let body =
+        "local register, docker, etcd = require 'register', require 'docker', require 'etcd'
+        local a, b, c = test.container { name = 'a' }, test.container { name = 'b' }, test.container { name = 'c' }
+        local function run(late)
+          function register.run()
+            local first
+            for containers in docker.watch() do
+              if first then late(first, containers) else first = containers; etcd.sync(first, register.entries) end
+            end
+          end
+          return test.run(register, { { a, b }, { b, c } })
+        end
+        local function by_name(list)
+          local tables = {}
+          for _, container in ipairs(list) do tables[container.name] = container end
+          return tables
+        end
+        run(function(first, newest)
+          first = by_name(first)
+          test.equal({ first.a.name, first.b.name, first.c }, { 'a', 'b' })
+          assert(rawequal(first.b, by_name(newest).b))
+          etcd.sync(newest, register.entries)
+        end)
+        local went_well, why = pcall(run, function(first) etcd.sync(first, register.entries) end)
+        test.equal({ went_well, why:match('is not .*') },
+          { false, 'is not a container of the newest snapshot' })";
+    assert_eq!(failure_of_case(body), None);
+}
