@@ -76,7 +76,7 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// If it fails, or takes longer than a second of processor time without waiting.
+    /// If it fails. A site's script also fails if it takes longer than a second of processor time without waiting.
     pub async fn run(&self) -> Result<(), Failure> {
         self.sandbox.run(&self.run).await
     }

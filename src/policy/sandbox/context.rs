@@ -60,7 +60,7 @@ impl Context {
         time: Rc<TimeLimit>,
     ) -> mlua::Result<Self> {
         let names = Names::new(lua)?;
-        let hook = Hook::set(lua, &time, &names)?;
+        let hook = Hook::set(lua, &time, &names, !setup.is_bundled())?;
         let prelude = prelude(lua, &time, &names)?;
         Ok(Self {
             modules,

@@ -1,5 +1,6 @@
-//! The hook that Lua calls while a script runs. It checks the time limit. While the line is looked for at which a script
-//! runs out of memory, it also notes each line: Lua does not say where that was.
+//! The hook that Lua calls while a script runs. It checks the time limit, and makes Lua about half as fast, so bundled
+//! scripts, whose loops end, run without it. While the line is looked for at which a script runs out of memory, it also
+//! notes each line: Lua does not say where that was.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +17,8 @@ const INSTRUCTIONS: u32 = 10_000;
 
 pub struct Hook {
     time: Rc<TimeLimit>,
+    /// Whether the script has a time limit.
+    is_limited: bool,
     names: Names,
     /// The last line of a script, while lines are noted.
     line: RefCell<Option<Place>>,
@@ -23,13 +26,19 @@ pub struct Hook {
 
 impl Hook {
     /// Sets the hook for the current thread, and for those that are made later.
-    pub fn set(lua: &Lua, time: &Rc<TimeLimit>, names: &Names) -> Result<Rc<Self>> {
+    pub fn set(
+        lua: &Lua,
+        time: &Rc<TimeLimit>,
+        names: &Names,
+        is_limited: bool,
+    ) -> Result<Rc<Self>> {
         let hook = Rc::new(Self {
             time: Rc::clone(time),
+            is_limited,
             names: names.clone(),
             line: RefCell::default(),
         });
-        hook.trigger(lua, HookTriggers::new())?;
+        hook.stop_noting(lua)?;
         Ok(hook)
     }
 
@@ -37,8 +46,16 @@ impl Hook {
     pub fn last_line(self: &Rc<Self>, lua: &Lua, work: impl FnOnce()) -> Option<Place> {
         self.trigger(lua, HookTriggers::new().every_line()).ok()?;
         work();
-        self.trigger(lua, HookTriggers::new()).ok()?;
+        self.stop_noting(lua).ok()?;
         self.line.take()
+    }
+
+    fn stop_noting(self: &Rc<Self>, lua: &Lua) -> Result<()> {
+        if self.is_limited {
+            return self.trigger(lua, HookTriggers::new());
+        }
+        lua.remove_global_hook();
+        Ok(())
     }
 
     fn trigger(self: &Rc<Self>, lua: &Lua, triggers: HookTriggers) -> Result<()> {

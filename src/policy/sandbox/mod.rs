@@ -56,6 +56,14 @@ pub struct Setup {
     pub runs_once: bool,
 }
 
+impl Setup {
+    /// Whether the main script is bundled. Then all others are too.
+    fn is_bundled(&self) -> bool {
+        let name = self.script.to_string_lossy();
+        self.bundled.iter().any(|script| script.name == name)
+    }
+}
+
 /// A module that a script can require.
 pub struct Module {
     name: &'static str,

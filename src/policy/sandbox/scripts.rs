@@ -72,7 +72,7 @@ pub fn find(lua: &Lua, context: &Context, name: &str) -> Result<Function> {
         )
     };
     let script = context.script();
-    if bundled(context, &script.to_string_lossy()).is_some() {
+    if context.setup.is_bundled() {
         return Err(Failure::raise(format!(
             "there is no module `{name}`; {}",
             there_are()
