@@ -88,6 +88,7 @@ pub fn all<'a>(
             None => Vec::new(),
         };
         bindings.sort_by_key(|binding| (binding.is_loopback(), binding.ip.contains(':')));
+        bindings.shrink_to_fit();
         let (port, protocol) = key;
         Port {
             port,

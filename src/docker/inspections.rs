@@ -57,8 +57,9 @@ impl Inspections {
         self.prompt.contains_key(id) || self.late.contains(id)
     }
 
-    pub fn is_late(&self, id: &str) -> bool {
-        self.late.contains(id)
+    /// The containers whose inspections are late.
+    pub fn late(&self) -> impl Iterator<Item = &str> {
+        self.late.iter().map(String::as_str)
     }
 
     /// When the next one will be late.
@@ -113,7 +114,7 @@ mod tests {
             inspections.note_late();
             assert_eq!(inspections.has_room(), room, "{begun}");
             assert_eq!(inspections.has_room_to_repeat(), begun < MOST_REPEATED);
-            assert!(inspections.is_late("0"));
+            assert!(inspections.late().any(|id| id == "0"));
             assert_eq!(inspections.late_at(), None);
         }
         assert_eq!(begun, MOST);
@@ -130,6 +131,6 @@ mod tests {
         assert!(!inspections.contains("1"));
         advance(LATE).await;
         inspections.note_late();
-        assert!(inspections.is_late("0") && !inspections.is_late("1"));
+        assert_eq!(inspections.late().collect::<Vec<_>>(), ["0"]);
     }
 }

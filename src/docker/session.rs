@@ -333,7 +333,7 @@ impl<'a> Session<'a> {
         let Phase::Inspecting(awaited) = &mut self.phase else {
             return;
         };
-        let is_late = awaited.iter().any(|id| self.inspections.is_late(id));
+        let is_late = self.inspections.late().any(|id| awaited.contains(id));
         if is_late || self.inspections.is_full() {
             for id in std::mem::take(awaited) {
                 self.host.give_up_waiting(&id);

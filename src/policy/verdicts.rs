@@ -33,7 +33,8 @@ impl FunctionId {
 /// The last result for each container.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    containers: HashMap<Arc<str>, Verdict>,
+    /// In boxes, because half of a map's places may be empty.
+    containers: HashMap<Arc<str>, Box<Verdict>>,
     /// The claims of all containers that have one.
     claims: ByAge<Claim>,
     /// The containers and the function of the last pass, unless a call of it has to be tried again.
@@ -266,7 +267,7 @@ impl Verdicts {
     }
 
     pub fn all(&self) -> Vec<&Verdict> {
-        let mut all: Vec<&Verdict> = self.containers.values().collect();
+        let mut all: Vec<&Verdict> = self.containers.values().map(|verdict| &**verdict).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -275,16 +276,18 @@ impl Verdicts {
         let verdict = self
             .containers
             .entry(Arc::clone(&container.id))
-            .or_insert_with(|| Verdict {
-                current: None,
-                retry_at: None,
-                claim: None,
-                failure: None,
-                left_out: Vec::new(),
-                name: Arc::clone(&container.name),
-                rank: container.rank(),
-                marks: Vec::new(),
-                since: Timestamp::now(),
+            .or_insert_with(|| {
+                Box::new(Verdict {
+                    current: None,
+                    retry_at: None,
+                    claim: None,
+                    failure: None,
+                    left_out: Vec::new(),
+                    name: Arc::clone(&container.name),
+                    rank: container.rank(),
+                    marks: Vec::new(),
+                    since: Timestamp::now(),
+                })
             });
         verdict.name = Arc::clone(&container.name);
         verdict.rank = container.rank();

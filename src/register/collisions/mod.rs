@@ -90,7 +90,10 @@ impl Collisions {
             }
             for port in ports_of(wanted, &rank) {
                 ports.insert(port);
-                self.by_port.entry(port).or_default().push(rank.clone());
+                // Most ports are claimed by one container.
+                let ranks = self.by_port.entry(port);
+                let ranks = ranks.or_insert_with(|| Vec::with_capacity(1));
+                ranks.push(rank.clone());
             }
         }
         self.judge(&ports)
