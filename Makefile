@@ -30,7 +30,7 @@ demo: ## show how the containers of two hosts are registered and reached, from s
 soak: ## start and stop simulated containers for SECONDS, and check that memory, descriptors and leases do not grow
 	SOAK_SECONDS=$(SECONDS) bash tests/setup.sh cargo test --release --test soak -- --nocapture
 
-bench: ## compare with a bare client that makes the same calls; one PART: latency, speed, redis, discover, whole, checks, scale, fleet or micro
+bench: ## compare with a bare client that makes the same calls; one PART: latency, speed, redis, discover, whole, checks, scale, churn, fleet or micro
 	bash tests/setup.sh bash -c 'cargo build --release --bin docker-register --examples && cargo bench --bench bench -- $(PART)'
 
 lint: ## check format and lints

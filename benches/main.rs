@@ -1,6 +1,6 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
-//! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale` and
-//! `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the rows of
+//! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale`,
+//! `churn` and `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the rows of
 //! `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. The part `whole` has two hosts, and
 //! HAProxy, nginx and Envoy; where its rows name a peer, that is the bare client, with the reader in `bare_render.rs`.
 //! Each prints a table, and writes its samples to `target/bench-speed.json` and so on. The part `micro` measures single
@@ -21,8 +21,8 @@ mod whole;
 use store::Store;
 use table::Row;
 
-const PARTS: [&str; 9] = [
-    "latency", "speed", "redis", "discover", "whole", "checks", "scale", "fleet", "micro",
+const PARTS: [&str; 10] = [
+    "latency", "speed", "redis", "discover", "whole", "checks", "scale", "churn", "fleet", "micro",
 ];
 
 fn main() {
@@ -58,6 +58,9 @@ fn main() {
     }
     if asked_for("scale") {
         table::print("target/bench-scale.json", &scale::rows());
+    }
+    if asked_for("churn") {
+        table::print("target/bench-churn.json", &scale::churn_rows());
     }
     if asked_for("fleet") {
         fleet::print();

@@ -53,9 +53,12 @@ pub fn rows() -> Vec<Row> {
         cost.limit(limit);
     }
     rows.extend(host);
-    for rate in RATES {
-        rows.push(churn(rate));
-    }
+    rows
+}
+
+/// Containers that start and stop all the time.
+pub fn churn_rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = RATES.map(churn).into();
     rows.extend(long_churn());
     rows
 }
