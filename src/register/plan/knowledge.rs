@@ -215,6 +215,7 @@ impl Plan {
             }
             if !matches!(known.state, InStore::Ours { .. }) {
                 self.known.remove(key);
+                self.unclaimed.remove(key);
                 self.idle.remove(key);
                 self.notes.remove(key);
             }

@@ -73,6 +73,8 @@ pub struct Plan {
     wants: Wants,
     unproven: Unproven,
     known: HashMap<Key, Record>,
+    /// The known keys that no container wants.
+    unclaimed: HashSet<Key>,
     /// Keys to decide, because their wants or their state have changed.
     dirty: BTreeSet<Key>,
     /// Keys that have been decided and not changed yet, each with the number of the planning whose batch changes it; 0
@@ -104,6 +106,7 @@ impl Plan {
             wants: Wants::default(),
             unproven: Unproven::default(),
             known: HashMap::new(),
+            unclaimed: HashSet::new(),
             dirty: BTreeSet::new(),
             planned: BTreeMap::new(),
             planning: 0,
@@ -278,11 +281,17 @@ impl Plan {
 
     /// Marks the keys that no container wants for another decision.
     fn touch_unclaimed(&mut self) {
-        let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
-        for key in unclaimed {
+        debug_assert!(self.knows_unclaimed());
+        for key in &self.unclaimed {
             self.planned.remove(key);
             self.dirty.insert(Arc::clone(key));
         }
+    }
+
+    /// Whether `unclaimed` is as a look at all keys would find it.
+    fn knows_unclaimed(&self) -> bool {
+        let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
+        unclaimed.collect::<HashSet<_>>() == self.unclaimed.iter().collect()
     }
 
     /// Marks the keys of a claim for another decision.
@@ -292,8 +301,14 @@ impl Plan {
         }
     }
 
-    /// Marks a key for another decision. A batch that changes it is out of date from now on.
+    /// Marks a key, whose state or wants have changed, for another decision. A batch that changes it is out of date from
+    /// now on.
     fn touch_key(&mut self, key: &Key) {
+        if self.known.contains_key(key) && !self.wants.contains(key) {
+            self.unclaimed.insert(Arc::clone(key));
+        } else {
+            self.unclaimed.remove(key);
+        }
         self.planned.remove(key);
         self.dirty.insert(Arc::clone(key));
         if let Some(touched) = &mut self.since_read {
