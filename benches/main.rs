@@ -1,8 +1,9 @@
 //! `make bench`: compares the cost of docker-register with that of the bare client in `bare.rs`, with a real etcd, in
 //! alternating runs. The parts `latency` and `speed` use a real Docker, `discover` a real HAProxy as well; `scale`,
-//! `churn` and `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the rows of
-//! `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. The part `whole` has two hosts, and
-//! HAProxy, nginx and Envoy; where its rows name a peer, that is the bare client, with the reader in `bare_render.rs`.
+//! `churn` and `fleet` use simulated Dockers, and so does `checks`, which no bare client makes. The part `redis` has the
+//! rows of `latency` and `speed`, and some of `scale` and `discover`, with a real Redis. The part `whole` has two hosts,
+//! and HAProxy, nginx and Envoy; where its rows name a peer, that is the bare client, with the reader in
+//! `bare_render.rs`.
 //! Each prints a table, and writes its samples to `target/bench-speed.json` and so on. The part `micro` measures single
 //! steps, without Docker and a store. `make bench PART=speed` runs one part.
 

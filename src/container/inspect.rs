@@ -8,8 +8,8 @@ use lz4_flex::block::{
 };
 use serde_json::Value;
 
-/// An object as Docker sends it. What others have in common with it, their names of fields and their defaults, takes next
-/// to nothing in each.
+/// The dictionary of the compression: an object as Docker sends it. The names of fields and the defaults, which most
+/// objects share, take next to nothing in each.
 const TYPICAL: &[u8] = include_bytes!("typical.json");
 
 /// An inspect object. Clones share it.

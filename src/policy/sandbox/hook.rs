@@ -25,7 +25,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Sets the hook for the current thread, and for those that are made later.
+    /// Sets the hook for the current thread and for later ones, if the script has a time limit.
     pub fn set(
         lua: &Lua,
         time: &Rc<TimeLimit>,

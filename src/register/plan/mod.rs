@@ -288,7 +288,7 @@ impl Plan {
         }
     }
 
-    /// Whether `unclaimed` is as a look at all keys would find it.
+    /// Whether `unclaimed` is right, by a look at all keys.
     fn knows_unclaimed(&self) -> bool {
         let unclaimed = self.known.keys().filter(|key| !self.wants.contains(key));
         unclaimed.collect::<HashSet<_>>() == self.unclaimed.iter().collect()
